@@ -1,0 +1,238 @@
+//! The configuration: one TOML file, parsed to validated values. An error keeps the old configuration.
+use core::net::{Ipv4Addr, Ipv6Addr};
+use core::ops::RangeInclusive;
+use core::time::Duration;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+
+pub use sixgate_wire::mac::MacAddr;
+
+/// A valid configuration. Everything in it has been checked at the door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Name of this router.
+    pub hostname: String,
+    /// The uplink.
+    pub wan: Wan,
+    /// Links with clients; names are unique.
+    pub lans: Vec<Lan>,
+    /// Virtual machines that get a gateway and a container prefix; names are unique.
+    pub vms: Vec<Vm>,
+    /// Plain static routes.
+    pub routes: Vec<Route>,
+    /// The resolver.
+    pub dns64: Dns64,
+    /// The translator; absent when switched off.
+    pub nat64: Option<Nat64>,
+    /// What is admitted; everything else is dropped.
+    pub allow: Vec<Allow>,
+}
+
+/// How a configured interface is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Interface {
+    /// By kernel name.
+    Name(String),
+    /// By hardware address.
+    Mac(MacAddr),
+}
+
+/// The uplink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wan {
+    /// Which interface.
+    pub interface: Interface,
+    /// Static IPv4 address and gateway.
+    pub ipv4: Option<WanIpv4>,
+    /// Static IPv6 address and gateway.
+    pub ipv6: Option<WanIpv6>,
+    /// MTU to set, 1,280 to 65,535; the kernel's own when absent.
+    pub mtu: Option<u32>,
+}
+
+/// Static IPv4 on the uplink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WanIpv4 {
+    /// Address with prefix length, host bits kept.
+    pub address: Ipv4Net,
+    /// Next hop; may lie outside the prefix.
+    pub gateway: Option<Ipv4Addr>,
+}
+
+/// Static IPv6 on the uplink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WanIpv6 {
+    /// Address with prefix length, host bits kept.
+    pub address: Ipv6Net,
+    /// Next hop; link-local, or global and perhaps outside the prefix.
+    pub gateway: Option<Ipv6Addr>,
+}
+
+/// A link with clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lan {
+    /// Name for rules and the console.
+    pub name: String,
+    /// Which interface.
+    pub interface: Interface,
+    /// The router's own addresses there, host bits kept.
+    pub addresses: Vec<Ipv6Net>,
+    /// Router variables; absent when `advertise = false`.
+    pub advertise: Option<Advertise>,
+    /// MTU to set, 1,280 to 65,535; the kernel's own when absent.
+    pub mtu: Option<u32>,
+}
+
+/// RFC 4861 section 6.2.1 router configuration variables of one link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertise {
+    /// MaxRtrAdvInterval, 4 to 1,800 s (65,535 s by RFC 8319).
+    pub max_rtr_adv_interval: Duration,
+    /// MinRtrAdvInterval, 3 s to 0.75 of the maximum.
+    pub min_rtr_adv_interval: Duration,
+    /// AdvManagedFlag.
+    pub adv_managed_flag: bool,
+    /// AdvOtherConfigFlag.
+    pub adv_other_config_flag: bool,
+    /// AdvLinkMTU; the link's own MTU when absent.
+    pub adv_link_mtu: Option<u32>,
+    /// AdvReachableTime in milliseconds.
+    pub adv_reachable_time: u32,
+    /// AdvRetransTimer in milliseconds.
+    pub adv_retrans_timer: u32,
+    /// AdvCurHopLimit.
+    pub adv_cur_hop_limit: u8,
+    /// AdvDefaultLifetime, 0 or up to 9,000 s (65,535 s by RFC 8319).
+    pub adv_default_lifetime: Duration,
+    /// AdvValidLifetime of every prefix.
+    pub adv_valid_lifetime: Duration,
+    /// AdvPreferredLifetime of every prefix.
+    pub adv_preferred_lifetime: Duration,
+    /// AdvOnLinkFlag; derived when absent: off where container prefixes are carved out of the advertised prefix.
+    pub adv_on_link_flag: Option<bool>,
+    /// AdvAutonomousFlag; derived when absent: on for a /64, off otherwise (RFC 4862 section 5.5.3).
+    pub adv_autonomous_flag: Option<bool>,
+}
+
+/// A virtual machine behind the router.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vm {
+    /// Name for rules and the console.
+    pub name: String,
+    /// Name of the LAN it lives on.
+    pub lan: String,
+    /// An address that the router takes as this VM's gateway.
+    pub gateway: Option<Ipv6Net>,
+    /// The VM's own address.
+    pub address: Option<Ipv6Addr>,
+    /// The VM's hardware address; the link-local address derived from it is the next hop when there is no `address`.
+    pub mac: Option<MacAddr>,
+    /// Prefixes that are routed to it.
+    pub containers: Vec<Ipv6Net>,
+}
+
+/// A static route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Destination.
+    pub to: ipnet::IpNet,
+    /// Next hop, or nothing for an unreachable route.
+    pub via: Via,
+}
+
+/// Where a static route leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// A next hop, with an interface name where the address is link-local.
+    Gateway(core::net::IpAddr, Option<String>),
+    /// `via = "unreachable"`: answered with an ICMP error.
+    Unreachable,
+}
+
+/// The resolver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns64 {
+    /// Whether the resolver runs and is advertised.
+    pub enabled: bool,
+    /// Where questions are forwarded to, in order of preference; port 53 unless given.
+    pub upstream: Vec<core::net::SocketAddr>,
+    /// DNSSL search domains (RFC 8106).
+    pub search: Vec<String>,
+}
+
+/// The translator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nat64 {
+    /// Pref64::/n, RFC 6052 lengths only (32, 40, 48, 56, 64, 96).
+    pub prefix: Ipv6Net,
+    /// NAT64's share of the uplink address's ports and identifiers.
+    pub ports: RangeInclusive<u16>,
+    /// Non-global IPv4 prefixes that may be translated all the same (default: none; RFC 6052 section 3.1).
+    pub translate_non_global: Vec<Ipv4Net>,
+    /// Session lifetimes.
+    pub timers: Nat64Timers,
+    /// Ceiling on sessions.
+    pub max_sessions: u32,
+}
+
+/// RFC 6146 section 4 timers, by their printed names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nat64Timers {
+    /// UDP_DEFAULT: 5 minutes; at least UDP_MIN, 2 minutes.
+    pub udp_default: Duration,
+    /// TCP_EST: 2 hours 4 minutes, the floor of RFC 5382 REQ-5.
+    pub tcp_est: Duration,
+    /// TCP_TRANS: 4 minutes.
+    pub tcp_trans: Duration,
+    /// TCP_INCOMING_SYN: 6 seconds.
+    pub tcp_incoming_syn: Duration,
+    /// ICMP_DEFAULT: 60 seconds.
+    pub icmp_default: Duration,
+    /// FRAGMENT_MIN: 2 seconds.
+    pub fragment_min: Duration,
+}
+
+impl Default for Nat64Timers {
+    fn default() -> Self {
+        Self {
+            udp_default: Duration::from_secs(300),
+            tcp_est: Duration::from_secs(7440),
+            tcp_trans: Duration::from_secs(240),
+            tcp_incoming_syn: Duration::from_secs(6),
+            icmp_default: Duration::from_secs(60),
+            fragment_min: Duration::from_secs(2),
+        }
+    }
+}
+
+/// An entry of the allowlist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allow {
+    /// What may be reached.
+    pub to: Target,
+    /// Who may reach it; anybody when empty.
+    pub from: Vec<ipnet::IpNet>,
+    /// TCP destination ports.
+    pub tcp: Vec<RangeInclusive<u16>>,
+    /// UDP destination ports.
+    pub udp: Vec<RangeInclusive<u16>>,
+    /// Whether echo requests are admitted.
+    pub icmp: bool,
+    /// Line in the file, for comments and the console.
+    pub line: usize,
+}
+
+/// What an `allow` names, resolved against the rest of the configuration by [`crate::plan`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// `router`: the router itself.
+    Router,
+    /// `vm1`: a VM's own address.
+    Vm(String),
+    /// `vm1/containers`: all container prefixes of a VM; `vm1/containers::5`: that suffix inside its (first) container prefix.
+    Containers(String, Option<Ipv6Addr>),
+    /// `vms`: all prefixes of a LAN; `vms::5`: that suffix inside its prefixes.
+    Lan(String, Option<Ipv6Addr>),
+    /// A literal prefix or address.
+    Prefix(Ipv6Net),
+}

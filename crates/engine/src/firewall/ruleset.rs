@@ -1,0 +1,160 @@
+//! An nftables ruleset as a value: what `linux` loads in one transaction and golden tests print.
+use core::net::{Ipv4Addr, Ipv6Addr};
+use core::ops::RangeInclusive;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+
+/// One `inet` table with its chains. Loading it replaces the table of that name and touches no other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ruleset {
+    /// Table name.
+    pub table: String,
+    /// Chains, base chains and others, in order.
+    pub chains: Vec<Chain>,
+}
+
+/// A chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Name.
+    pub name: String,
+    /// Where it hooks in; absent for a chain that is jumped to.
+    pub hook: Option<Hook>,
+    /// Rules in order.
+    pub rules: Vec<Rule>,
+}
+
+/// Where a base chain hooks in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// Netfilter hook.
+    pub point: HookPoint,
+    /// Priority, e.g. -300 raw, -150 mangle, 0 filter.
+    pub priority: i32,
+    /// What happens to what no rule decided.
+    pub policy: Policy,
+}
+
+/// Netfilter hooks of the inet family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the kernel's own names")]
+pub enum HookPoint {
+    Prerouting,
+    Input,
+    Forward,
+    Output,
+    Postrouting,
+}
+
+/// A base chain's policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the kernel's own names")]
+pub enum Policy {
+    Accept,
+    Drop,
+}
+
+/// A rule: all matches hold, then the statements run in order.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Rule {
+    /// Conditions.
+    pub matches: Vec<Match>,
+    /// What is done.
+    pub statements: Vec<Statement>,
+    /// Comment, at most 127 bytes; it names the configuration's line or the RFC.
+    pub comment: String,
+}
+
+/// A condition. Lists mean "any of".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// Input interface is one of these names.
+    InputInterface(Vec<String>),
+    /// Output interface is one of these names.
+    OutputInterface(Vec<String>),
+    /// Packet is IPv4 or IPv6 (`meta nfproto`).
+    Family(crate::plan::Family),
+    /// Source IPv4 address lies in one of these.
+    Source4(Vec<Ipv4Net>),
+    /// Destination IPv4 address lies in one of these.
+    Destination4(Vec<Ipv4Net>),
+    /// Source IPv6 address lies in one of these.
+    Source6(Vec<Ipv6Net>),
+    /// Destination IPv6 address lies in one of these.
+    Destination6(Vec<Ipv6Net>),
+    /// `meta l4proto` is one of these.
+    Protocol(Vec<u8>),
+    /// Destination port (TCP, UDP, ...) lies in one of these; a `Protocol` match precedes it.
+    DestinationPort(Vec<RangeInclusive<u16>>),
+    /// ICMP type is one of these; a `Protocol` match precedes it.
+    IcmpType(Vec<u8>),
+    /// ICMPv6 type is one of these; a `Protocol` match precedes it.
+    Icmpv6Type(Vec<u8>),
+    /// IPv6 hop limit equals.
+    HopLimit(u8),
+    /// Conntrack state is one of these.
+    ConntrackState(Vec<ConntrackState>),
+    /// `meta mark & mask == value`.
+    Mark {
+        /// Value after masking.
+        value: u32,
+        /// Mask.
+        mask: u32,
+    },
+    /// `fib daddr type local`.
+    DestinationIsLocal,
+    /// At most this many a second (token bucket, burst as given); matches while under the limit.
+    RateUnder {
+        /// Packets a second.
+        per_second: u64,
+        /// Bucket size.
+        burst: u32,
+    },
+}
+
+/// Conntrack states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the kernel's own names")]
+pub enum ConntrackState {
+    Invalid,
+    Established,
+    Related,
+    New,
+    Untracked,
+}
+
+/// What a rule does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Statement {
+    /// An anonymous counter in place.
+    Counter,
+    /// Set bits of the packet's mark: `mark = mark & !mask | value`.
+    SetMark {
+        /// Value.
+        value: u32,
+        /// Mask.
+        mask: u32,
+    },
+    /// No connection tracking for this packet.
+    Notrack,
+    /// Continue in another chain, then come back.
+    Jump(String),
+    /// Admit.
+    Accept,
+    /// Drop silently.
+    Drop,
+    /// Drop with ICMP "administratively prohibited" (`reject with icmpx admin-prohibited`).
+    Reject,
+    /// Back to the calling chain.
+    Return,
+}
+
+/// The address of a host as a one-address prefix.
+pub fn host4(address: Ipv4Addr) -> Ipv4Net {
+    Ipv4Net::from(address)
+}
+
+/// The address of a host as a one-address prefix.
+pub fn host6(address: Ipv6Addr) -> Ipv6Net {
+    Ipv6Net::from(address)
+}

@@ -1,0 +1,16 @@
+//! Every decision that sixgate takes, as pure functions and state machines that are given packets and time.
+//!
+//! Nothing in this crate opens a socket, reads a clock or draws a random number of its own.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod dns64;
+pub mod facts;
+pub mod finding;
+pub mod firewall;
+pub mod nat64;
+pub mod plan;
+pub mod ra;
+pub mod status;
+pub mod time;
+pub mod xlat;

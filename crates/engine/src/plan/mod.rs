@@ -1,0 +1,227 @@
+//! The plan: the whole desired state, computed by a pure function from configuration and facts.
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ipnet::{IpNet, Ipv6Net};
+
+use crate::config::Config;
+use crate::facts::Facts;
+use crate::finding::Finding;
+use crate::firewall::ruleset::Ruleset;
+
+/// Protocol number that marks routes (RTPROT) and addresses (IFA_PROTO) as sixgate's own.
+pub const ROUTE_PROTOCOL: u8 = 164;
+/// Name of the TUN device of the translator.
+pub const NAT64_DEVICE: &str = "nat64";
+/// Routing table that sends NAT64's share of the IPv4 address to the TUN device.
+pub const NAT64_TABLE: u32 = 6464;
+/// Firewall mark of packets for that table.
+pub const NAT64_MARK: u32 = 0x0064_0000;
+/// Preference of the routing rule that looks at the mark; it comes before [`LOCAL_RULE_PREFERENCE`].
+pub const NAT64_RULE_PREFERENCE: u32 = 64;
+/// Preference that the local table's rule is moved to from 0.
+pub const LOCAL_RULE_PREFERENCE: u32 = 100;
+
+/// The whole desired state. Each task applies its part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Links, addresses, routes, rules and sysctls.
+    pub network: NetworkPlan,
+    /// The nftables ruleset.
+    pub firewall: Ruleset,
+    /// One entry per link that is advertised on and present.
+    pub ra: Vec<RaPlan>,
+    /// The resolver.
+    pub dns64: Dns64Plan,
+    /// The translator; absent when switched off.
+    pub nat64: Option<Nat64Plan>,
+    /// What does not fit, with the mend.
+    pub findings: Vec<Finding>,
+}
+
+/// What rtnetlink and sysctl are to make true.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkPlan {
+    /// Links to bring up.
+    pub links: Vec<LinkPlan>,
+    /// Addresses to hold.
+    pub addresses: Vec<AddressPlan>,
+    /// Routes to hold.
+    pub routes: Vec<RoutePlan>,
+    /// Routing rules to hold.
+    pub rules: Vec<RulePlan>,
+    /// Values to write, in order, with the path below `/proc/sys`.
+    pub sysctls: Vec<Sysctl>,
+}
+
+/// A link to bring up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkPlan {
+    /// Kernel interface index.
+    pub index: u32,
+    /// Kernel name.
+    pub name: String,
+    /// MTU to set, if configured.
+    pub mtu: Option<u32>,
+}
+
+/// An address to hold.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AddressPlan {
+    /// Kernel interface index.
+    pub link: u32,
+    /// Address with prefix length, host bits kept.
+    pub net: IpNet,
+}
+
+/// A route to hold.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RoutePlan {
+    /// Destination; `::/0` or `0.0.0.0/0` for a default route.
+    pub to: IpNet,
+    /// Where it leads.
+    pub next: NextHop,
+    /// Routing table; 254 is main.
+    pub table: u32,
+    /// Metric; lower wins.
+    pub metric: u32,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NextHop {
+    /// A gateway on a link; `onlink` where the gateway lies outside the link's prefixes.
+    Gateway {
+        /// Kernel interface index.
+        link: u32,
+        /// Next hop.
+        via: IpAddr,
+        /// RTNH_F_ONLINK.
+        onlink: bool,
+    },
+    /// Straight onto the link.
+    Link {
+        /// Kernel interface index.
+        link: u32,
+    },
+    /// Answered with an ICMP error.
+    Unreachable,
+}
+
+/// A routing rule to hold.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RulePlan {
+    /// Address family.
+    pub family: Family,
+    /// Order; lower comes first.
+    pub preference: u32,
+    /// Match on this mark with this mask.
+    pub fwmark: Option<(u32, u32)>,
+    /// Table to look up.
+    pub table: u32,
+}
+
+/// Address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// A value below `/proc/sys`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sysctl {
+    /// Path below `/proc/sys` with slashes, e.g. `net/ipv6/conf/all/forwarding`.
+    pub path: String,
+    /// Value without a newline.
+    pub value: String,
+    /// When it is written: `forwarding` is switched on only after the firewall is loaded.
+    pub stage: Stage,
+}
+
+/// When a sysctl is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Before addresses and routes.
+    Early,
+    /// After the ruleset is in force.
+    Forwarding,
+}
+
+/// What is advertised on one link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RaPlan {
+    /// Name of the LAN.
+    pub lan: String,
+    /// Kernel interface index.
+    pub link: u32,
+    /// Kernel interface name.
+    pub interface: String,
+    /// Source address, link-local.
+    pub source: Ipv6Addr,
+    /// What the advertisement says; timing variables included.
+    pub advertisement: crate::ra::AdvertisementPlan,
+}
+
+/// What the resolver does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dns64Plan {
+    /// Addresses to listen on, port included. Link-local ones carry their scope.
+    pub listen: Vec<SocketAddr>,
+    /// Where questions go.
+    pub upstream: Vec<SocketAddr>,
+    /// Prefix for synthesis; absent while translation cannot work.
+    pub synthesis: Option<Ipv6Net>,
+    /// Non-global IPv4 prefixes that may be synthesized all the same.
+    pub translate_non_global: Vec<ipnet::Ipv4Net>,
+    /// Pref64 as configured, also while synthesis is off.
+    pub pref64: Option<Ipv6Net>,
+}
+
+/// What the translator does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nat64Plan {
+    /// Pref64::/n.
+    pub pref64: Ipv6Net,
+    /// Addresses to translate to; empty while there is no IPv4 uplink.
+    pub pool4: Vec<Ipv4Addr>,
+    /// Share of ports and identifiers of those addresses.
+    pub ports: core::ops::RangeInclusive<u16>,
+    /// Non-global IPv4 prefixes that may be translated all the same.
+    pub translate_non_global: Vec<ipnet::Ipv4Net>,
+    /// Source of ICMPv6 errors that the translator itself sends: a LAN address of the router.
+    pub router_v6: Option<Ipv6Addr>,
+    /// MTU towards IPv6 (the smallest LAN MTU).
+    pub mtu_v6: u32,
+    /// MTU towards IPv4 (the uplink's).
+    pub mtu_v4: u32,
+    /// Session lifetimes.
+    pub timers: crate::config::Nat64Timers,
+    /// Ceiling on sessions.
+    pub max_sessions: u32,
+    /// Why it cannot work now, when it cannot.
+    pub obstacle: Option<Obstacle>,
+}
+
+/// Why translation cannot work now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Obstacle {
+    /// The uplink has no IPv4 address or is down.
+    NoIpv4Uplink,
+    /// The TUN device does not exist (yet).
+    NoDevice,
+}
+
+/// Computes the desired state.
+pub fn plan(_config: &Config, _facts: &Facts) -> Plan {
+    Plan {
+        network: NetworkPlan::default(),
+        firewall: Ruleset::default(),
+        ra: Vec::new(),
+        dns64: Dns64Plan::default(),
+        nat64: None,
+        findings: Vec::new(),
+    }
+}

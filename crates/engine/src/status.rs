@@ -1,0 +1,222 @@
+//! Status: what every task reports of itself; the console, the command line and the control socket show it.
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::collections::BTreeMap;
+
+use ipnet::{IpNet, Ipv6Net};
+use serde::{Deserialize, Serialize};
+
+use crate::facts::AddressState;
+use crate::finding::Finding;
+use crate::plan::Obstacle;
+
+/// Version of this structure; raised when a field changes its meaning or goes.
+pub const VERSION: u32 = 1;
+
+/// The whole state as an operator sees it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The machine and the daemon.
+    pub system: System,
+    /// The uplink.
+    pub wan: Interface,
+    /// LANs in the configuration's order.
+    pub lans: Vec<Lan>,
+    /// VMs in the configuration's order.
+    pub vms: Vec<Vm>,
+    /// The translator; absent when switched off.
+    pub nat64: Option<Nat64>,
+    /// The resolver; absent when switched off.
+    pub dns64: Option<Dns64>,
+    /// The firewall.
+    pub firewall: Firewall,
+    /// What an operator should know, worst first.
+    pub findings: Vec<Finding>,
+}
+
+/// The machine and the daemon.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct System {
+    /// Configured name.
+    pub hostname: String,
+    /// Version of sixgate.
+    pub sixgate: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Seconds since the daemon started.
+    pub daemon_uptime: u64,
+    /// Seconds since the machine started.
+    pub machine_uptime: u64,
+    /// Bytes of memory in the machine.
+    pub memory_total: u64,
+    /// Bytes of memory available.
+    pub memory_available: u64,
+    /// Resident set of the daemon in bytes.
+    pub daemon_resident: u64,
+    /// Load average over one minute.
+    pub load: f32,
+    /// How often the daemon was started since boot (1 = never restarted).
+    pub starts: u32,
+}
+
+/// A network interface.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Kernel name; empty while it is missing.
+    pub name: String,
+    /// Whether it exists.
+    pub present: bool,
+    /// Whether it has carrier.
+    pub carrier: bool,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// Addresses with their DAD state.
+    pub addresses: Vec<(IpNet, AddressState)>,
+    /// Default gateways in force.
+    pub gateways: Vec<IpAddr>,
+    /// Packets and bytes received since the link came into being.
+    pub received: Traffic,
+    /// Packets and bytes sent.
+    pub sent: Traffic,
+}
+
+/// Packets and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// A LAN.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Lan {
+    /// Configured name.
+    pub name: String,
+    /// Its interface.
+    pub interface: Interface,
+    /// What is advertised; absent while nothing is.
+    pub advertised: Option<Advertised>,
+}
+
+/// What is advertised on a LAN.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Advertised {
+    /// Prefixes with their flags.
+    pub prefixes: Vec<AdvertisedPrefix>,
+    /// Resolvers.
+    pub rdnss: Vec<Ipv6Addr>,
+    /// NAT64 prefix, and whether it is announced as usable.
+    pub pref64: Option<(Ipv6Net, bool)>,
+    /// Router lifetime in seconds.
+    pub router_lifetime: u16,
+    /// Advertisements sent.
+    pub sent: u64,
+    /// Solicitations received.
+    pub solicitations: u64,
+    /// Messages dropped, by reason.
+    pub dropped: BTreeMap<String, u64>,
+}
+
+/// A prefix in an advertisement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdvertisedPrefix {
+    /// The prefix.
+    pub prefix: Ipv6Net,
+    /// L flag.
+    pub on_link: bool,
+    /// A flag.
+    pub autonomous: bool,
+}
+
+/// A VM.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Vm {
+    /// Configured name.
+    pub name: String,
+    /// LAN it lives on.
+    pub lan: String,
+    /// The router's address that is its gateway.
+    pub gateway: Option<Ipv6Net>,
+    /// Next hop towards it.
+    pub next_hop: Option<Ipv6Addr>,
+    /// Prefixes routed to it.
+    pub containers: Vec<Ipv6Net>,
+    /// Whether the kernel's neighbour cache holds it as reachable, stale, delay, probe or permanent.
+    pub seen: Option<bool>,
+}
+
+/// The translator.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Nat64 {
+    /// Pref64::/n.
+    pub pref64: Option<Ipv6Net>,
+    /// Why it does not work, when it does not.
+    pub obstacle: Option<Obstacle>,
+    /// Sessions by protocol.
+    pub sessions: Sessions,
+    /// Bindings (BIB entries) by protocol.
+    pub bindings: Sessions,
+    /// Translated from IPv6 to IPv4.
+    pub v6_to_v4: Traffic,
+    /// Translated from IPv4 to IPv6.
+    pub v4_to_v6: Traffic,
+    /// Packets by reason of their verdict, without those translated.
+    pub reasons: BTreeMap<String, u64>,
+}
+
+/// A count per protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sessions {
+    /// TCP.
+    pub tcp: u64,
+    /// UDP.
+    pub udp: u64,
+    /// ICMP queries.
+    pub icmp: u64,
+}
+
+/// The resolver.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Dns64 {
+    /// Addresses on which it really listens.
+    pub listening: Vec<SocketAddr>,
+    /// Upstreams with answers and failures.
+    pub upstreams: Vec<Upstream>,
+    /// Whether synthesis is on.
+    pub synthesizing: bool,
+    /// Questions received.
+    pub queries: u64,
+    /// Answers with synthesized records.
+    pub synthesized: u64,
+    /// Questions that ended in SERVFAIL.
+    pub failures: u64,
+    /// Messages dropped or refused, by reason.
+    pub dropped: BTreeMap<String, u64>,
+}
+
+/// An upstream resolver.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Upstream {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Answers received.
+    pub answers: u64,
+    /// Time-outs and errors.
+    pub failures: u64,
+}
+
+/// The firewall.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Firewall {
+    /// Whether sixgate's ruleset is in force.
+    pub loaded: bool,
+    /// Whether packets are forwarded.
+    pub forwarding: bool,
+    /// Packets dropped at the end of a chain or by a deny rule, by the rule's comment.
+    pub dropped: BTreeMap<String, Traffic>,
+    /// Packets admitted by `allow` entries, by the rule's comment.
+    pub allowed: BTreeMap<String, Traffic>,
+}

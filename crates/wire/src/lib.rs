@@ -1,0 +1,5 @@
+//! Bytes to values and back: packet views, NDP options, checksums, RFC 6052 addresses.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod mac;
