@@ -1,2 +1,48 @@
-//! x
-fn main() {}
+//! The project's own commands: `cargo xtask run | test | image | tidy`.
+#![forbid(unsafe_code)]
+
+mod command;
+mod image;
+mod run;
+mod setup;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, runs and tests sixgate", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Boots the router and an IPv6-only demo client in QEMU; the terminal shows the router's console.
+    Run(run::Options),
+    /// Checks and tests everything, or the phases that are named.
+    Test(test::Options),
+    /// Builds kernel and initramfs of the appliance into target/image.
+    Image,
+    /// Checks the house rules: dependency edges, file sizes, first lines, trailing blanks, documentation.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().verb {
+        Verb::Run(options) => run::run(&options),
+        Verb::Test(options) => test::test(&options),
+        Verb::Image => setup::ensure(setup::Purpose::Image).and_then(|()| image::build()).map(|image| image.report()),
+        Verb::Tidy => tidy::tidy(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What the host lacks: found out, installed with apt where that is possible, else named in one command.
+use std::os::unix::fs::MetadataExt as _;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::command::{on_path, run};
+
+/// What the host is wanted for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Building the image.
+    Image,
+    /// Running the demo.
+    Run,
+    /// Running all tests.
+    Test,
+}
+
+/// A Debian package, the program that shows whether it is there, and from which purpose on it is needed.
+struct Need {
+    program: &'static str,
+    package: &'static str,
+    purposes: &'static [Purpose],
+}
+
+const EVERYTHING: &[Purpose] = &[Purpose::Image, Purpose::Run, Purpose::Test];
+const MACHINES: &[Purpose] = &[Purpose::Run, Purpose::Test];
+const TESTS: &[Purpose] = &[Purpose::Test];
+
+const NEEDS: &[Need] = &[
+    Need { program: "cc", package: "gcc", purposes: EVERYTHING },
+    Need { program: "ld", package: "binutils", purposes: EVERYTHING },
+    Need { program: "depmod", package: "kmod", purposes: EVERYTHING },
+    Need { program: "xz", package: "xz-utils", purposes: EVERYTHING },
+    Need { program: "zstd", package: "zstd", purposes: EVERYTHING },
+    Need { program: "qemu-system-x86_64", package: "qemu-system-x86", purposes: MACHINES },
+    Need { program: "ip", package: "iproute2", purposes: TESTS },
+    Need { program: "nft", package: "nftables", purposes: TESTS },
+    Need { program: "dig", package: "bind9-dnsutils", purposes: TESTS },
+    Need { program: "curl", package: "curl", purposes: TESTS },
+    Need { program: "ping", package: "iputils-ping", purposes: TESTS },
+    Need { program: "rdisc6", package: "ndisc6", purposes: TESTS },
+    Need { program: "tcpdump", package: "tcpdump", purposes: TESTS },
+];
+
+/// Makes sure that everything for `purpose` is there, or says which one command puts it there.
+pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
+    let missing: Vec<_> = NEEDS
+        .iter()
+        .filter(|need| need.purposes.contains(&purpose) && !on_path(need.program))
+        .map(|need| need.package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut install =
+        vec!["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--no-install-recommends"];
+    install.extend(&missing);
+    if !on_path("apt-get") {
+        bail!("this needs the Debian packages {}, and there is no apt-get here", missing.join(" "));
+    }
+    let by_hand = format!("sudo sh -c 'apt-get update && {}'", install[2..].join(" "));
+    let Some(privilege) = privilege() else {
+        bail!("{} not installed; type\n\n    {by_hand}\n\nand try again", missing.join(", "));
+    };
+    eprintln!("installing {}", missing.join(", "));
+    run(&mut apt(privilege, &["apt-get", "update", "--quiet"]))?;
+    run(&mut apt(privilege, &install))
+}
+
+/// How root's rights are had: the words before the command.
+fn privilege() -> Option<&'static [&'static str]> {
+    if is_root() {
+        return Some(&[]);
+    }
+    let sudo = Command::new("sudo").args(["--non-interactive", "true"]).output();
+    sudo.is_ok_and(|output| output.status.success()).then_some(&["sudo", "--non-interactive"])
+}
+
+/// Whether this runs as root.
+pub(crate) fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|myself| myself.uid() == 0)
+}
+
+fn apt(privilege: &[&str], words: &[&str]) -> Command {
+    let mut all = privilege.iter().chain(words);
+    let mut command = Command::new(all.next().expect("at least apt-get"));
+    command.args(all);
+    command
+}
+
+/// Installs a program of the Rust ecosystem into `target/tools` unless it is there already or on the path.
+pub(crate) fn cargo_tool(name: &str, version: &str) -> Result<std::path::PathBuf> {
+    if on_path(name) {
+        return Ok(name.into());
+    }
+    let home = crate::command::target().join("tools");
+    let program = home.join("bin").join(name);
+    if !program.is_file() {
+        run(crate::command::cargo()
+            .args(["install", "--locked", "--quiet", "--version", version, "--root"])
+            .arg(&home)
+            .arg(name))?;
+    }
+    Ok(program)
+}
