@@ -1,2 +1,6 @@
-//! x
-fn main() {}
+//! The one binary: everything it does lives in the library of the same name.
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    sixgate::cli::main()
+}

@@ -1,0 +1,84 @@
+//! The command line.
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::{control, init, tui};
+
+/// A router for IPv6-only virtual machines and containers.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run as PID 1 of the image.
+    Init,
+    /// Run the router.
+    Run {
+        /// Configuration file.
+        #[arg(long, value_name = "FILE", default_value = "/etc/sixgate/sixgate.toml")]
+        config: PathBuf,
+        /// Control socket to listen on.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
+    /// Validate a configuration file and print the plan for this machine.
+    Check {
+        /// Configuration file.
+        file: PathBuf,
+    },
+    /// Show the state of the running router.
+    Status {
+        /// Print the whole state as JSON.
+        #[arg(long)]
+        json: bool,
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
+    /// Show the console.
+    Tui {
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
+}
+
+/// Runs what the command line says. Called as `init` or `modprobe`, the process is PID 1's program: the kernel starts
+/// it under these names, with arguments of its own.
+pub fn main() -> ExitCode {
+    let called_as = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    let called_as = called_as.file_name().unwrap_or_default();
+    if called_as == "init" || called_as == "modprobe" {
+        log_to_stderr();
+        return init::run();
+    }
+    let arguments = Arguments::parse();
+    log_to_stderr();
+    let ended = match arguments.command {
+        Command::Init => return init::run(),
+        Command::Run { config, control } => crate::run::run(&config, &control),
+        Command::Check { file } => crate::check::check(&file),
+        Command::Status { json, control } => crate::report::report(&control, json),
+        Command::Tui { control } => tui::run(&control).map(|()| ExitCode::SUCCESS),
+    };
+    ended.unwrap_or_else(|error| {
+        eprintln!("sixgate: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Log lines go to stderr; RUST_LOG chooses, `info` unless it is set.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let started = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    if started.is_err() {
+        eprintln!("sixgate: another logger is in place");
+    }
+}

@@ -1,0 +1,185 @@
+//! The control protocol: one JSON object per line, on a Unix socket and on a virtio-serial port.
+use serde::{Deserialize, Serialize};
+use sixgate_engine::status::Status;
+
+mod client;
+
+pub use client::{Client, ClientError};
+
+/// Version of the protocol; raised when a message changes its meaning or goes.
+pub const VERSION: u32 = 1;
+/// Where the daemon listens unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/sixgate/control.sock";
+/// Name of the virtio-serial port on which a guest serves the same protocol.
+pub const VIRTIO_PORT: &str = "org.sixgate.control";
+/// Longest request line that the daemon reads, newline included.
+pub const MAX_REQUEST: usize = 4096;
+/// Longest reply line that a client reads, newline included.
+pub const MAX_REPLY: usize = 4 << 20;
+
+/// What a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// The whole [`Status`].
+    Status,
+    /// Withdraw everything and end.
+    Stop,
+    /// End and leave everything in place; the supervisor starts the daemon again.
+    Restart,
+    /// Read the configuration file again.
+    Reload,
+    /// Stop, then power the machine off; refused where PID 1 is not `sixgate init`.
+    PowerOff,
+}
+
+/// What the daemon answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "reply")]
+pub enum Reply {
+    /// The state.
+    Status {
+        /// The whole state.
+        status: Box<Status>,
+    },
+    /// The request was accepted and is under way.
+    Accepted,
+    /// The request was refused.
+    Error {
+        /// Why, for programs.
+        kind: ErrorKind,
+        /// Why, for people.
+        text: String,
+    },
+}
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorKind {
+    /// Not one JSON object with `version` and `request`.
+    Malformed,
+    /// Longer than [`MAX_REQUEST`].
+    TooLong,
+    /// The daemon speaks another [`VERSION`].
+    Version,
+    /// No such request.
+    Unknown,
+    /// The request cannot be served here.
+    Refused,
+    /// The daemon could not answer; it is ending or overloaded.
+    Unavailable,
+}
+
+/// A request line.
+#[derive(Debug, Serialize, Deserialize)]
+struct RequestLine {
+    version: u32,
+    request: serde_json::Value,
+}
+
+/// A reply line.
+#[derive(Debug, Serialize, Deserialize)]
+struct ReplyLine<R> {
+    version: u32,
+    #[serde(flatten)]
+    reply: R,
+}
+
+/// A request as one line, newline included.
+pub fn emit_request(request: Request) -> String {
+    let request = serde_json::to_value(request).unwrap_or_default();
+    line(&RequestLine { version: VERSION, request })
+}
+
+/// A reply as one line, newline included.
+pub fn emit_reply(reply: &Reply) -> String {
+    line(&ReplyLine { version: VERSION, reply })
+}
+
+fn line(message: &impl Serialize) -> String {
+    let mut line = serde_json::to_string(message).unwrap_or_default();
+    line.push('\n');
+    line
+}
+
+/// Parses a request line; what is wrong with it comes back as the reply to send.
+pub fn parse_request(line: &[u8]) -> Result<Request, Reply> {
+    if line.len() > MAX_REQUEST {
+        return Err(refusal(ErrorKind::TooLong, format!("a request is at most {MAX_REQUEST} bytes long")));
+    }
+    let line: RequestLine = serde_json::from_slice(line).map_err(|error| {
+        let text = format!("expected {{\"version\":{VERSION},\"request\":\"status\"}} or the like: {error}");
+        refusal(ErrorKind::Malformed, text)
+    })?;
+    if line.version != VERSION {
+        let text = format!("the daemon speaks version {VERSION} of the protocol, the client {}", line.version);
+        return Err(refusal(ErrorKind::Version, text));
+    }
+    serde_json::from_value(line.request).map_err(|error| refusal(ErrorKind::Unknown, error.to_string()))
+}
+
+/// An error reply.
+pub fn refusal(kind: ErrorKind, text: impl Into<String>) -> Reply {
+    Reply::Error { kind, text: text.into() }
+}
+
+/// Parses a reply line.
+pub fn parse_reply(line: &[u8]) -> Result<Reply, ClientError> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let Versioned { version } = serde_json::from_slice(line).map_err(ClientError::Garbage)?;
+    if version != VERSION {
+        return Err(ClientError::Version { daemon: version });
+    }
+    let line: ReplyLine<Reply> = serde_json::from_slice(line).map_err(ClientError::Garbage)?;
+    Ok(line.reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_request_survives_the_wire() {
+        for request in [Request::Status, Request::Stop, Request::Restart, Request::Reload, Request::PowerOff] {
+            assert_eq!(parse_request(emit_request(request).as_bytes()), Ok(request));
+        }
+        assert_eq!(emit_request(Request::PowerOff), "{\"version\":1,\"request\":\"power-off\"}\n");
+    }
+
+    #[test]
+    fn replies_survive_the_wire() {
+        let status = Box::new(Status { version: 1, ..Status::default() });
+        for reply in [Reply::Status { status }, Reply::Accepted, refusal(ErrorKind::Refused, "not here")] {
+            assert_eq!(parse_reply(emit_reply(&reply).as_bytes()).unwrap(), reply);
+        }
+    }
+
+    #[test]
+    fn each_kind_of_garbage_gets_its_own_error() {
+        let long = vec![b' '; MAX_REQUEST + 1];
+        for (line, expected) in [
+            (&b""[..], ErrorKind::Malformed),
+            (b"\xff\xfe", ErrorKind::Malformed),
+            (b"[1]", ErrorKind::Malformed),
+            (b"{\"request\":\"status\"}", ErrorKind::Malformed),
+            (b"{\"version\":1,\"request\":\"dance\"}", ErrorKind::Unknown),
+            (b"{\"version\":1,\"request\":{}}", ErrorKind::Unknown),
+            (b"{\"version\":2,\"request\":\"status\"}", ErrorKind::Version),
+            (&long, ErrorKind::TooLong),
+        ] {
+            let Err(Reply::Error { kind, .. }) = parse_request(line) else { panic!("{line:?} was accepted") };
+            assert_eq!(kind, expected, "{:?}", String::from_utf8_lossy(line));
+        }
+    }
+
+    #[test]
+    fn another_version_of_the_daemon_is_said_plainly() {
+        let error = parse_reply(b"{\"version\":7,\"reply\":\"news\"}\n").unwrap_err();
+        assert!(matches!(error, ClientError::Version { daemon: 7 }));
+        assert!(error.to_string().contains("version 7") && error.to_string().contains("version 1"), "{error}");
+    }
+}

@@ -1,0 +1,96 @@
+//! The client's end of the control socket, blocking and bounded in time.
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sixgate_engine::status::Status;
+
+use super::{ErrorKind, MAX_REPLY, Reply, Request, VERSION, emit_request, parse_reply};
+
+/// How long the daemon may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A connection to the daemon.
+#[derive(Debug)]
+pub struct Client {
+    stream: BufReader<UnixStream>,
+}
+
+/// Why the daemon could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens there.
+    #[error("nobody answers on {path}: {error}; is `sixgate run` running, and are you root?")]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// The connection broke or timed out.
+    #[error("the connection to the daemon broke: {0}")]
+    Broken(#[from] io::Error),
+    /// The answer is no reply line.
+    #[error("the daemon answered something that is no reply: {0}")]
+    Garbage(serde_json::Error),
+    /// Daemon and client come from different releases.
+    #[error(
+        "the daemon speaks version {daemon} of the control protocol, this program version {VERSION}; use the `sixgate` \
+         binary that the daemon was started from, or restart the daemon"
+    )]
+    Version {
+        /// The daemon's version.
+        daemon: u32,
+    },
+    /// The daemon refused the request.
+    #[error("{text}")]
+    Refused {
+        /// Why, for programs.
+        kind: ErrorKind,
+        /// Why, for people.
+        text: String,
+    },
+}
+
+impl Client {
+    /// Connects to the daemon behind that socket.
+    pub fn connect(path: &Path) -> Result<Self, ClientError> {
+        let stream =
+            UnixStream::connect(path).map_err(|error| ClientError::Connect { path: path.to_owned(), error })?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    /// Asks for the whole state.
+    pub fn status(&mut self) -> Result<Status, ClientError> {
+        match self.exchange(Request::Status)? {
+            Reply::Status { status } => Ok(*status),
+            Reply::Accepted => Err(ClientError::Broken(io::Error::other("a status was asked for and none came"))),
+            Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
+        }
+    }
+
+    /// Sends a request that changes something; returns once the daemon has accepted it.
+    pub fn command(&mut self, request: Request) -> Result<(), ClientError> {
+        match self.exchange(request)? {
+            Reply::Status { .. } | Reply::Accepted => Ok(()),
+            Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
+        }
+    }
+
+    fn exchange(&mut self, request: Request) -> Result<Reply, ClientError> {
+        self.stream.get_mut().write_all(emit_request(request).as_bytes())?;
+        let mut line = Vec::new();
+        (&mut self.stream).take(MAX_REPLY as u64).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        let reply = parse_reply(&line)?;
+        if let Reply::Error { kind: ErrorKind::Version, text } = reply {
+            return Err(ClientError::Refused { kind: ErrorKind::Version, text });
+        }
+        Ok(reply)
+    }
+}

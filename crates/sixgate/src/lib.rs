@@ -1,0 +1,11 @@
+//! The sixgate daemon: tasks around the engine, wired by channels, with a control socket, a console and PID 1.
+#![forbid(unsafe_code)]
+
+pub mod check;
+pub mod cli;
+pub mod control;
+pub mod init;
+pub mod lifecycle;
+pub mod report;
+pub mod run;
+pub mod tui;

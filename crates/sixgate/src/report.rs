@@ -1,0 +1,247 @@
+//! `sixgate status`: the state as a table for people, or as JSON for programs.
+use std::fmt::{self, Display, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use sixgate_engine::facts::AddressState;
+use sixgate_engine::finding::Severity;
+use sixgate_engine::plan::Obstacle;
+use sixgate_engine::status::{Dns64, Interface, Lan, Nat64, Status, Traffic, Vm};
+
+use crate::control::Client;
+
+/// Asks the daemon and prints what it says.
+pub fn report(control: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let status = Client::connect(control)?.status()?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        print!("{}", table(&status));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The state as text.
+pub fn table(status: &Status) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_table(&mut out, status);
+    out
+}
+
+fn write_table(out: &mut String, status: &Status) -> fmt::Result {
+    let system = &status.system;
+    writeln!(out, "{}  sixgate {}  Linux {}", system.hostname, system.sixgate, system.kernel)?;
+    row(out, "up", &format!("{} (machine {})", span(system.daemon_uptime), span(system.machine_uptime)))?;
+    let memory = format!(
+        "{} of {} available, daemon {}, load {:.2}, start {}",
+        bytes(system.memory_available),
+        bytes(system.memory_total),
+        bytes(system.daemon_resident),
+        system.load,
+        system.starts
+    );
+    row(out, "memory", &memory)?;
+    writeln!(out, "\nUPLINK")?;
+    write_interface(out, &status.wan)?;
+    for lan in &status.lans {
+        write_lan(out, lan)?;
+    }
+    if !status.vms.is_empty() {
+        writeln!(out, "\nVMS")?;
+        for vm in &status.vms {
+            write_vm(out, vm)?;
+        }
+    }
+    if let Some(nat64) = &status.nat64 {
+        write_nat64(out, nat64)?;
+    }
+    if let Some(dns64) = &status.dns64 {
+        write_dns64(out, dns64)?;
+    }
+    writeln!(out, "\nFIREWALL")?;
+    row(out, "ruleset", if status.firewall.loaded { "in force" } else { "NOT LOADED" })?;
+    row(out, "forwarding", if status.firewall.forwarding { "on" } else { "off" })?;
+    for (name, traffic) in &status.firewall.allowed {
+        row(out, "allowed", &format!("{name}: {}", packets(*traffic)))?;
+    }
+    for (name, traffic) in &status.firewall.dropped {
+        row(out, "dropped", &format!("{name}: {}", packets(*traffic)))?;
+    }
+    writeln!(out, "\nFINDINGS")?;
+    if status.findings.is_empty() {
+        writeln!(out, "  none")?;
+    }
+    for finding in &status.findings {
+        let severity = match finding.severity {
+            Severity::Note => "note",
+            Severity::Warning => "warning",
+            Severity::Error => "ERROR",
+        };
+        row(out, severity, &format!("{} ({})", finding.subject, finding.code))?;
+        for line in finding.text.lines().chain(std::iter::once(finding.mend.as_str())) {
+            row(out, "", line)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_interface(out: &mut String, interface: &Interface) -> fmt::Result {
+    let state = match (interface.present, interface.carrier) {
+        (false, _) => "missing",
+        (true, false) => "no carrier",
+        (true, true) => "up",
+    };
+    row(out, "interface", &format!("{} {state}, mtu {}", interface.name, interface.mtu))?;
+    for (net, state) in &interface.addresses {
+        let state = match state {
+            AddressState::Ready => "",
+            AddressState::Tentative => " (tentative)",
+            AddressState::Duplicate => " (DUPLICATE)",
+        };
+        row(out, "address", &format!("{net}{state}"))?;
+    }
+    for gateway in &interface.gateways {
+        row(out, "gateway", gateway)?;
+    }
+    row(out, "received", &packets(interface.received))?;
+    row(out, "sent", &packets(interface.sent))
+}
+
+fn write_lan(out: &mut String, lan: &Lan) -> fmt::Result {
+    writeln!(out, "\nLAN {}", lan.name)?;
+    write_interface(out, &lan.interface)?;
+    let Some(advertised) = &lan.advertised else { return row(out, "advertised", "nothing") };
+    for prefix in &advertised.prefixes {
+        let flags = match (prefix.on_link, prefix.autonomous) {
+            (true, true) => "L A",
+            (true, false) => "L",
+            (false, true) => "A",
+            (false, false) => "no flags",
+        };
+        row(out, "advertised", &format!("{} {flags}", prefix.prefix))?;
+    }
+    for resolver in &advertised.rdnss {
+        row(out, "", &format!("RDNSS {resolver}"))?;
+    }
+    if let Some((pref64, usable)) = advertised.pref64 {
+        row(out, "", &format!("PREF64 {pref64}{}", if usable { "" } else { " withdrawn" }))?;
+    }
+    let counts = format!(
+        "router lifetime {} s, {} sent, {} solicitations",
+        advertised.router_lifetime, advertised.sent, advertised.solicitations
+    );
+    row(out, "", &counts)?;
+    write_reasons(out, &advertised.dropped)
+}
+
+fn write_vm(out: &mut String, vm: &Vm) -> fmt::Result {
+    let seen = match vm.seen {
+        Some(true) => "seen",
+        Some(false) => "not seen",
+        None => "",
+    };
+    let hop = vm.next_hop.map(|hop| hop.to_string()).unwrap_or_default();
+    row(out, &vm.name, &format!("{hop} on {} {seen}", vm.lan))?;
+    if let Some(gateway) = vm.gateway {
+        row(out, "", &format!("gateway {gateway}"))?;
+    }
+    for prefix in &vm.containers {
+        row(out, "", &format!("containers {prefix}"))?;
+    }
+    Ok(())
+}
+
+fn write_nat64(out: &mut String, nat64: &Nat64) -> fmt::Result {
+    writeln!(out, "\nNAT64")?;
+    if let Some(pref64) = nat64.pref64 {
+        row(out, "prefix", &pref64)?;
+    }
+    match nat64.obstacle {
+        None => row(out, "state", "translating")?,
+        Some(Obstacle::NoIpv4Uplink) => row(out, "state", "OFF: the uplink has no IPv4")?,
+        Some(Obstacle::NoDevice) => row(out, "state", "OFF: there is no TUN device")?,
+    }
+    for (name, count) in [("sessions", nat64.sessions), ("bindings", nat64.bindings)] {
+        row(out, name, &format!("{} tcp, {} udp, {} icmp", count.tcp, count.udp, count.icmp))?;
+    }
+    row(out, "v6 to v4", &packets(nat64.v6_to_v4))?;
+    row(out, "v4 to v6", &packets(nat64.v4_to_v6))?;
+    write_reasons(out, &nat64.reasons)
+}
+
+fn write_dns64(out: &mut String, dns64: &Dns64) -> fmt::Result {
+    writeln!(out, "\nDNS64")?;
+    for address in &dns64.listening {
+        row(out, "listening", address)?;
+    }
+    for upstream in &dns64.upstreams {
+        let counts = format!("{}: {} answers, {} failures", upstream.address, upstream.answers, upstream.failures);
+        row(out, "upstream", &counts)?;
+    }
+    row(out, "synthesis", if dns64.synthesizing { "on" } else { "off" })?;
+    let counts = format!("{}, {} synthesized, {} failed", dns64.queries, dns64.synthesized, dns64.failures);
+    row(out, "queries", &counts)?;
+    write_reasons(out, &dns64.dropped)
+}
+
+fn write_reasons(out: &mut String, reasons: &std::collections::BTreeMap<String, u64>) -> fmt::Result {
+    for (reason, count) in reasons.iter().filter(|(_, count)| **count > 0) {
+        row(out, "dropped", &format!("{count} {reason}"))?;
+    }
+    Ok(())
+}
+
+fn row(out: &mut String, name: &str, value: &(impl Display + ?Sized)) -> fmt::Result {
+    writeln!(out, "  {name:<12}{value}")
+}
+
+fn packets(traffic: Traffic) -> String {
+    format!("{} packets, {}", traffic.packets, bytes(traffic.bytes))
+}
+
+/// Bytes in the largest binary unit that leaves at least one whole.
+pub fn bytes(count: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let unit = (count.checked_ilog2().unwrap_or(0) / 10) as usize;
+    let name = units.get(unit).copied().unwrap_or("EiB");
+    if unit == 0 {
+        return format!("{count} {name}");
+    }
+    let tenths = (u128::from(count) * 10) >> (10 * unit);
+    format!("{}.{} {name}", tenths / 10, tenths % 10)
+}
+
+/// Seconds as days, hours, minutes, seconds; the two largest parts.
+pub fn span(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_readable() {
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes(u64::MAX), "15.9 EiB");
+        assert_eq!(span(59), "59 s");
+        assert_eq!(span(3_661), "1 h 1 min");
+        assert_eq!(span(90_000), "1 d 1 h");
+    }
+
+    #[test]
+    fn an_unloaded_firewall_and_an_obstacle_stand_out() {
+        let nat64 = Nat64 { obstacle: Some(Obstacle::NoDevice), ..Nat64::default() };
+        let text = table(&Status { nat64: Some(nat64), ..Status::default() });
+        assert!(text.contains("NOT LOADED") && text.contains("OFF: there is no TUN device"), "{text}");
+    }
+}
