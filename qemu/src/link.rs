@@ -1,0 +1,73 @@
+//! Network cards of a machine and the links they are plugged into.
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+/// What a network card is plugged into.
+#[derive(Debug)]
+pub enum Link {
+    /// QEMU's user-mode IPv4 network: 10.0.2.0/24, gateway and host at 10.0.2.2; needs no root.
+    User,
+    /// One end of a [`cable`] to another machine, or to a program that reads and writes one Ethernet frame per datagram.
+    Cable(OwnedFd),
+    /// A TAP device that the caller opened, perhaps inside a network namespace.
+    Tap(OwnedFd),
+}
+
+/// A virtio network card.
+#[derive(Debug)]
+pub struct Nic {
+    /// Hardware address.
+    pub mac: [u8; 6],
+    /// Where it is plugged in.
+    pub link: Link,
+}
+
+impl Nic {
+    /// The hardware address as text.
+    pub fn mac_text(&self) -> String {
+        self.mac.map(|byte| format!("{byte:02x}")).join(":")
+    }
+
+    /// The arguments for QEMU, given the descriptor's number in the child.
+    pub(crate) fn arguments(&self, index: usize, descriptor: Option<i32>) -> [String; 4] {
+        let backend = match (&self.link, descriptor) {
+            (Link::User, _) => format!("user,id=n{index},ipv6=off"),
+            (Link::Cable(_), Some(fd)) => format!("dgram,id=n{index},local.type=fd,local.str={fd}"),
+            (Link::Tap(_), Some(fd)) => format!("tap,id=n{index},fd={fd}"),
+            (Link::Cable(_) | Link::Tap(_), None) => unreachable!("the caller passes the descriptor it inherited"),
+        };
+        // Without a boot ROM the firmware does not offer to boot from the network.
+        let device = format!("virtio-net-pci,netdev=n{index},mac={},romfile=", self.mac_text());
+        ["-netdev".into(), backend, "-device".into(), device]
+    }
+
+    pub(crate) fn descriptor(&self) -> Option<&OwnedFd> {
+        match &self.link {
+            Link::User => None,
+            Link::Cable(fd) | Link::Tap(fd) => Some(fd),
+        }
+    }
+}
+
+/// A cable between two machines: an Ethernet frame per datagram, nothing in the file system, gone when both ends are.
+pub fn cable() -> io::Result<(Link, Link)> {
+    let (one, other) = socketpair(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    Ok((Link::Cable(one), Link::Cable(other)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_put_into_a_cable_comes_out_whole() {
+        let (Link::Cable(one), Link::Cable(other)) = cable().unwrap() else { panic!("a cable has two ends") };
+        rustix::io::write(&one, &[1; 60]).unwrap();
+        rustix::io::write(&one, &[2; 1514]).unwrap();
+        let mut frame = [0; 2000];
+        assert_eq!(rustix::io::read(&other, &mut frame).unwrap(), 60);
+        assert_eq!(rustix::io::read(&other, &mut frame).unwrap(), 1514);
+    }
+}
