@@ -2,5 +2,8 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod checksum;
 pub mod mac;
 pub mod ndp;
+pub mod rfc6052;
+pub mod rfc6890;
