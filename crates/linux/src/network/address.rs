@@ -1,0 +1,87 @@
+//! Addresses: added with IFA_PROTO, so that a later run knows its own.
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressProtocol};
+use sixgate_engine::plan::{AddressPlan, ROUTE_PROTOCOL};
+
+use super::link::LinkNames;
+use super::{ApplyError, Removed};
+use crate::facts::{address_is_ours, address_net};
+use crate::netlink::{Netlink, NetlinkError, accept_errno};
+
+impl Netlink {
+    /// Adds what is missing and returns what is ours but not wanted. Duplicate address detection is not waited for.
+    pub(super) async fn add_addresses(
+        &self,
+        plans: &[AddressPlan],
+        names: &LinkNames,
+        errors: &mut Vec<ApplyError>,
+    ) -> Vec<AddressMessage> {
+        let held = match self.address_messages().await {
+            Ok(held) => held,
+            Err(error) => {
+                errors.push(ApplyError::netlink("addresses".to_owned(), "read", &error));
+                return Vec::new();
+            }
+        };
+        let mut stale: Vec<AddressMessage> = held
+            .iter()
+            .filter(|message| address_is_ours(message) && !plans.iter().any(|plan| is(message, plan)))
+            .cloned()
+            .collect();
+        for plan in plans {
+            if held.iter().any(|message| is(message, plan)) {
+                continue;
+            }
+            // An interface holds an IPv6 address once, whatever the prefix length: the old one has to go first.
+            if let Some(position) = stale.iter().position(|message| blocks(message, plan)) {
+                let message = stale.swap_remove(position);
+                self.remove_addresses(vec![message], names, errors).await;
+            }
+            if let Err(error) = self.add_address(plan).await {
+                errors.push(ApplyError::netlink(item(plan.net, plan.link, names), "add", &error));
+            }
+        }
+        stale
+    }
+
+    pub(super) async fn remove_addresses(
+        &self,
+        stale: Vec<AddressMessage>,
+        names: &LinkNames,
+        errors: &mut Vec<ApplyError>,
+    ) -> Removed {
+        let mut removed = Removed::Nothing;
+        for message in stale {
+            let Some(net) = address_net(&message) else { continue };
+            let name = item(net, message.header.index, names);
+            // Removing a primary IPv4 address may have taken this one along.
+            match accept_errno(self.handle.address().del(message).execute(), &[libc::EADDRNOTAVAIL]).await {
+                Ok(()) => removed = Removed::Something,
+                Err(error) => errors.push(ApplyError::netlink(name, "remove", &error)),
+            }
+        }
+        removed
+    }
+
+    async fn add_address(&self, plan: &AddressPlan) -> Result<(), NetlinkError> {
+        let mut request = self.handle.address().add(plan.link, plan.net.addr(), plan.net.prefix_len());
+        request.message_mut().attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(ROUTE_PROTOCOL)));
+        Ok(request.execute().await?)
+    }
+}
+
+fn is(message: &AddressMessage, plan: &AddressPlan) -> bool {
+    message.header.index == plan.link && address_net(message) == Some(plan.net)
+}
+
+fn blocks(message: &AddressMessage, plan: &AddressPlan) -> bool {
+    matches!(plan.net.addr(), IpAddr::V6(_))
+        && message.header.index == plan.link
+        && address_net(message).is_some_and(|net| net.addr() == plan.net.addr())
+}
+
+fn item(net: IpNet, link: u32, names: &LinkNames) -> String {
+    format!("address {net} dev {}", names.of(link))
+}

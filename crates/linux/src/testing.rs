@@ -1,0 +1,47 @@
+//! For tests: a network namespace of one's own, and what `ip`, `nft` and the like say in it.
+use std::future::Future;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// No test in here may take longer.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Runs `test` on a thread in a fresh network namespace with a tokio runtime of its own. The namespace goes with the
+/// thread. Without root the test is skipped with a printed reason, or fails where `LAB_REQUIRED=1`.
+pub(crate) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+    let thread = std::thread::Builder::new().name(std::thread::current().name().unwrap_or("test").to_owned());
+    let body = move || {
+        // SAFETY: unshare takes flags only; it affects this thread, which ends with the test.
+        if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+            return skip(&format!("no network namespace: {}", std::io::Error::last_os_error()));
+        }
+        run("ip link set lo up");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { tokio::time::timeout(DEADLINE, test()).await.expect("the test ends in time") });
+    };
+    if let Err(panic) = thread.spawn(body).unwrap().join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Says why a test cannot run here; fails where `LAB_REQUIRED=1`.
+pub(crate) fn skip(reason: &str) {
+    assert!(std::env::var_os("LAB_REQUIRED").is_none_or(|value| value != "1"), "cannot run, but is required: {reason}");
+    eprintln!("skipped: {reason}");
+}
+
+/// Runs a command in the calling thread's namespace and returns what it prints.
+pub(crate) fn run(command: &str) -> String {
+    let (done, text) = attempt(command);
+    assert!(done, "{command}: {text}");
+    text
+}
+
+/// Runs a command that may fail; says whether it succeeded, and what it printed on both streams.
+pub(crate) fn attempt(command: &str) -> (bool, String) {
+    let mut words = command.split_whitespace();
+    let program = words.next().expect("a command");
+    let output = Command::new(program).args(words).stdin(Stdio::null()).output().expect("the command starts");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), text)
+}
