@@ -1,10 +1,19 @@
 //! Router advertisements: RFC 4861 section 6.2, with the options of RFC 4191, 8106 and 8781.
+mod advertiser;
+mod content;
+mod verdict;
+
 use core::net::Ipv6Addr;
 use core::time::Duration;
 
 use ipnet::Ipv6Net;
 
+pub use advertiser::{
+    Advertiser, MAX_FINAL_RTR_ADVERTISEMENTS, MAX_INITIAL_RTR_ADVERT_INTERVAL, MAX_INITIAL_RTR_ADVERTISEMENTS,
+    MAX_RA_DELAY_TIME, MIN_DELAY_BETWEEN_RAS,
+};
 pub use sixgate_wire::mac::MacAddr;
+pub use verdict::{Reason, Verdict};
 
 /// What one link's advertisement says, and its timing (RFC 4861 section 6.2.1).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,3 +1,4 @@
+//! Messages and options read and written, and what must not be read.
 extern crate std;
 
 use std::string::{String, ToString};

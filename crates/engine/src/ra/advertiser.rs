@@ -1,0 +1,236 @@
+//! When a link's advertisements are sent: RFC 4861 sections 6.2.4 to 6.2.6 as a state machine for one link.
+use core::net::Ipv6Addr;
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use sixgate_wire::ndp::{ALL_NODES, ALL_ROUTERS, Delivery, Message};
+
+use super::content::{self, Phase};
+use super::verdict::{Reason, Verdict};
+use crate::plan::RaPlan;
+use crate::status::{Advertised, AdvertisedPrefix};
+use crate::time::Instant;
+
+/// RFC 4861 section 10: advertisements that are sent at short intervals after a start or a change.
+pub const MAX_INITIAL_RTR_ADVERTISEMENTS: u8 = 3;
+/// RFC 4861 section 10: the longest of those short intervals.
+pub const MAX_INITIAL_RTR_ADVERT_INTERVAL: Duration = Duration::from_secs(16);
+/// RFC 4861 section 10: advertisements with router lifetime 0 when the link stops being advertised on.
+pub const MAX_FINAL_RTR_ADVERTISEMENTS: u8 = 3;
+/// RFC 4861 section 10: the shortest time between two multicast advertisements.
+pub const MIN_DELAY_BETWEEN_RAS: Duration = Duration::from_secs(3);
+/// RFC 4861 section 10: the longest random delay of an answer to a solicitation.
+pub const MAX_RA_DELAY_TIME: Duration = Duration::from_millis(500);
+
+/// The advertiser of one link.
+///
+/// It is driven like every state machine of the engine: input and timeouts in, then [`Advertiser::poll_transmit`] until
+/// it has nothing more, then sleep until [`Advertiser::poll_timeout`].
+#[derive(Debug)]
+pub struct Advertiser {
+    plan: RaPlan,
+    phase: Phase,
+    rng: ChaCha8Rng,
+    /// When the next unsolicited advertisement is due; nothing once all final ones are sent.
+    unsolicited: Option<Instant>,
+    /// When the answer to a solicitation is due.
+    solicited: Option<Instant>,
+    last_sent: Option<Instant>,
+    /// How many more advertisements are sent at short intervals, or at all when ceasing.
+    burst: u8,
+    transmit: bool,
+    sent: u64,
+    solicitations: u64,
+    other_routers: u64,
+    dropped: BTreeMap<Reason, u64>,
+    omitted: u64,
+}
+
+impl Advertiser {
+    /// Starts to advertise; the first advertisement is due at once.
+    pub fn new(plan: &RaPlan, seed: u64, now: Instant) -> Self {
+        Self {
+            plan: plan.clone(),
+            phase: Phase::Advertising,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            unsolicited: Some(now),
+            solicited: None,
+            last_sent: None,
+            burst: MAX_INITIAL_RTR_ADVERTISEMENTS,
+            transmit: false,
+            sent: 0,
+            solicitations: 0,
+            other_routers: 0,
+            dropped: BTreeMap::new(),
+            omitted: 0,
+        }
+    }
+
+    /// What is advertised now.
+    pub fn plan(&self) -> &RaPlan {
+        &self.plan
+    }
+
+    /// Takes a new plan. One that differs is advertised promptly and repeated like a start (RFC 4861 section 6.2.4); an
+    /// equal one changes nothing, unless advertising had ceased.
+    pub fn reconfigure(&mut self, plan: &RaPlan, now: Instant) {
+        if self.plan == *plan && self.phase == Phase::Advertising {
+            return;
+        }
+        self.plan = plan.clone();
+        self.phase = Phase::Advertising;
+        self.burst = MAX_INITIAL_RTR_ADVERTISEMENTS;
+        self.solicited = None;
+        self.unsolicited = Some(self.not_before(now));
+    }
+
+    /// Stops advertising: final advertisements with router lifetime 0, the first at once (RFC 4861 section 6.2.5).
+    ///
+    /// The first does not wait for [`MIN_DELAY_BETWEEN_RAS`], a deviation: whoever stops the router waits for it, and the
+    /// message replaces what the preceding one said. The repetitions, [`MIN_DELAY_BETWEEN_RAS`] apart, are for lossy
+    /// links; a caller in a hurry leaves them out.
+    pub fn cease(&mut self, now: Instant) {
+        if self.phase == Phase::Final {
+            return;
+        }
+        self.phase = Phase::Final;
+        self.burst = MAX_FINAL_RTR_ADVERTISEMENTS;
+        self.solicited = None;
+        self.unsolicited = Some(now);
+    }
+
+    /// Whether [`Advertiser::cease`] was called and its last advertisement is out.
+    pub fn is_finished(&self) -> bool {
+        self.phase == Phase::Final && self.unsolicited.is_none() && !self.transmit
+    }
+
+    /// Takes an ICMPv6 message, `message` beginning with its type, that the kernel found to have a good checksum.
+    pub fn handle_input(&mut self, message: &[u8], source: Ipv6Addr, hop_limit: u8, now: Instant) -> Verdict {
+        let verdict = self.judge(message, source, hop_limit);
+        match verdict {
+            Verdict::Solicited => {
+                self.solicitations += 1;
+                self.schedule_answer(now);
+            }
+            Verdict::OtherRouter => self.other_routers += 1,
+            Verdict::Dropped(reason) => *self.dropped.entry(reason).or_default() += 1,
+        }
+        verdict
+    }
+
+    fn judge(&self, message: &[u8], source: Ipv6Addr, hop_limit: u8) -> Verdict {
+        // The validity of solicitations and advertisements does not depend on where they were sent to.
+        let delivery = Delivery { source, destination: ALL_ROUTERS, hop_limit };
+        match Message::parse(message, &delivery) {
+            Err(error) => Verdict::Dropped(Reason::Invalid(error)),
+            Ok(Message::RouterSolicitation { .. }) if self.phase == Phase::Final => Verdict::Dropped(Reason::Ceased),
+            Ok(Message::RouterSolicitation { .. }) => Verdict::Solicited,
+            // A raw socket hears its own multicasts.
+            Ok(Message::RouterAdvertisement { .. }) if source == self.plan.source => Verdict::Dropped(Reason::Own),
+            Ok(Message::RouterAdvertisement { .. }) => Verdict::OtherRouter,
+            Ok(Message::NeighborSolicitation { .. } | Message::NeighborAdvertisement { .. }) => {
+                Verdict::Dropped(Reason::NotRouterDiscovery)
+            }
+        }
+    }
+
+    /// RFC 4861 section 6.2.6: one multicast answers all who ask within the delay.
+    fn schedule_answer(&mut self, now: Instant) {
+        if self.solicited.is_some() {
+            return;
+        }
+        let delay = self.random(Duration::ZERO, MAX_RA_DELAY_TIME);
+        let at = self.not_before(now) + delay;
+        // RFC 4861 section 6.2.6: where the next unsolicited advertisement comes earlier, it is the answer.
+        if self.unsolicited.is_none_or(|unsolicited| at < unsolicited) {
+            self.solicited = Some(at);
+        }
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.poll_timeout().is_none_or(|due| now < due) {
+            return;
+        }
+        self.transmit = true;
+        self.last_sent = Some(now);
+        self.solicited = None;
+        self.burst = self.burst.saturating_sub(1);
+        // RFC 4861 section 6.2.4: every multicast, solicited or not, starts the interval anew.
+        self.unsolicited = match self.phase {
+            Phase::Advertising => Some(now + self.interval()),
+            Phase::Final if self.burst == 0 => None,
+            Phase::Final => Some(now + MIN_DELAY_BETWEEN_RAS),
+        };
+    }
+
+    /// When [`Advertiser::handle_timeout`] wants to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.unsolicited, self.solicited].into_iter().flatten().min()
+    }
+
+    /// Writes the ICMPv6 message that is to be sent now, without checksum, and tells where to. It is sent with
+    /// [`RaPlan::source`] as source and hop limit 255.
+    pub fn poll_transmit(&mut self, message: &mut Vec<u8>) -> Option<Ipv6Addr> {
+        if !self.transmit {
+            return None;
+        }
+        self.transmit = false;
+        self.sent += 1;
+        self.omitted = content::build(&self.plan.advertisement, self.phase, message);
+        Some(ALL_NODES)
+    }
+
+    /// What an operator sees.
+    pub fn status(&self) -> Advertised {
+        let advertisement = &self.plan.advertisement;
+        let advertised = |prefix: &super::PrefixPlan| AdvertisedPrefix {
+            prefix: prefix.prefix,
+            on_link: prefix.on_link,
+            autonomous: prefix.autonomous,
+        };
+        let mut dropped: BTreeMap<String, u64> =
+            self.dropped.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect();
+        if self.other_routers > 0 {
+            dropped.insert(Verdict::OtherRouter.name().to_owned(), self.other_routers);
+        }
+        if self.omitted > 0 {
+            dropped.insert("ra-option-omitted".to_owned(), self.omitted);
+        }
+        Advertised {
+            prefixes: advertisement.prefixes.iter().map(advertised).collect(),
+            rdnss: advertisement.rdnss.clone(),
+            pref64: advertisement.pref64,
+            router_lifetime: content::router_lifetime(advertisement, self.phase),
+            sent: self.sent,
+            solicitations: self.solicitations,
+            dropped,
+        }
+    }
+
+    /// `now`, or later where the last multicast was less than [`MIN_DELAY_BETWEEN_RAS`] ago.
+    fn not_before(&self, now: Instant) -> Instant {
+        self.last_sent.map_or(now, |last| now.max(last + MIN_DELAY_BETWEEN_RAS))
+    }
+
+    /// RFC 4861 section 6.2.4: a random time between MinRtrAdvInterval and MaxRtrAdvInterval, shorter at first.
+    fn interval(&mut self) -> Duration {
+        let variables = &self.plan.advertisement.variables;
+        let (min, max) = (variables.min_rtr_adv_interval, variables.max_rtr_adv_interval);
+        let chosen = self.random(min, max).max(MIN_DELAY_BETWEEN_RAS);
+        if self.burst > 0 { chosen.min(MAX_INITIAL_RTR_ADVERT_INTERVAL) } else { chosen }
+    }
+
+    /// Uniform between the two, both included.
+    fn random(&mut self, from: Duration, to: Duration) -> Duration {
+        let span = u64::try_from(to.saturating_sub(from).as_nanos()).unwrap_or(u64::MAX);
+        // The bias of the remainder is far below what a clock can tell.
+        let drawn = self.rng.next_u64();
+        from + Duration::from_nanos(span.checked_add(1).map_or(drawn, |values| drawn % values))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,308 @@
+//! Advertisements byte for byte, and their times.
+use sixgate_wire::mac::MacAddr;
+use sixgate_wire::ndp::ParseError;
+
+use super::*;
+use crate::config::Advertise;
+use crate::ra::{AdvertisementPlan, PrefixPlan};
+
+const HOST: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x20);
+const SOLICITATION: [u8; 8] = [133, 0, 0, 0, 0, 0, 0, 0];
+
+fn plan() -> RaPlan {
+    let variables = Advertise {
+        max_rtr_adv_interval: Duration::from_secs(600),
+        min_rtr_adv_interval: Duration::from_secs(198),
+        adv_managed_flag: false,
+        adv_other_config_flag: false,
+        adv_link_mtu: None,
+        adv_reachable_time: 0,
+        adv_retrans_timer: 0,
+        adv_cur_hop_limit: 64,
+        adv_default_lifetime: Duration::from_secs(1800),
+        adv_valid_lifetime: Duration::from_secs(86_400),
+        adv_preferred_lifetime: Duration::from_secs(14_400),
+        adv_on_link_flag: None,
+        adv_autonomous_flag: None,
+    };
+    let prefix = PrefixPlan {
+        prefix: "2001:db8:1:2::/64".parse().unwrap(),
+        on_link: false,
+        autonomous: true,
+        valid: variables.adv_valid_lifetime,
+        preferred: variables.adv_preferred_lifetime,
+    };
+    RaPlan {
+        lan: "vms".to_owned(),
+        link: 3,
+        interface: "eth1".to_owned(),
+        source: "fe80::1".parse().unwrap(),
+        advertisement: AdvertisementPlan {
+            variables,
+            prefixes: vec![prefix],
+            rdnss: vec!["2001:db8:1:2::1".parse().unwrap()],
+            dnssl: vec!["lab.test".to_owned()],
+            pref64: Some(("64:ff9b:1::/96".parse().unwrap(), true)),
+            mtu: Some(1500),
+            source_link_layer: Some(MacAddr([0x52, 0x54, 0, 1, 2, 3])),
+        },
+    }
+}
+
+fn at(millis: u64) -> Instant {
+    Instant::ZERO + Duration::from_millis(millis)
+}
+
+/// The message that is due now.
+fn transmit(advertiser: &mut Advertiser) -> Option<Vec<u8>> {
+    let mut message = vec![0xff; 7];
+    advertiser.poll_transmit(&mut message).map(|destination| {
+        assert_eq!(destination, ALL_NODES);
+        message
+    })
+}
+
+/// Sleeps until the next timeout and tells when it was.
+fn wake(advertiser: &mut Advertiser) -> Instant {
+    let now = advertiser.poll_timeout().unwrap();
+    advertiser.handle_timeout(now);
+    now
+}
+
+/// An advertiser that has sent everything of its start at short intervals, and when it sent the last of it.
+fn settled() -> (Advertiser, Instant) {
+    let mut advertiser = Advertiser::new(&plan(), 7, at(1000));
+    let mut now = at(1000);
+    for _ in 0..MAX_INITIAL_RTR_ADVERTISEMENTS {
+        now = wake(&mut advertiser);
+        transmit(&mut advertiser).unwrap();
+    }
+    (advertiser, now)
+}
+
+#[rustfmt::skip]
+const ADVERTISEMENT: [u8; 128] = [
+    134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0,
+    // SLLA
+    1, 1, 0x52, 0x54, 0, 1, 2, 3,
+    // MTU
+    5, 1, 0, 0, 0, 0, 0x05, 0xdc,
+    // PIO: /64, A without L, valid a day, preferred four hours
+    3, 4, 64, 0x40, 0x00, 0x01, 0x51, 0x80, 0x00, 0x00, 0x38, 0x40, 0, 0, 0, 0,
+    0x20, 0x01, 0x0d, 0xb8, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0,
+    // RDNSS, 1,800 s
+    25, 3, 0, 0, 0, 0, 0x07, 0x08, 0x20, 0x01, 0x0d, 0xb8, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1,
+    // PREF64, 1,800 s, /96
+    38, 2, 0x07, 0x08, 0, 0x64, 0xff, 0x9b, 0, 1, 0, 0, 0, 0, 0, 0,
+    // DNSSL, 1,800 s
+    31, 3, 0, 0, 0, 0, 0x07, 0x08, 3, b'l', b'a', b'b', 4, b't', b'e', b's', b't', 0, 0, 0, 0, 0, 0, 0,
+];
+
+#[test]
+fn the_advertisement_says_what_the_plan_says_byte_for_byte() {
+    let mut advertiser = Advertiser::new(&plan(), 1, at(0));
+    assert_eq!(transmit(&mut advertiser), None);
+    advertiser.handle_timeout(at(0));
+    assert_eq!(transmit(&mut advertiser).unwrap(), ADVERTISEMENT);
+    assert_eq!(transmit(&mut advertiser), None);
+    let status = advertiser.status();
+    assert_eq!((status.sent, status.router_lifetime, status.solicitations), (1, 1800, 0));
+    assert!(status.dropped.is_empty());
+}
+
+#[test]
+fn a_translator_that_does_not_work_is_advertised_with_lifetime_zero() {
+    let mut plan = plan();
+    plan.advertisement.pref64 = plan.advertisement.pref64.map(|(prefix, _)| (prefix, false));
+    let mut advertiser = Advertiser::new(&plan, 1, at(0));
+    advertiser.handle_timeout(at(0));
+    let mut expected = ADVERTISEMENT.to_vec();
+    expected[90] = 0;
+    expected[91] = 0;
+    assert_eq!(transmit(&mut advertiser).unwrap(), expected);
+}
+
+#[test]
+fn the_final_advertisement_withdraws_router_resolver_and_translator_but_no_prefix() {
+    let (mut advertiser, now) = settled();
+    advertiser.cease(now);
+    assert_eq!(advertiser.poll_timeout(), Some(now), "the first is not kept waiting");
+    advertiser.handle_timeout(now);
+    #[rustfmt::skip]
+    let expected = [
+        134, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        1, 1, 0x52, 0x54, 0, 1, 2, 3,
+        5, 1, 0, 0, 0, 0, 0x05, 0xdc,
+        25, 3, 0, 0, 0, 0, 0, 0, 0x20, 0x01, 0x0d, 0xb8, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1,
+        38, 2, 0, 0, 0, 0x64, 0xff, 0x9b, 0, 1, 0, 0, 0, 0, 0, 0,
+        31, 3, 0, 0, 0, 0, 0, 0, 3, b'l', b'a', b'b', 4, b't', b'e', b's', b't', 0, 0, 0, 0, 0, 0, 0,
+    ];
+    assert_eq!(transmit(&mut advertiser).unwrap(), expected);
+    assert_eq!(advertiser.status().router_lifetime, 0);
+    assert!(!advertiser.is_finished());
+    assert_eq!(wake(&mut advertiser), now + MIN_DELAY_BETWEEN_RAS);
+    assert_eq!(transmit(&mut advertiser).unwrap(), expected);
+    wake(&mut advertiser);
+    assert_eq!(transmit(&mut advertiser).unwrap(), expected);
+    assert!(advertiser.is_finished());
+    assert_eq!(advertiser.poll_timeout(), None);
+    let verdict = advertiser.handle_input(&SOLICITATION, HOST, 255, now);
+    assert_eq!(verdict, Verdict::Dropped(Reason::Ceased));
+    assert_eq!(advertiser.poll_timeout(), None);
+}
+
+#[test]
+fn three_initial_advertisements_come_at_most_sixteen_seconds_apart_and_later_ones_between_the_bounds() {
+    for seed in 0..50 {
+        let mut advertiser = Advertiser::new(&plan(), seed, at(1000));
+        let mut last = wake(&mut advertiser);
+        assert_eq!(last, at(1000));
+        for _ in 1..MAX_INITIAL_RTR_ADVERTISEMENTS {
+            let now = wake(&mut advertiser);
+            assert!(now.saturating_since(last) <= MAX_INITIAL_RTR_ADVERT_INTERVAL);
+            last = now;
+        }
+        for _ in 0..20 {
+            let now = wake(&mut advertiser);
+            let interval = now.saturating_since(last);
+            assert!((Duration::from_secs(198)..=Duration::from_secs(600)).contains(&interval), "{interval:?}");
+            last = now;
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_times_and_another_one_others() {
+    let times = |seed| {
+        let mut advertiser = Advertiser::new(&plan(), seed, at(0));
+        (0..8).map(|_| wake(&mut advertiser)).collect::<Vec<_>>()
+    };
+    assert_eq!(times(3), times(3));
+    assert_ne!(times(3), times(4));
+}
+
+#[test]
+fn a_solicitation_is_answered_within_half_a_second_and_once_for_all_who_ask() {
+    let (mut advertiser, last) = settled();
+    let now = last + Duration::from_secs(100);
+    assert_eq!(advertiser.handle_input(&SOLICITATION, HOST, 255, now), Verdict::Solicited);
+    let due = advertiser.poll_timeout().unwrap();
+    assert!(due.saturating_since(now) <= MAX_RA_DELAY_TIME);
+    assert_eq!(advertiser.handle_input(&SOLICITATION, Ipv6Addr::UNSPECIFIED, 255, now), Verdict::Solicited);
+    assert_eq!(advertiser.poll_timeout(), Some(due), "the second does not move the answer");
+    advertiser.handle_timeout(due);
+    assert!(transmit(&mut advertiser).is_some());
+    assert_eq!(transmit(&mut advertiser), None);
+    assert!(advertiser.poll_timeout().unwrap().saturating_since(due) >= Duration::from_secs(198));
+    assert_eq!(advertiser.status().solicitations, 2);
+}
+
+#[test]
+fn a_solicitation_right_after_an_advertisement_waits_for_min_delay_between_ras() {
+    let (mut advertiser, last) = settled();
+    advertiser.handle_input(&SOLICITATION, HOST, 255, last + Duration::from_millis(10));
+    let due = advertiser.poll_timeout().unwrap().saturating_since(last);
+    assert!((MIN_DELAY_BETWEEN_RAS..=MIN_DELAY_BETWEEN_RAS + MAX_RA_DELAY_TIME).contains(&due), "{due:?}");
+}
+
+#[test]
+fn nothing_is_sent_before_it_is_due() {
+    let (mut advertiser, last) = settled();
+    advertiser.handle_timeout(last + Duration::from_secs(1));
+    assert_eq!(transmit(&mut advertiser), None);
+}
+
+#[test]
+fn a_changed_plan_is_advertised_promptly_but_not_within_min_delay_between_ras() {
+    let (mut advertiser, last) = settled();
+    let before = advertiser.poll_timeout();
+    advertiser.reconfigure(&plan(), last + Duration::from_secs(1));
+    assert_eq!(advertiser.poll_timeout(), before, "an equal plan changes nothing");
+    let mut changed = plan();
+    changed.advertisement.rdnss.clear();
+    changed.advertisement.dnssl.clear();
+    advertiser.reconfigure(&changed, last + Duration::from_secs(1));
+    assert_eq!(wake(&mut advertiser), last + MIN_DELAY_BETWEEN_RAS);
+    assert_eq!(transmit(&mut advertiser).unwrap().len(), 16 + 8 + 8 + 32 + 16);
+    let again = advertiser.poll_timeout().unwrap().saturating_since(last + MIN_DELAY_BETWEEN_RAS);
+    assert!(again <= MAX_INITIAL_RTR_ADVERT_INTERVAL, "a change is repeated like a start");
+    let much_later = last + Duration::from_secs(60);
+    advertiser.reconfigure(&plan(), much_later);
+    assert_eq!(advertiser.poll_timeout(), Some(much_later));
+}
+
+#[test]
+fn a_plan_after_ceasing_advertises_again() {
+    let (mut advertiser, last) = settled();
+    advertiser.cease(last);
+    wake(&mut advertiser);
+    transmit(&mut advertiser);
+    advertiser.reconfigure(&plan(), last + Duration::from_secs(1));
+    wake(&mut advertiser);
+    assert_eq!(transmit(&mut advertiser).unwrap(), ADVERTISEMENT);
+}
+
+#[test]
+fn each_dropped_message_is_counted_by_its_reason_and_moves_no_timer() {
+    let (mut advertiser, now) = settled();
+    let before = advertiser.poll_timeout();
+    let advertisement = &ADVERTISEMENT;
+    let own = plan().source;
+    let cases: [(&[u8], Ipv6Addr, u8, Verdict); 6] = [
+        (&SOLICITATION, HOST, 64, Verdict::Dropped(Reason::Invalid(ParseError::HopLimit))),
+        (&SOLICITATION[..6], HOST, 255, Verdict::Dropped(Reason::Invalid(ParseError::Length))),
+        (&[128, 0, 0, 0, 0, 0, 0, 0], HOST, 255, Verdict::Dropped(Reason::Invalid(ParseError::Type))),
+        (&[136; 0], HOST, 255, Verdict::Dropped(Reason::Invalid(ParseError::Length))),
+        (advertisement, own, 255, Verdict::Dropped(Reason::Own)),
+        (advertisement, HOST, 255, Verdict::OtherRouter),
+    ];
+    for (message, source, hop_limit, verdict) in cases {
+        assert_eq!(advertiser.handle_input(message, source, hop_limit, now), verdict);
+    }
+    let mut neighbor = [0; 24];
+    neighbor[0] = 135;
+    neighbor[8] = 0xfe;
+    let verdict = advertiser.handle_input(&neighbor, HOST, 255, now);
+    assert_eq!(verdict, Verdict::Dropped(Reason::NotRouterDiscovery));
+    assert_eq!(advertiser.poll_timeout(), before);
+    let status = advertiser.status();
+    assert_eq!(status.solicitations, 0);
+    let counted: Vec<(&str, u64)> = status.dropped.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+    let expected = [
+        ("ndp-hop-limit", 1),
+        ("ndp-length", 2),
+        ("ndp-type", 1),
+        ("ra-not-router-discovery", 1),
+        ("ra-other-router", 1),
+        ("ra-own", 1),
+    ];
+    assert_eq!(counted, expected);
+}
+
+#[test]
+fn options_without_room_are_left_out_and_shown() {
+    let mut plan = plan();
+    let prefix = plan.advertisement.prefixes[0].clone();
+    plan.advertisement.prefixes = vec![prefix; 40];
+    let mut advertiser = Advertiser::new(&plan, 1, at(0));
+    advertiser.handle_timeout(at(0));
+    assert!(transmit(&mut advertiser).unwrap().len() <= 1240);
+    assert!(advertiser.status().dropped["ra-option-omitted"] > 0);
+}
+
+#[test]
+fn absurd_intervals_neither_panic_nor_flood() {
+    let mut plan = plan();
+    plan.advertisement.variables.min_rtr_adv_interval = Duration::MAX;
+    plan.advertisement.variables.max_rtr_adv_interval = Duration::ZERO;
+    plan.advertisement.variables.adv_default_lifetime = Duration::MAX;
+    let mut advertiser = Advertiser::new(&plan, 1, at(0));
+    let first = wake(&mut advertiser);
+    transmit(&mut advertiser).unwrap();
+    assert!(advertiser.poll_timeout().unwrap().saturating_since(first) >= MIN_DELAY_BETWEEN_RAS);
+    plan.advertisement.variables.min_rtr_adv_interval = Duration::ZERO;
+    plan.advertisement.variables.max_rtr_adv_interval = Duration::MAX;
+    advertiser.reconfigure(&plan, first);
+    wake(&mut advertiser);
+    transmit(&mut advertiser).unwrap();
+}
