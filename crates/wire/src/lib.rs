@@ -3,7 +3,13 @@
 #![forbid(unsafe_code)]
 
 pub mod checksum;
+pub mod icmpv4;
+pub mod icmpv6;
+pub mod ipv4;
+pub mod ipv6;
 pub mod mac;
 pub mod ndp;
 pub mod rfc6052;
 pub mod rfc6890;
+pub mod tcp;
+pub mod udp;
