@@ -1,1 +1,47 @@
 //! DNS64: RFC 6147 synthesis, and the transactions that lead to it.
+//!
+//! A [`Transaction`] is one client's query from its bytes to the response. It asks the upstreams through whoever drives
+//! it and neither opens sockets nor reads a clock:
+//!
+//! ```text
+//! let mut transaction = Transaction::new(query_bytes, transport, plan, seed, now);
+//! loop {
+//!     while let Some(event) = transaction.poll_event() {
+//!         // count it; Event::Finished carries the response (or nothing: drop in silence) and ends the loop
+//!     }
+//!     if let Some(transmit) = transaction.poll_transmit() {
+//!         // close the socket of the preceding question, open a fresh one to `transmit.upstream` by
+//!         // `transmit.transport` (so that each question has a random port), send `transmit.message`
+//!     }
+//!     // wait for a message on that socket    -> handle_input(message, now)
+//!     //       or for an error on that socket -> handle_failure(now)
+//!     //       or until poll_timeout()        -> handle_timeout(now)
+//! }
+//! ```
+//!
+//! At most one question is outstanding at a time; a new one replaces it. Over TCP the two-byte length is the driver's.
+//! The seed is to come from the operating system's random numbers: the message identifiers are drawn from it.
+//!
+//! Behind hickory-server's `RequestHandler`, `Request::as_slice` gives the query's bytes, and the response goes out as
+//! `MessageResponseBuilder::new(&request.queries, response.edns.as_ref()).build(response.metadata, &response.answers,
+//! &response.authorities, [], &response.additionals)`. It has been cut to the client's payload size already. Any other
+//! front sends `response.to_vec()`.
+//!
+//! Not here yet: a cache and the joining of equal questions, PTR synthesis (RFC 6147 section 5.3.1), names of the local
+//! network, encrypted upstreams, validation, and a memory of which upstreams are down. They come before
+//! (`Transaction::new`) or behind (`exchange`) what is here.
+mod counters;
+mod exchange;
+mod exclusion;
+mod ipv4only;
+mod reason;
+mod request;
+mod response;
+mod synthesis;
+mod transaction;
+
+pub use counters::Counters;
+pub use exchange::{ATTEMPT_TIMEOUT, Transmit};
+pub use reason::Reason;
+pub use request::{MAX_UDP_PAYLOAD, Transport};
+pub use transaction::{Event, Outcome, TRANSACTION_TIMEOUT, Transaction};

@@ -1,0 +1,181 @@
+//! One question to the upstreams: asked of one after the other, until one answers.
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+
+use super::request::{MAX_UDP_PAYLOAD, Transport};
+use crate::time::Instant;
+
+/// How long one upstream is waited for.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// A question to be sent, over a socket of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where to.
+    pub upstream: SocketAddr,
+    /// How.
+    pub transport: Transport,
+    /// The DNS message.
+    pub message: Vec<u8>,
+}
+
+/// What an input or a timeout led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Nothing; the message does not belong to the question.
+    Mismatch,
+    /// The upstream failed or refused; the next one is asked.
+    Next(SocketAddr),
+    /// The upstream's answer came truncated; it is asked again by TCP.
+    Again,
+    /// The answer of this upstream.
+    Answered(SocketAddr, Box<Message>),
+    /// This upstream failed, and there is none left. The best that came is an error, if anything came.
+    Exhausted(SocketAddr, Option<Box<Message>>),
+}
+
+/// A question that is being asked.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    question: Query,
+    id: u16,
+    checking_disabled: bool,
+    dnssec_ok: bool,
+    upstream: SocketAddr,
+    transport: Transport,
+    /// Who is asked next, in order.
+    remaining: Vec<SocketAddr>,
+    deadline: Instant,
+    transmit: bool,
+    /// An error that an upstream answered with.
+    error: Option<Box<Message>>,
+}
+
+impl Exchange {
+    /// Asks `order[0]` first; nothing for an empty order.
+    pub(super) fn new(
+        question: Query,
+        id: u16,
+        checking_disabled: bool,
+        dnssec_ok: bool,
+        order: &[SocketAddr],
+        now: Instant,
+    ) -> Option<Self> {
+        let (&upstream, remaining) = order.split_first()?;
+        Some(Self {
+            question,
+            id,
+            checking_disabled,
+            dnssec_ok,
+            upstream,
+            transport: Transport::Udp,
+            remaining: remaining.to_vec(),
+            deadline: now + ATTEMPT_TIMEOUT,
+            transmit: true,
+            error: None,
+        })
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    pub(super) fn poll_transmit(&mut self) -> Option<Transmit> {
+        if !self.transmit {
+            return None;
+        }
+        self.transmit = false;
+        let message = self.message().to_vec().ok()?;
+        Some(Transmit { upstream: self.upstream, transport: self.transport, message })
+    }
+
+    fn message(&self) -> Message {
+        let mut message = Message::new(self.id, MessageType::Query, OpCode::Query);
+        message.metadata.recursion_desired = true;
+        message.metadata.checking_disabled = self.checking_disabled;
+        message.queries.push(self.question.clone());
+        let mut edns = Edns::new();
+        edns.set_max_payload(MAX_UDP_PAYLOAD);
+        edns.set_dnssec_ok(self.dnssec_ok);
+        message.edns = Some(edns);
+        message
+    }
+
+    pub(super) fn handle_input(&mut self, bytes: &[u8], now: Instant) -> Progress {
+        if !self.matches_header(bytes) {
+            return Progress::Mismatch;
+        }
+        let Ok(message) = Message::from_vec(bytes) else {
+            return self.next(now, Repeat::Never);
+        };
+        let code = message.metadata.response_code;
+        // RFC 5452 section 9.1: the question must be ours. Some servers leave it out of an error.
+        if message.queries != [self.question.clone()] && !(message.queries.is_empty() && is_error(code)) {
+            return Progress::Mismatch;
+        }
+        // RFC 7766 section 5: a truncated answer is asked for again by TCP.
+        if message.metadata.truncation {
+            return match self.transport {
+                Transport::Udp => {
+                    self.transport = Transport::Tcp;
+                    self.deadline = now + ATTEMPT_TIMEOUT;
+                    self.transmit = true;
+                    Progress::Again
+                }
+                Transport::Tcp => self.next(now, Repeat::Never),
+            };
+        }
+        if is_error(code) {
+            self.error = Some(Box::new(message));
+            return self.next(now, Repeat::Never);
+        }
+        Progress::Answered(self.upstream, Box::new(message))
+    }
+
+    /// The attempt failed without an answer, e.g. by an ICMP error.
+    pub(super) fn handle_failure(&mut self, now: Instant) -> Progress {
+        self.next(now, Repeat::Never)
+    }
+
+    /// The deadline has passed.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Progress {
+        self.next(now, Repeat::Allowed)
+    }
+
+    /// RFC 5452 section 9.1: identifier and direction first; the rest of a stranger's message is not even read.
+    fn matches_header(&self, bytes: &[u8]) -> bool {
+        matches!(bytes.first_chunk(), Some(&[high, low, flags])
+            if [high, low] == self.id.to_be_bytes() && flags & 0x80 != 0 && flags >> 3 & 0xf == 0)
+    }
+
+    fn next(&mut self, now: Instant, repeat: Repeat) -> Progress {
+        let failed = self.upstream;
+        match repeat {
+            Repeat::Allowed => {}
+            // It would only say so again.
+            Repeat::Never => self.remaining.retain(|upstream| *upstream != failed),
+        }
+        if self.remaining.is_empty() {
+            return Progress::Exhausted(failed, self.error.take());
+        }
+        self.upstream = self.remaining.remove(0);
+        self.transport = Transport::Udp;
+        self.deadline = now + ATTEMPT_TIMEOUT;
+        self.transmit = true;
+        Progress::Next(failed)
+    }
+}
+
+/// Whether an upstream that failed may be asked once more.
+#[derive(Clone, Copy, Debug)]
+enum Repeat {
+    Allowed,
+    Never,
+}
+
+/// Whether another upstream may know better. NXDOMAIN is an answer, not a failure.
+fn is_error(code: ResponseCode) -> bool {
+    !matches!(code, ResponseCode::NoError | ResponseCode::NXDomain)
+}

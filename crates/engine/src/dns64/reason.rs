@@ -1,0 +1,92 @@
+//! How a query ended: one reason each, counted by name.
+
+/// How a query ended, or why an upstream's message did not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// Passed on as the upstream said it.
+    Forwarded,
+    /// Addresses were synthesized (RFC 6147 section 5.1.7).
+    Synthesized,
+    /// The name has neither a usable AAAA nor an A record (section 5.1.6).
+    NoAddress,
+    /// The name's IPv4 addresses are not to be translated (RFC 6052 section 3.1).
+    NotTranslatable,
+    /// `ipv4only.arpa` and what is below, answered here (RFC 8880).
+    Ipv4Only,
+    /// No upstream answered.
+    Unanswered,
+    /// No upstream is configured.
+    NoUpstream,
+    /// The query is not a DNS message.
+    Malformed,
+    /// The query does not ask one question.
+    QuestionCount,
+    /// The opcode is not QUERY.
+    Opcode,
+    /// The question is for another class than IN.
+    Class,
+    /// A zone transfer was asked for.
+    Transfer,
+    /// ANY or another meta type was asked for (RFC 8482).
+    MetaType,
+    /// The query does not desire recursion, and there is nothing else here.
+    NoRecursion,
+    /// An unknown version of EDNS (RFC 6891 section 6.1.3).
+    EdnsVersion,
+    /// Too short to be answered.
+    Short,
+    /// A response where a query was expected.
+    NotAQuery,
+    /// An upstream's message that does not answer the question (RFC 5452 section 9.1).
+    Mismatch,
+}
+
+impl Reason {
+    /// Stable kebab-case name, for counters and the console.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Forwarded => "dns-forwarded",
+            Self::Synthesized => "dns-synthesized",
+            Self::NoAddress => "dns-no-address",
+            Self::NotTranslatable => "dns-not-translatable",
+            Self::Ipv4Only => "dns-ipv4only",
+            Self::Unanswered => "dns-unanswered",
+            Self::NoUpstream => "dns-no-upstream",
+            Self::Malformed => "dns-malformed",
+            Self::QuestionCount => "dns-question-count",
+            Self::Opcode => "dns-opcode",
+            Self::Class => "dns-class",
+            Self::Transfer => "dns-transfer",
+            Self::MetaType => "dns-meta-type",
+            Self::NoRecursion => "dns-no-recursion",
+            Self::EdnsVersion => "dns-edns-version",
+            Self::Short => "dns-short",
+            Self::NotAQuery => "dns-not-a-query",
+            Self::Mismatch => "dns-mismatch",
+        }
+    }
+
+    /// Whether the message was dropped or refused, rather than answered.
+    pub const fn is_refusal(self) -> bool {
+        match self {
+            Self::Forwarded
+            | Self::Synthesized
+            | Self::NoAddress
+            | Self::NotTranslatable
+            | Self::Ipv4Only
+            | Self::Unanswered
+            | Self::NoUpstream => false,
+            Self::Malformed
+            | Self::QuestionCount
+            | Self::Opcode
+            | Self::Class
+            | Self::Transfer
+            | Self::MetaType
+            | Self::NoRecursion
+            | Self::EdnsVersion
+            | Self::Short
+            | Self::NotAQuery
+            | Self::Mismatch => true,
+        }
+    }
+}

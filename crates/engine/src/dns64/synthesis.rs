@@ -1,0 +1,58 @@
+//! RFC 6147 section 5.1.7: AAAA records out of A records.
+use hickory_proto::op::Message;
+use hickory_proto::rr::rdata::AAAA;
+use hickory_proto::rr::{RData, Record, RecordType};
+use ipnet::Ipv4Net;
+use sixgate_wire::rfc6052::Pref64;
+
+use super::exclusion::is_translatable;
+use super::response::is_signature_over;
+
+/// RFC 6147 section 5.1.7: the longest TTL in seconds where no SOA record says how long "no AAAA" holds.
+const TTL_WITHOUT_SOA: u32 = 600;
+
+/// How long the absence of AAAA records may be remembered, in seconds (RFC 2308 section 5).
+pub(super) fn negative_ttl(aaaa: Option<&Message>) -> u32 {
+    let soa = aaaa.into_iter().flat_map(|message| &message.authorities).find_map(|record| match &record.data {
+        RData::SOA(soa) => Some(record.ttl.min(soa.minimum)),
+        _ => None,
+    });
+    soa.unwrap_or(TTL_WITHOUT_SOA)
+}
+
+/// What became of the A records of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Synthesis {
+    /// At least one AAAA record was made.
+    Made,
+    /// There are A records, and none may be translated.
+    NotTranslatable,
+    /// There are no A records.
+    NoAddress,
+}
+
+/// Replaces the A records of an answer section; aliases before them are kept (RFC 6147 section 5.1.5).
+///
+/// An A record that may not be translated is left out, and so are signatures over A records.
+pub(super) fn synthesize(
+    answers: &mut Vec<Record>,
+    pref64: Pref64,
+    translate_non_global: &[Ipv4Net],
+    negative_ttl: u32,
+) -> Synthesis {
+    let mut synthesis = Synthesis::NoAddress;
+    answers.retain_mut(|record| {
+        let RData::A(address) = record.data else { return !is_signature_over(record, RecordType::A) };
+        if !is_translatable(address.0, translate_non_global) {
+            if synthesis == Synthesis::NoAddress {
+                synthesis = Synthesis::NotTranslatable;
+            }
+            return false;
+        }
+        record.data = RData::AAAA(AAAA(pref64.embed(address.0)));
+        record.ttl = record.ttl.min(negative_ttl);
+        synthesis = Synthesis::Made;
+        true
+    });
+    synthesis
+}

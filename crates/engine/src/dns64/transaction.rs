@@ -1,0 +1,296 @@
+//! One query from its bytes to its response, along the steps of RFC 6147 section 5.1.
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hickory_proto::op::{Message, Query, ResponseCode};
+use hickory_proto::rr::RecordType;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use sixgate_wire::rfc6052::Pref64;
+
+use super::exchange::{Exchange, Progress, Transmit};
+use super::request::{Refusal, Request, Transport, asks_aaaa};
+use super::synthesis::{Synthesis, negative_ttl, synthesize};
+use super::{Reason, exclusion, ipv4only, response};
+use crate::plan::Dns64Plan;
+use crate::time::Instant;
+
+/// How long a client is kept waiting at most: stub resolvers ask again after five seconds.
+pub const TRANSACTION_TIMEOUT: Duration = Duration::from_millis(4500);
+
+/// How often upstreams are asked for AAAA records, which leaves time to ask for A records (RFC 6147 section 5.1.3).
+const AAAA_ATTEMPTS: usize = 2;
+/// How often upstreams are asked anything else.
+const ATTEMPTS: usize = 3;
+
+/// Something to be counted or acted on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An upstream answered a question.
+    UpstreamAnswered(SocketAddr),
+    /// An upstream did not answer, or with an error.
+    UpstreamFailed(SocketAddr),
+    /// A message came that does not answer the outstanding question.
+    Mismatch,
+    /// The end; nothing comes after it.
+    Finished(Outcome),
+}
+
+/// How a query ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Why it ended like this.
+    pub reason: Reason,
+    /// What goes to the client, cut to its payload size; nothing where the query is dropped in silence.
+    pub response: Option<Message>,
+}
+
+/// One query on its way to a response.
+#[derive(Debug)]
+pub struct Transaction {
+    plan: Arc<Dns64Plan>,
+    rng: ChaCha8Rng,
+    step: Step,
+    /// When the client is told that nobody answered.
+    deadline: Instant,
+    /// The upstream that answered last is asked first.
+    preferred: Option<SocketAddr>,
+    events: VecDeque<Event>,
+}
+
+/// Where the query stands.
+#[derive(Debug)]
+enum Step {
+    /// The question is passed on, and so will be the answer.
+    Forward(Pending),
+    /// RFC 6147 section 5.1: AAAA records are asked for.
+    Aaaa(Pending, Pref64),
+    /// RFC 6147 section 5.1.6: there are none, and A records are asked for.
+    A {
+        pending: Pending,
+        pref64: Pref64,
+        /// How long "no AAAA" holds, in seconds.
+        negative_ttl: u32,
+    },
+    /// The response is out.
+    Finished,
+}
+
+/// A query with the question that is outstanding for it.
+#[derive(Debug)]
+struct Pending {
+    request: Request,
+    question: Query,
+    exchange: Exchange,
+}
+
+impl Transaction {
+    /// Takes a client's query. `seed` must not be guessable by others.
+    pub fn new(query: &[u8], transport: Transport, plan: Arc<Dns64Plan>, seed: u64, now: Instant) -> Self {
+        let mut transaction = Self {
+            plan,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            step: Step::Finished,
+            deadline: now + TRANSACTION_TIMEOUT,
+            preferred: None,
+            events: VecDeque::new(),
+        };
+        match Request::parse(query, transport) {
+            Ok(request) => transaction.begin(request, now),
+            Err(Refusal::Drop(reason)) => transaction.drop_silently(reason),
+            Err(Refusal::Refuse(request, code, reason)) => {
+                transaction.finish(&request, response::empty(&request, code), reason);
+            }
+        }
+        transaction
+    }
+
+    fn begin(&mut self, request: Request, now: Instant) {
+        let Some(question) = request.question.clone() else { return self.drop_silently(Reason::QuestionCount) };
+        let pref64 = pref64(self.plan.synthesis);
+        // Without a prefix of our own, the upstream's translator may be the one that hosts are to find.
+        if self.plan.pref64.is_some()
+            && let Some(response) = ipv4only::answer(&request, &question, pref64)
+        {
+            return self.finish(&request, response, Reason::Ipv4Only);
+        }
+        // RFC 6147 section 5.5: a client that validates by itself synthesizes by itself.
+        let pref64 = pref64.filter(|_| asks_aaaa(&question) && !request.validates_itself());
+        let attempts = if pref64.is_some() { AAAA_ATTEMPTS } else { ATTEMPTS };
+        let Some(exchange) = self.ask(&request, &question, attempts, now) else {
+            let response = response::empty(&request, ResponseCode::ServFail);
+            return self.finish(&request, response, Reason::NoUpstream);
+        };
+        let pending = Pending { request, question, exchange };
+        self.step = match pref64 {
+            Some(pref64) => Step::Aaaa(pending, pref64),
+            None => Step::Forward(pending),
+        };
+    }
+
+    fn ask(&mut self, request: &Request, question: &Query, attempts: usize, now: Instant) -> Option<Exchange> {
+        let [id_high, id_low, ..] = self.rng.next_u32().to_be_bytes();
+        let id = u16::from_be_bytes([id_high, id_low]);
+        let mut upstreams = self.plan.upstream.clone();
+        // A stable sort: the rest stays in the configuration's order.
+        upstreams.sort_by_key(|upstream| Some(*upstream) != self.preferred);
+        let order: Vec<SocketAddr> = upstreams.iter().cycle().take(attempts).copied().collect();
+        Exchange::new(question.clone(), id, request.checking_disabled, request.dnssec_ok, &order, now)
+    }
+
+    /// The question to send now. It replaces the one before, whose socket is of no more use.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.step.exchange()?.poll_transmit()
+    }
+
+    /// What happened; [`Event::Finished`] comes last.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`Transaction::handle_timeout`] wants to be called; nothing when finished.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match &self.step {
+            Step::Forward(pending) | Step::Aaaa(pending, _) | Step::A { pending, .. } => {
+                Some(pending.exchange.deadline().min(self.deadline))
+            }
+            Step::Finished => None,
+        }
+    }
+
+    /// Takes a message from the upstream that was asked last.
+    pub fn handle_input(&mut self, message: &[u8], now: Instant) {
+        let Some(exchange) = self.step.exchange() else { return };
+        let progress = exchange.handle_input(message, now);
+        self.advance(progress, now);
+    }
+
+    /// The upstream that was asked last cannot be reached, or its stream ended.
+    pub fn handle_failure(&mut self, now: Instant) {
+        let Some(exchange) = self.step.exchange() else { return };
+        let progress = exchange.handle_failure(now);
+        self.advance(progress, now);
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.poll_timeout().is_none_or(|due| now < due) {
+            return;
+        }
+        let expired = now >= self.deadline;
+        let Some(exchange) = self.step.exchange() else { return };
+        let progress = exchange.handle_timeout(now);
+        if !expired {
+            return self.advance(progress, now);
+        }
+        if let Progress::Next(upstream) | Progress::Exhausted(upstream, _) = progress {
+            self.events.push_back(Event::UpstreamFailed(upstream));
+        }
+        match core::mem::replace(&mut self.step, Step::Finished) {
+            Step::Forward(pending) | Step::Aaaa(pending, _) | Step::A { pending, .. } => {
+                self.unanswered(&pending.request);
+            }
+            Step::Finished => {}
+        }
+    }
+
+    fn advance(&mut self, progress: Progress, now: Instant) {
+        let answer = match progress {
+            Progress::Mismatch => return self.events.push_back(Event::Mismatch),
+            Progress::Again => return,
+            Progress::Next(upstream) => return self.events.push_back(Event::UpstreamFailed(upstream)),
+            Progress::Answered(upstream, message) => {
+                self.events.push_back(Event::UpstreamAnswered(upstream));
+                self.preferred = Some(upstream);
+                Some(*message)
+            }
+            Progress::Exhausted(upstream, error) => {
+                self.events.push_back(Event::UpstreamFailed(upstream));
+                error.map(|message| *message)
+            }
+        };
+        match core::mem::replace(&mut self.step, Step::Finished) {
+            Step::Forward(pending) => self.forward(&pending.request, answer),
+            Step::Aaaa(pending, pref64) => self.handle_aaaa(pending, pref64, answer, now),
+            Step::A { pending, pref64, negative_ttl } => self.handle_a(&pending.request, pref64, negative_ttl, answer),
+            Step::Finished => {}
+        }
+    }
+
+    fn forward(&mut self, request: &Request, answer: Option<Message>) {
+        match answer {
+            Some(answer) => self.finish(request, response::pass_on(request, answer), Reason::Forwarded),
+            None => self.unanswered(request),
+        }
+    }
+
+    fn handle_aaaa(&mut self, pending: Pending, pref64: Pref64, mut answer: Option<Message>, now: Instant) {
+        let Pending { request, question, .. } = pending;
+        if let Some(message) = &mut answer {
+            exclusion::remove_excluded(message);
+        }
+        // RFC 6147 section 5.1.1: AAAA records are passed on. Section 5.1.2: and so is a name error.
+        let is_final = answer.as_ref().is_some_and(|message| match message.metadata.response_code {
+            ResponseCode::NXDomain => true,
+            ResponseCode::NoError => exclusion::has_aaaa(&message.answers),
+            _ => false,
+        });
+        if is_final {
+            return self.forward(&request, answer);
+        }
+        // RFC 6147 sections 5.1.2 to 5.1.4: other errors, silence and excluded addresses read as "no AAAA".
+        let negative_ttl = negative_ttl(answer.as_ref());
+        let question = Query::query(question.name, RecordType::A);
+        match self.ask(&request, &question, ATTEMPTS, now) {
+            Some(exchange) => {
+                self.step = Step::A { pending: Pending { request, question, exchange }, pref64, negative_ttl };
+            }
+            None => self.unanswered(&request),
+        }
+    }
+
+    fn handle_a(&mut self, request: &Request, pref64: Pref64, negative_ttl: u32, answer: Option<Message>) {
+        // RFC 6147 section 5.1.6: an error or an empty answer to this question is the answer to the client's.
+        let Some(answer) = answer else { return self.unanswered(request) };
+        let mut response = response::pass_on(request, answer);
+        let reason = if response.metadata.response_code == ResponseCode::NoError {
+            match synthesize(&mut response.answers, pref64, &self.plan.translate_non_global, negative_ttl) {
+                Synthesis::Made => Reason::Synthesized,
+                Synthesis::NotTranslatable => Reason::NotTranslatable,
+                Synthesis::NoAddress => Reason::NoAddress,
+            }
+        } else {
+            Reason::NoAddress
+        };
+        self.finish(request, response, reason);
+    }
+
+    fn unanswered(&mut self, request: &Request) {
+        self.finish(request, response::empty(request, ResponseCode::ServFail), Reason::Unanswered);
+    }
+
+    fn finish(&mut self, request: &Request, response: Message, reason: Reason) {
+        let response = Some(response::fit(response, request.limit));
+        self.events.push_back(Event::Finished(Outcome { reason, response }));
+    }
+
+    fn drop_silently(&mut self, reason: Reason) {
+        self.events.push_back(Event::Finished(Outcome { reason, response: None }));
+    }
+}
+
+impl Step {
+    fn exchange(&mut self) -> Option<&mut Exchange> {
+        match self {
+            Self::Forward(pending) | Self::Aaaa(pending, _) | Self::A { pending, .. } => Some(&mut pending.exchange),
+            Self::Finished => None,
+        }
+    }
+}
+
+/// The plan's prefix, if it can hold IPv4 addresses.
+fn pref64(net: Option<ipnet::Ipv6Net>) -> Option<Pref64> {
+    net.and_then(|net| Pref64::new(net.network(), net.prefix_len()).ok())
+}
