@@ -1,15 +1,124 @@
-//! The appliance's kernel and initramfs.
-use anyhow::{Result, bail};
+//! The appliance's kernel and initramfs, and the small one of the demo's client.
+mod binary;
+mod initramfs;
+mod kernel;
+mod modules;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use sixgate_qemu::Boot;
+use sixgate_qemu::cpio::{Archive, Entry};
+
+use crate::command::target;
+
+/// What stands in `/etc/hosts`: the C library's resolver looks there first.
+const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
+
+/// Empty folders that PID 1 mounts on or that programs expect.
+const FOLDERS: &[&str] = &["dev", "etc", "proc", "root", "run", "sys", "tmp", "var"];
 
 /// A built image.
-pub(crate) struct Image;
+pub(crate) struct Image {
+    /// What a machine boots.
+    #[expect(dead_code, reason = "the demo follows")]
+    pub(crate) boot: Boot,
+    /// Name and version of the kernel's package.
+    kernel_package: String,
+    /// Names of the modules.
+    modules: usize,
+    /// The parts with their files, for the report.
+    parts: Vec<(&'static str, PathBuf)>,
+}
 
 impl Image {
     /// Prints what was built.
-    pub(crate) fn report(&self) {}
+    pub(crate) fn report(&self) {
+        println!("kernel package  {}", self.kernel_package);
+        println!("modules         {}", self.modules);
+        for (name, path) in &self.parts {
+            let size = fs::metadata(path).map(|file| file.len()).unwrap_or_default();
+            println!("{name:<15} {:>6.1} MB  {}", megabytes(size), path.display());
+        }
+    }
 }
 
 /// Builds the image into `target/image`.
 pub(crate) fn build() -> Result<Image> {
-    bail!("the image is not built yet")
+    let folder = folder()?;
+    let kernel = kernel::fetch(&folder)?;
+    let modules = modules::pick(&kernel)?;
+    let binary = binary::build("sixgate")?;
+
+    let mut system = base();
+    let content = fs::read(&binary).with_context(|| format!("cannot read {}", binary.display()))?;
+    system.add("usr/bin/sixgate", Entry::Executable(content));
+    system.add("init", Entry::Link("usr/bin/sixgate".into()));
+    // The kernel calls this when it wants a module.
+    system.add("sbin/modprobe", Entry::Link("/usr/bin/sixgate".into()));
+    system.add("etc/hosts", Entry::File(HOSTS.into()));
+
+    let initrd = folder.join("initrd.img");
+    let modules_part = initramfs::compress(&folder.join("modules.cpio"), &modules.archive)?;
+    let system_part = initramfs::compress(&folder.join("system.cpio"), &system)?;
+    initramfs::join(&initrd, &[&modules_part, &system_part])?;
+
+    let boot = kernel.install(&folder, initrd.clone())?;
+    let parts = vec![
+        ("vmlinuz", folder.join("vmlinuz")),
+        ("boots under QEMU", boot.kernel.clone()),
+        ("binary", binary),
+        ("modules packed", modules_part),
+        ("initramfs", initrd),
+    ];
+    Ok(Image { boot, kernel_package: kernel.package, modules: modules.count, parts })
+}
+
+/// Builds the demo's client: the same kernel, the driver of its network card, one program.
+#[expect(dead_code, reason = "the demo follows")]
+pub(crate) fn build_client() -> Result<Boot> {
+    let folder = folder()?;
+    let kernel = kernel::fetch(&folder)?;
+    let binary = binary::build("sixgate-client")?;
+    let mut system = base();
+    system.add("init", Entry::Executable(fs::read(&binary)?));
+    for (order, module) in modules::in_load_order(&kernel, &["virtio_net"])?.into_iter().enumerate() {
+        system.add(&format!("modules/{order:02}.ko"), Entry::File(module));
+    }
+    let initrd = folder.join("client.img");
+    let part = initramfs::compress(&folder.join("client.cpio"), &system)?;
+    initramfs::join(&initrd, &[&part])?;
+    kernel.install(&folder, initrd)
+}
+
+fn folder() -> Result<PathBuf> {
+    let folder = target().join("image");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// A root file system with nothing in it but folders and the device that PID 1's first words go to.
+fn base() -> Archive {
+    let mut archive = Archive::default();
+    for folder in FOLDERS {
+        archive.add(folder, Entry::Directory);
+    }
+    archive.add("dev/console", Entry::Device(5, 1));
+    archive.add("dev/null", Entry::Device(1, 3));
+    archive
+}
+
+/// Writes a file only when that changes it, so that time stamps tell what is new.
+fn write_if_changed(path: &Path, content: &[u8]) -> Result<bool> {
+    if fs::read(path).is_ok_and(|old| old == content) {
+        return Ok(false);
+    }
+    fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(true)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a size for reading")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
 }

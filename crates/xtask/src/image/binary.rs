@@ -1,0 +1,53 @@
+//! Static release builds: no loader, no C library in the image.
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::command::{cargo, run, target};
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Builds a package's program of the same name and returns where it is.
+pub(crate) fn build(package: &str) -> Result<PathBuf> {
+    let flags = format!("target.{TARGET}.rustflags=[\"-C\", \"target-feature=+crt-static\"]");
+    let mut command = cargo();
+    // Flags from the environment would replace those of the configuration.
+    command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    run(command.args(["build", "--quiet", "--release", "--target", TARGET, "--package", package, "--config", &flags]))?;
+    let binary = target().join(TARGET).join("release").join(package);
+    if wants_a_loader(&binary)? {
+        bail!("{} is linked dynamically; is the C library's static form (libc6-dev) installed?", binary.display());
+    }
+    Ok(binary)
+}
+
+/// Whether an ELF file of 64 bits names an interpreter.
+fn wants_a_loader(path: &Path) -> Result<bool> {
+    const INTERPRETER: u32 = 3;
+    let elf = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let number = |at: usize, size: usize| -> Result<usize> {
+        let bytes = elf.get(at..at + size).context("a truncated ELF file")?;
+        let mut wide = [0; 8];
+        wide[..size].copy_from_slice(bytes);
+        usize::try_from(u64::from_le_bytes(wide)).context("an offset beyond this machine")
+    };
+    let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
+    for index in 0..count {
+        if number(table + index * size, 4)? == INTERPRETER as usize {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_with_a_loader_is_recognised() {
+        // Tests themselves are linked dynamically.
+        assert!(wants_a_loader(&std::env::current_exe().unwrap()).unwrap());
+    }
+}
