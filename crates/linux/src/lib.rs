@@ -3,6 +3,7 @@ pub mod events;
 pub mod facts;
 pub mod netlink;
 pub mod network;
+pub mod nft;
 pub mod sysctl;
 
 #[cfg(test)]

@@ -1,0 +1,181 @@
+//! Loads a [`Ruleset`] into nftables in one transaction, and reads its counters back. No other table is touched.
+mod lower;
+
+use nlink::netlink::nftables::{
+    BaseChain, Chain, ChainName, Family, FilterHook, NFT_MSG_NEWTABLE, NFTA_TABLE_NAME, Policy, Priority, RawMessage,
+    Transaction,
+};
+use nlink::netlink::{Connection, MessageBuilder, Nftables};
+use sixgate_engine::firewall::ruleset::{self, Hook, HookPoint, Ruleset};
+use sixgate_engine::status::Traffic;
+
+#[cfg(test)]
+mod tests;
+
+/// Bytes of a comment that `nft` reads back.
+const LONGEST_COMMENT: usize = 127;
+
+/// What one rule has counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleCounter {
+    /// Chain that holds the rule.
+    pub chain: String,
+    /// The rule's comment; empty when it has none.
+    pub comment: String,
+    /// Packets and bytes.
+    pub traffic: Traffic,
+}
+
+/// nftables refused, or cannot be reached.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot {action} the nftables table: {cause}")]
+pub struct NftError {
+    action: &'static str,
+    cause: String,
+    /// The kernel's error number, when it gave one.
+    pub errno: Option<i32>,
+}
+
+impl NftError {
+    fn new(action: &'static str, error: &nlink::Error) -> Self {
+        Self { action, cause: error.to_string(), errno: error.errno() }
+    }
+
+    /// What to do about it, one sentence.
+    pub fn mend(&self) -> &'static str {
+        match self.errno {
+            Some(libc::EPERM | libc::EACCES) => "Run sixgate as root, or with the capability CAP_NET_ADMIN.",
+            Some(libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::ENOENT) => {
+                "Load the kernel modules nf_tables, nft_ct, nft_fib_inet, nft_limit and nft_reject_inet."
+            }
+            Some(libc::EMSGSIZE | libc::ENOBUFS) => {
+                "The ruleset is too large for one transaction; raise net.core.wmem_max and wmem_default."
+            }
+            _ => "This should not happen; the rules in force are the ones from before. Please report it.",
+        }
+    }
+}
+
+/// Replaces the table of the ruleset's name with the ruleset, atomically: each packet meets the old rules or the new.
+///
+/// It opens its socket in the network namespace of the calling thread.
+///
+/// # Errors
+/// nftables refused; the rules from before are still in force.
+pub async fn load(ruleset: &Ruleset) -> Result<(), NftError> {
+    let fail = |error: nlink::Error| NftError::new("load", &error);
+    let connection = connect().map_err(fail)?;
+    // A table is deleted only if it exists, so it is created first; that is how "replace" is spelt to Linux before 6.3.
+    let mut transaction = connection
+        .transaction()
+        .raw(table_if_missing(&ruleset.table))
+        .del_table(&ruleset.table, Family::Inet)
+        .add_table(&ruleset.table, Family::Inet);
+    for chain in &ruleset.chains {
+        transaction = transaction.add_chain(base(&ruleset.table, chain).map_err(fail)?);
+    }
+    let mut sets = lower::Sets::new(&ruleset.table);
+    for chain in &ruleset.chains {
+        for rule in &chain.rules {
+            transaction = add_rule(transaction, &mut sets, &chain.name, rule).map_err(fail)?;
+        }
+    }
+    transaction.commit(&connection).await.map_err(fail)
+}
+
+/// Removes the table; fine when there is none.
+///
+/// # Errors
+/// nftables refused, or cannot be reached.
+pub async fn unload(table: &str) -> Result<(), NftError> {
+    let fail = |error: nlink::Error| NftError::new("remove", &error);
+    connect().map_err(fail)?.del_table_if_exists(table, Family::Inet).await.map_err(fail)?;
+    Ok(())
+}
+
+/// Whether the table is there.
+///
+/// # Errors
+/// nftables cannot be reached.
+pub async fn loaded(table: &str) -> Result<bool, NftError> {
+    let fail = |error: nlink::Error| NftError::new("look for", &error);
+    let tables = connect().map_err(fail)?.list_tables_in(Family::Inet).await.map_err(fail)?;
+    Ok(tables.iter().any(|held| held.name == table))
+}
+
+/// What the rules with a counter have counted since they were loaded, in the ruleset's order.
+///
+/// # Errors
+/// There is no such table, or nftables cannot be reached.
+pub async fn counters(table: &str) -> Result<Vec<RuleCounter>, NftError> {
+    let fail = |error: nlink::Error| NftError::new("read", &error);
+    let rules = connect().map_err(fail)?.list_rules(table, Family::Inet).await.map_err(fail)?;
+    let counters = rules.into_iter().filter(|rule| rule.table == table).filter_map(|rule| {
+        let (packets, bytes) = rule.counter()?;
+        let comment = rule.comment_text.unwrap_or_default();
+        Some(RuleCounter { chain: rule.chain, comment, traffic: Traffic { packets, bytes } })
+    });
+    Ok(counters.collect())
+}
+
+fn connect() -> nlink::Result<Connection<Nftables>> {
+    Connection::<Nftables>::new()
+}
+
+fn table_if_missing(table: &str) -> RawMessage {
+    let mut attributes = MessageBuilder::new(0, 0);
+    attributes.append_attr_str(NFTA_TABLE_NAME, table);
+    lower::create(NFT_MSG_NEWTABLE, &attributes)
+}
+
+fn base(table: &str, chain: &ruleset::Chain) -> nlink::Result<Chain> {
+    let held = Chain::new(table, chain.name.as_str())?.family(Family::Inet);
+    Ok(match &chain.hook {
+        None => held,
+        Some(hook) => held.base(hooked(hook)),
+    })
+}
+
+fn hooked(hook: &Hook) -> BaseChain {
+    let point = match hook.point {
+        HookPoint::Prerouting => FilterHook::Prerouting,
+        HookPoint::Input => FilterHook::Input,
+        HookPoint::Forward => FilterHook::Forward,
+        HookPoint::Output => FilterHook::Output,
+        HookPoint::Postrouting => FilterHook::Postrouting,
+    };
+    let policy = match hook.policy {
+        ruleset::Policy::Accept => Policy::Accept,
+        ruleset::Policy::Drop => Policy::Drop,
+    };
+    BaseChain::filter(point, Priority::Custom(hook.priority)).policy(policy)
+}
+
+fn add_rule(
+    mut transaction: Transaction,
+    sets: &mut lower::Sets,
+    chain: &str,
+    rule: &ruleset::Rule,
+) -> nlink::Result<Transaction> {
+    let Some(spec) = sets.lower(rule)? else { return Ok(transaction) };
+    for anonymous in sets.take() {
+        transaction = transaction.raw(anonymous.message());
+        for some in anonymous.elements.chunks(lower::ELEMENTS_PER_MESSAGE) {
+            transaction = transaction.add_set_elements(&anonymous.set, some);
+        }
+    }
+    let spec = match comment(&rule.comment) {
+        "" => spec,
+        text => spec.comment(text),
+    };
+    let chain = ChainName::new(chain)?;
+    let held = nlink::netlink::nftables::Rule::from_spec(sets.table(), chain.as_str(), spec);
+    Ok(transaction.add_rule(held.family(Family::Inet)))
+}
+
+/// What fits of a comment: a long one must not keep the firewall from being loaded.
+fn comment(text: &str) -> &str {
+    let text = text.split('\0').next().unwrap_or_default();
+    let fits = (0..=text.len().min(LONGEST_COMMENT)).rev().find(|length| text.is_char_boundary(*length));
+    &text[..fits.unwrap_or_default()]
+}

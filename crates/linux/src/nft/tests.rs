@@ -1,0 +1,238 @@
+//! Rulesets loaded in a namespace, and read back with `nft`.
+use sixgate_engine::firewall::ruleset::{Chain, ConntrackState, Match, Policy as RulePolicy, Rule, Statement};
+use sixgate_engine::plan::Family as IpFamily;
+
+use super::*;
+use crate::testing::{in_namespace, run};
+
+fn rule(matches: Vec<Match>, statements: Vec<Statement>, comment: &str) -> Rule {
+    Rule { matches, statements, comment: comment.to_owned() }
+}
+
+fn chain(name: &str, hook: Option<(HookPoint, i32, RulePolicy)>, rules: Vec<Rule>) -> Chain {
+    let hook = hook.map(|(point, priority, policy)| Hook { point, priority, policy });
+    Chain { name: name.to_owned(), hook, rules }
+}
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn nets<T: std::str::FromStr<Err: std::fmt::Debug>>(nets: &[&str]) -> Vec<T> {
+    nets.iter().map(|net| net.parse().unwrap()).collect()
+}
+
+/// Every condition and statement, alone and as a list.
+fn full() -> Ruleset {
+    use Statement::{Accept, Counter, Drop, Jump, Notrack, Reject, Return, SetMark};
+    let states = |states: &[ConntrackState]| Match::ConntrackState(states.to_vec());
+    let raw = vec![
+        rule(
+            vec![
+                Match::InputInterface(names(&["wan"])),
+                Match::Family(IpFamily::V4),
+                Match::Protocol(vec![6, 17]),
+                Match::Destination4(nets(&["192.0.2.5/32"])),
+                Match::DestinationPort(vec![40960..=65535]),
+            ],
+            vec![SetMark { value: 0x0064_0000, mask: 0x00ff_0000 }, Notrack],
+            "share",
+        ),
+        rule(vec![Match::Destination6(nets(&["64:ff9b::/96"]))], vec![Notrack], "legs"),
+    ];
+    let input = vec![
+        rule(vec![states(&[ConntrackState::Established, ConntrackState::Related])], vec![Accept], "flows"),
+        rule(vec![states(&[ConntrackState::Invalid])], vec![Counter, Drop], "invalid"),
+        rule(vec![Match::Protocol(vec![58])], vec![Jump("icmp6".to_owned())], "icmpv6"),
+        rule(
+            vec![
+                Match::Source4(nets(&["10.0.0.0/8", "10.1.0.0/16", "192.168.0.0/24", "192.168.1.0/24"])),
+                Match::Protocol(vec![6]),
+                Match::DestinationPort(vec![22..=22, 80..=90, 85..=100, 443..=443]),
+            ],
+            vec![Counter, Accept],
+            "allow line 7",
+        ),
+        rule(vec![Match::Mark { value: 0x0064_0000, mask: 0x00ff_0000 }], vec![Return], ""),
+        rule(vec![Match::DestinationIsLocal, Match::Protocol(vec![1]), Match::IcmpType(vec![8])], vec![Accept], "ping"),
+        rule(vec![Match::InputInterface(Vec::new())], vec![Accept], "nobody"),
+        rule(vec![Match::RateUnder { per_second: 10, burst: 20 }], vec![Counter, Reject], "refused"),
+        rule(Vec::new(), vec![Counter, Drop], "end of input"),
+    ];
+    let forward = vec![
+        rule(
+            vec![
+                Match::InputInterface(names(&["lan0", "lan1"])),
+                Match::OutputInterface(names(&["wan", "nat64"])),
+                Match::Source6(nets(&["2001:db8:1::/64", "2001:db8:2::/80", "2001:db8:3::5/128"])),
+            ],
+            vec![Accept],
+            "out",
+        ),
+        rule(vec![Match::Source6(nets(&["::/0"])), states(&[ConntrackState::Untracked])], vec![Counter], "any"),
+        rule(vec![Match::Protocol(vec![1]), Match::IcmpType(vec![0, 3, 11, 12])], vec![Accept], "errors"),
+    ];
+    let icmp6 = vec![rule(
+        vec![Match::Icmpv6Type(vec![133, 134, 135, 136]), Match::HopLimit(255)],
+        vec![Counter, Accept],
+        "RFC 4890 section 4.4.1",
+    )];
+    Ruleset {
+        table: "sixgate".to_owned(),
+        chains: vec![
+            chain("raw", Some((HookPoint::Prerouting, -300, RulePolicy::Accept)), raw),
+            chain("input", Some((HookPoint::Input, 0, RulePolicy::Drop)), input),
+            chain("forward", Some((HookPoint::Forward, 0, RulePolicy::Drop)), forward),
+            chain("icmp6", None, icmp6),
+        ],
+    }
+}
+
+/// What `nft` says of a table, one rule a line, blanks condensed.
+fn listed() -> Vec<String> {
+    let text = run("nft --stateless --numeric list table inet sixgate");
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        // Long sets are broken after a comma.
+        match lines.last_mut() {
+            Some(last) if last.ends_with(',') => *last = format!("{last} {line}"),
+            _ => lines.push(line.to_owned()),
+        }
+    }
+    lines.iter().map(|line| with_sorted_set(line)).collect()
+}
+
+/// A hashed set is listed in no particular order.
+fn with_sorted_set(line: &str) -> String {
+    let parts = line.split(" }").map(|part| match part.split_once("{ ") {
+        None => part.to_owned(),
+        Some((before, elements)) => {
+            let mut elements: Vec<&str> = elements.split(", ").collect();
+            elements.sort_unstable();
+            format!("{before}{{ {}", elements.join(", "))
+        }
+    });
+    parts.collect::<Vec<_>>().join(" }")
+}
+
+#[test]
+fn every_condition_and_statement_reads_back_from_nft_as_it_was_meant() {
+    in_namespace(|| async {
+        load(&full()).await.unwrap();
+        let expected = [
+            "table inet sixgate {",
+            "chain raw {",
+            "type filter hook prerouting priority -300; policy accept;",
+            r#"iifname "wan" meta l4proto { 17, 6 } ip daddr 192.0.2.5 th dport 40960-65535 meta mark set meta mark & 0xff64ffff | 0x00640000 notrack comment "share""#,
+            r#"ip6 daddr 64:ff9b::/96 notrack comment "legs""#,
+            "}",
+            "chain input {",
+            "type filter hook input priority 0; policy drop;",
+            r#"ct state 0x2,0x4 accept comment "flows""#,
+            r#"ct state 0x1 counter drop comment "invalid""#,
+            r#"meta l4proto 58 jump icmp6 comment "icmpv6""#,
+            r#"ip saddr { 10.0.0.0/8, 192.168.0.0/23 } tcp dport { 22, 443, 80-100 } counter accept comment "allow line 7""#,
+            "meta mark & 0x00ff0000 == 0x00640000 return",
+            r#"fib daddr type 2 icmp type 8 accept comment "ping""#,
+            r#"limit rate 10/second burst 20 packets counter reject with icmpx 3 comment "refused""#,
+            r#"counter drop comment "end of input""#,
+            "}",
+            "chain forward {",
+            "type filter hook forward priority 0; policy drop;",
+            r#"iifname { "lan0", "lan1" } oifname { "nat64", "wan" } ip6 saddr { 2001:db8:1::/64, 2001:db8:2::/80, 2001:db8:3::5 } accept comment "out""#,
+            r#"meta nfproto 10 ct state 0x40 counter comment "any""#,
+            r#"icmp type { 0, 11, 12, 3 } accept comment "errors""#,
+            "}",
+            "chain icmp6 {",
+            r#"icmpv6 type { 133, 134, 135, 136 } ip6 hoplimit 255 counter accept comment "RFC 4890 section 4.4.1""#,
+            "}",
+            "}",
+        ];
+        assert_eq!(listed(), expected);
+    });
+}
+
+#[test]
+fn loading_again_replaces_the_table_and_leaves_other_tables_alone() {
+    in_namespace(|| async {
+        run("nft add table inet stranger");
+        run("nft add chain inet stranger c");
+        assert!(!loaded("sixgate").await.unwrap());
+        load(&full()).await.unwrap();
+        load(&full()).await.unwrap();
+        assert!(loaded("sixgate").await.unwrap());
+        let small = Ruleset { table: "sixgate".to_owned(), chains: vec![chain("only", None, Vec::new())] };
+        load(&small).await.unwrap();
+        assert_eq!(listed(), ["table inet sixgate {", "chain only {", "}", "}"]);
+        unload("sixgate").await.unwrap();
+        unload("sixgate").await.unwrap();
+        assert_eq!(run("nft list ruleset").split_whitespace().collect::<String>(), "tableinetstranger{chainc{}}");
+    });
+}
+
+#[test]
+fn a_refused_ruleset_leaves_the_old_one_in_force() {
+    in_namespace(|| async {
+        load(&full()).await.unwrap();
+        let before = listed();
+        let mut broken = full();
+        broken.chains[1].rules.push(rule(Vec::new(), vec![Statement::Jump("nowhere".to_owned())], "broken"));
+        let error = load(&broken).await.unwrap_err();
+        assert_eq!(error.errno, Some(libc::ENOENT), "{error}");
+        assert_eq!(listed(), before);
+    });
+}
+
+#[test]
+fn packets_are_judged_and_counted_by_comment() {
+    in_namespace(|| async {
+        let udp = |interfaces: &[&str]| Match::InputInterface(names(interfaces));
+        let rules = vec![
+            rule(
+                vec![udp(&["eth9", "lo"]), Match::Protocol(vec![17]), Match::DestinationPort(vec![9..=9])],
+                vec![Statement::Counter, Statement::Accept],
+                "nine",
+            ),
+            rule(
+                vec![Match::Source4(nets(&["127.0.0.0/8", "10.0.0.0/8"]))],
+                vec![Statement::Counter, Statement::Drop],
+                "rest",
+            ),
+        ];
+        let ruleset = Ruleset {
+            table: "sixgate".to_owned(),
+            chains: vec![chain("input", Some((HookPoint::Input, 0, RulePolicy::Accept)), rules)],
+        };
+        load(&ruleset).await.unwrap();
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        for port in [9, 9, 10] {
+            // Nobody listens on 9, so a later send may report that.
+            let _ = socket.send_to(b"1234", ("127.0.0.1", port));
+        }
+        let counted = counters("sixgate").await.unwrap();
+        let counted: Vec<(&str, u64, u64)> =
+            counted.iter().map(|c| (c.comment.as_str(), c.traffic.packets, c.traffic.bytes)).collect();
+        // The third one is the ICMP error about port 9 whose send was tried in vain.
+        assert_eq!(counted[0], ("nine", 2, 64), "{counted:?}");
+        assert_eq!(counted[1].0, "rest");
+        assert!(counted[1].1 >= 1, "{counted:?}");
+    });
+}
+
+#[test]
+fn two_thousand_prefixes_fit_into_one_transaction() {
+    in_namespace(|| async {
+        let prefixes = (0..2000u16).map(|n| format!("2001:db8:{:x}::/64", n * 2).parse().unwrap()).collect();
+        let rules = vec![rule(vec![Match::Source6(prefixes)], vec![Statement::Accept], "many")];
+        let ruleset = Ruleset { table: "sixgate".to_owned(), chains: vec![chain("many", None, rules)] };
+        load(&ruleset).await.unwrap();
+        load(&ruleset).await.unwrap();
+        assert_eq!(run("nft list table inet sixgate").matches("2001:db8:").count(), 2000);
+    });
+}
+
+#[test]
+fn a_comment_too_long_is_cut_at_a_character() {
+    assert_eq!(comment(&"ä".repeat(100)), "ä".repeat(63));
+    assert_eq!(comment("a\0b"), "a");
+}
