@@ -27,9 +27,9 @@ pub fn until<T>(what: &str, deadline: Duration, mut condition: impl FnMut() -> O
 /// As [`until`], for a condition that explains itself: the last error is part of the message.
 pub fn until_ok<T>(what: &str, deadline: Duration, mut condition: impl FnMut() -> Result<T>) -> Result<T> {
     let mut last = None;
-    until(what, deadline, || condition().map_err(|error| last = Some(error)).ok()).or_else(|timeout| match last {
-        Some(error) => Err(error.context(timeout.to_string())),
-        None => Err(timeout),
+    until(what, deadline, || condition().map_err(|error| last = Some(error)).ok()).map_err(|timeout| match last {
+        Some(error) => error.context(timeout.to_string()),
+        None => timeout,
     })
 }
 

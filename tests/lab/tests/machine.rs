@@ -1,1 +1,6 @@
-fn main(){}
+//! The scenarios on the image in QEMU.
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    sixgate_lab::runner::main(sixgate_lab::router::BackEnd::Machine)
+}

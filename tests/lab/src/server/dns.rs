@@ -26,7 +26,8 @@ pub struct Dns {
 impl Dns {
     /// Listens in a namespace, on an address that it holds. A name may occur several times.
     pub fn start(host: &Namespace, address: SocketAddr, names: &[(&str, IpAddr)]) -> Result<Self> {
-        let records: Arc<[Record]> = names.iter().map(|(name, address)| record(name, *address)).collect::<Result<_>>()?;
+        let records: Arc<[Record]> =
+            names.iter().map(|(name, address)| record(name, *address)).collect::<Result<_>>()?;
         let questions = Arc::new(AtomicU64::new(0));
         let udp = host.inside(|| UdpSocket::bind(address)).with_context(|| format!("UDP {address}"))?;
         let tcp = host.inside(|| TcpListener::bind(address)).with_context(|| format!("TCP {address}"))?;

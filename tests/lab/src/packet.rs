@@ -1,0 +1,193 @@
+//! Packets as they are on the wire: listening for router advertisements, and sending what no kernel would send.
+use std::net::Ipv6Addr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use pnet::packet::Packet;
+use pnet::packet::ethernet::{EtherTypes, EthernetPacket, MutableEthernetPacket};
+use pnet::packet::icmpv6::ndp::{NdpOption, NdpOptionType, RouterAdvertPacket};
+use pnet::packet::icmpv6::{self, Icmpv6Packet, Icmpv6Types};
+use pnet::packet::ip::IpNextHeaderProtocols;
+use pnet::packet::ipv6::{Ipv6Packet, MutableIpv6Packet};
+use pnet::util::MacAddr;
+use pnet_datalink::{Channel, Config, DataLinkReceiver, DataLinkSender};
+
+use crate::namespace::Namespace;
+
+/// All-routers, RFC 4861 section 2.3.
+pub const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+
+/// A tap on a host's link.
+pub struct Tap {
+    sender: Box<dyn DataLinkSender>,
+    receiver: Box<dyn DataLinkReceiver>,
+    mac: MacAddr,
+}
+
+impl Tap {
+    /// Listens on a link that is up; packets from then on are seen.
+    pub fn open(host: &Namespace, link: &str) -> Result<Self> {
+        host.inside(|| {
+            let interface = pnet_datalink::interfaces().into_iter().find(|interface| interface.name == link);
+            let interface = interface.with_context(|| format!("{} has no link {link}", host.name()))?;
+            let config = Config { read_timeout: Some(Duration::from_millis(100)), ..Config::default() };
+            let mac = interface.mac.context("a link with a hardware address")?;
+            match pnet_datalink::channel(&interface, config)? {
+                Channel::Ethernet(sender, receiver) => Ok(Self { sender, receiver, mac }),
+                _ => bail!("pnet knows another kind of channel"),
+            }
+        })
+    }
+
+    /// Waits for a router advertisement that `fits`.
+    pub fn advertisement(
+        &mut self,
+        what: &str,
+        deadline: Duration,
+        mut fits: impl FnMut(&Advertisement) -> bool,
+    ) -> Result<Advertisement> {
+        let start = Instant::now();
+        while start.elapsed() < deadline {
+            // A timeout is an error to pnet; whether it was too long is decided here.
+            let Ok(frame) = self.receiver.next() else { continue };
+            if let Some(advertisement) = EthernetPacket::new(frame).and_then(|frame| Advertisement::parse(&frame))
+                && fits(&advertisement)
+            {
+                return Ok(advertisement);
+            }
+        }
+        bail!("no router advertisement within {} s: {what}", deadline.as_secs())
+    }
+
+    /// Sends an ICMPv6 message (with any checksum: it is computed here) to all routers.
+    pub fn send_icmpv6(&mut self, source: Ipv6Addr, hop_limit: u8, message: &[u8]) -> Result<()> {
+        const HEADERS: usize = 14 + 40;
+        let mut frame = vec![0; HEADERS + message.len()];
+        let mut ethernet = MutableEthernetPacket::new(&mut frame).context("room for a frame")?;
+        ethernet.set_source(self.mac);
+        ethernet.set_destination(MacAddr::new(0x33, 0x33, 0, 0, 0, 2));
+        ethernet.set_ethertype(EtherTypes::Ipv6);
+        let mut ipv6 = MutableIpv6Packet::new(&mut frame[14..]).context("room for a packet")?;
+        ipv6.set_version(6);
+        ipv6.set_payload_length(u16::try_from(message.len())?);
+        ipv6.set_next_header(IpNextHeaderProtocols::Icmpv6);
+        ipv6.set_hop_limit(hop_limit);
+        ipv6.set_source(source);
+        ipv6.set_destination(ALL_ROUTERS);
+        frame[HEADERS..].copy_from_slice(message);
+        if let Some(view) = Icmpv6Packet::new(&frame[HEADERS..]) {
+            let checksum = icmpv6::checksum(&view, &source, &ALL_ROUTERS);
+            frame[HEADERS + 2..HEADERS + 4].copy_from_slice(&checksum.to_be_bytes());
+        }
+        self.sender.send_to(&frame, None).context("the frame was not sent")??;
+        Ok(())
+    }
+}
+
+/// A Prefix Information option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefixInformation {
+    /// Prefix and its length.
+    pub prefix: (Ipv6Addr, u8),
+    /// L flag.
+    pub on_link: bool,
+    /// A flag.
+    pub autonomous: bool,
+    /// Valid lifetime in seconds.
+    pub valid: u32,
+    /// Preferred lifetime in seconds.
+    pub preferred: u32,
+}
+
+/// A router advertisement, decoded independently of the router's own code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertisement {
+    /// Source address.
+    pub source: Ipv6Addr,
+    /// Hop limit of the packet; 255 or it is not valid.
+    pub hop_limit: u8,
+    /// Router lifetime in seconds.
+    pub router_lifetime: u16,
+    /// Prefixes.
+    pub prefixes: Vec<PrefixInformation>,
+    /// Resolvers and their lifetime (RFC 8106).
+    pub rdnss: Vec<(Ipv6Addr, u32)>,
+    /// MTU.
+    pub mtu: Option<u32>,
+    /// Source link-layer address.
+    pub source_link_layer: Option<[u8; 6]>,
+    /// NAT64 prefix, its length and its lifetime in seconds (RFC 8781).
+    pub pref64: Option<(Ipv6Addr, u8, u16)>,
+}
+
+impl Advertisement {
+    fn parse(frame: &EthernetPacket<'_>) -> Option<Self> {
+        if frame.get_ethertype() != EtherTypes::Ipv6 {
+            return None;
+        }
+        let ipv6 = Ipv6Packet::new(frame.payload())?;
+        if ipv6.get_next_header() != IpNextHeaderProtocols::Icmpv6 {
+            return None;
+        }
+        let message = ipv6.payload();
+        if Icmpv6Packet::new(message)?.get_icmpv6_type() != Icmpv6Types::RouterAdvert {
+            return None;
+        }
+        let advert = RouterAdvertPacket::new(message)?;
+        let mut this = Self {
+            source: ipv6.get_source(),
+            hop_limit: ipv6.get_hop_limit(),
+            router_lifetime: advert.get_lifetime(),
+            prefixes: Vec::new(),
+            rdnss: Vec::new(),
+            mtu: None,
+            source_link_layer: None,
+            pref64: None,
+        };
+        for option in advert.get_options() {
+            this.add(&option)?;
+        }
+        Some(this)
+    }
+
+    /// Takes in an option; nothing when it is cut short.
+    fn add(&mut self, option: &NdpOption) -> Option<()> {
+        let data = option.data.as_slice();
+        let NdpOptionType(kind) = option.option_type;
+        match kind {
+            1 => self.source_link_layer = Some(data.get(..6)?.try_into().ok()?),
+            3 => self.prefixes.push(PrefixInformation {
+                prefix: (address(data.get(14..30)?)?, *data.first()?),
+                on_link: data[1] & 0x80 != 0,
+                autonomous: data[1] & 0x40 != 0,
+                valid: word(data.get(2..6)?)?,
+                preferred: word(data.get(6..10)?)?,
+            }),
+            5 => self.mtu = Some(word(data.get(2..6)?)?),
+            25 => {
+                let lifetime = word(data.get(2..6)?)?;
+                for resolver in data.get(6..)?.chunks_exact(16) {
+                    self.rdnss.push((address(resolver)?, lifetime));
+                }
+            }
+            38 => {
+                // RFC 8781 section 4: 13 bits of lifetime in units of 8 s, 3 bits of prefix length code.
+                let scaled = u16::from_be_bytes([*data.first()?, *data.get(1)?]);
+                let length = *[96, 64, 56, 48, 40, 32].get(usize::from(scaled & 7))?;
+                let mut octets = [0; 16];
+                octets[..12].copy_from_slice(data.get(2..14)?);
+                self.pref64 = Some((Ipv6Addr::from(octets), length, scaled & !7));
+            }
+            _ => {}
+        }
+        Some(())
+    }
+}
+
+fn word(bytes: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.try_into().ok()?))
+}
+
+fn address(bytes: &[u8]) -> Option<Ipv6Addr> {
+    Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?))
+}

@@ -1,0 +1,96 @@
+//! The image in QEMU: its network cards are TAP devices in the lab's switch.
+use std::fmt;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+use sixgate_qemu::{Boot, CONTROL_PORT, Link, Machine, Nic, Running};
+use sixgate_wire::mac::MacAddr;
+use tun::Layer;
+
+use crate::namespace::Namespace;
+use crate::network::{ROUTER_LAN_MAC, ROUTER_WAN_MAC};
+use crate::world::{Segment, World, target_folder};
+
+/// How long the machine may take to power itself off.
+const POWER_OFF: Duration = Duration::from_secs(60);
+
+/// The image in QEMU.
+pub struct MachineRouter {
+    running: Option<Running>,
+    boot: Boot,
+    nics: Vec<Nic>,
+    folder: PathBuf,
+}
+
+impl fmt::Debug for MachineRouter {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("MachineRouter").field("boot", &self.boot).finish_non_exhaustive()
+    }
+}
+
+/// Kernel and initramfs under test: `SIXGATE_KERNEL` and `SIXGATE_INITRD`, or what was built in this workspace.
+pub fn boot() -> Result<Boot> {
+    let built = target_folder().join("image");
+    let path = |variable, name| std::env::var_os(variable).map_or_else(|| built.join(name), PathBuf::from);
+    let boot = Boot { kernel: path("SIXGATE_KERNEL", "vmlinuz"), initrd: path("SIXGATE_INITRD", "initrd.img") };
+    for file in [&boot.kernel, &boot.initrd] {
+        file.metadata().with_context(|| format!("{}: `cargo xtask image` builds the image", file.display()))?;
+    }
+    Ok(boot)
+}
+
+impl MachineRouter {
+    pub(super) fn create(world: &World) -> Result<Self> {
+        let nic = |port, mac: &str, segment| -> Result<Nic> {
+            let link = Link::Tap(tap(world.switch(), port)?);
+            world.admit(port, segment)?;
+            let MacAddr(mac) = mac.parse().map_err(anyhow::Error::msg)?;
+            Ok(Nic { mac, link })
+        };
+        let nics =
+            vec![nic("router-eth0", ROUTER_WAN_MAC, Segment::Wan)?, nic("router-eth1", ROUTER_LAN_MAC, Segment::Lan)?];
+        Ok(Self { running: None, boot: boot()?, nics, folder: world.folder().to_owned() })
+    }
+
+    pub(super) fn start(&mut self, config: &str) -> Result<()> {
+        let nics = std::mem::take(&mut self.nics);
+        let machine = Machine::new("router", &self.boot).config(config).port(CONTROL_PORT).artefacts(&self.folder);
+        self.running = Some(nics.into_iter().fold(machine, Machine::nic).start()?);
+        Ok(())
+    }
+
+    /// The running machine.
+    pub fn running(&mut self) -> Result<&mut Running> {
+        self.running.as_mut().context("the machine has not been started")
+    }
+
+    pub(super) fn control(&mut self) -> Result<UnixStream> {
+        self.running()?.port(CONTROL_PORT)
+    }
+
+    /// Presses the power button and waits until the machine is off.
+    pub fn power_off(&mut self) -> Result<()> {
+        let running = self.running()?;
+        running.power_button()?;
+        let status = running.wait(Instant::now() + POWER_OFF)?;
+        anyhow::ensure!(status.success(), "QEMU ended with {status}");
+        Ok(())
+    }
+}
+
+/// Opens a TAP device inside a namespace. QEMU stays outside and holds the descriptor; the device goes with it.
+fn tap(switch: &Namespace, name: &str) -> Result<OwnedFd> {
+    let device = switch.inside(|| {
+        let mut config = tun::Configuration::default();
+        config.layer(Layer::L2).tun_name(name);
+        tun::create(&config)
+    });
+    let device = device.with_context(|| format!("the TAP device {name}"))?;
+    // The `tun` crate hands out a number only; the kernel turns it into a descriptor of our own.
+    let this = pidfd_open(getpid(), PidfdFlags::empty())?;
+    pidfd_getfd(this, device.as_raw_fd(), PidfdGetfdFlags::empty()).context("a descriptor of this process")
+}

@@ -1,0 +1,143 @@
+//! From the table of scenarios to trials: what cannot run is counted as ignored and says why.
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use anyhow::{Result, anyhow};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use crate::lab::Lab;
+use crate::network::Network;
+use crate::program;
+use crate::router::{self, BackEnd};
+use crate::scenario::{SCENARIOS, Scenario, Start};
+use crate::world::World;
+
+/// Programs that scenarios use on every back end.
+const PROGRAMS: &[&str] = &["ip", "nft", "curl", "dig", "ping", "rdisc6", "tcpdump", "timeout"];
+
+/// A machine that serves several scenarios, and whoever uses it now.
+type SharedLab = Arc<Mutex<Option<Lab>>>;
+
+/// Runs all scenarios of a back end, as the test binary's `main`.
+pub fn main(back_end: BackEnd) -> ExitCode {
+    let arguments = Arguments::from_args();
+    let scenarios = SCENARIOS.iter().filter(|scenario| scenario.back_ends.contains(&back_end));
+    let obstacle = obstacle(back_end);
+    let required = std::env::var_os("LAB_REQUIRED").is_some_and(|value| value == "1");
+    if let Some(obstacle) = &obstacle {
+        eprintln!("{}: {obstacle}", if required { "cannot run" } else { "skipped" });
+    } else if let Err(error) = World::sweep() {
+        eprintln!("remains of an earlier run stay: {error:#}");
+    }
+
+    let mut machines: BTreeMap<Network, SharedLab> = BTreeMap::new();
+    let mut trials = Vec::new();
+    for scenario in scenarios {
+        let shared = Arc::clone(machines.entry(scenario.network).or_default());
+        let trial = match obstacle.clone() {
+            None => Trial::test(scenario.name, move || match back_end {
+                BackEnd::Namespace => in_namespaces(scenario),
+                BackEnd::Machine => on_machine(scenario, &shared),
+            }),
+            Some(obstacle) if required => Trial::test(scenario.name, move || Err(Failed::from(obstacle))),
+            Some(obstacle) => Trial::ignorable_test(scenario.name, move || Ok(Completion::ignored_with(obstacle))),
+        };
+        trials.push(trial);
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // Machines end before the process does, so that their namespaces go with them.
+    for shared in machines.values() {
+        shared.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+    conclusion.exit_code()
+}
+
+/// Why no scenario can run here, with the mend.
+fn obstacle(back_end: BackEnd) -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("network namespaces need root: run the tests as root or with sudo".to_owned());
+    }
+    let missing: Vec<&str> = PROGRAMS.iter().copied().filter(|name| !program::exists(name)).collect();
+    if !missing.is_empty() {
+        return Some(format!("not installed: {}; `cargo xtask test` installs them", missing.join(", ")));
+    }
+    match back_end {
+        BackEnd::Namespace => router::binary().err().map(|error| format!("{error:#}")),
+        BackEnd::Machine if !program::exists("qemu-system-x86_64") => {
+            Some("not installed: qemu-system-x86_64; `cargo xtask test` installs it".to_owned())
+        }
+        BackEnd::Machine => router::boot().err().map(|error| format!("{error:#}")),
+    }
+}
+
+fn in_namespaces(scenario: &Scenario) -> Result<(), Failed> {
+    let begin = Instant::now();
+    let mut lab = Lab::build(scenario.name, scenario.network, BackEnd::Namespace).map_err(|error| failed(&error))?;
+    let outcome = attempt(scenario, &mut lab, true);
+    conclude(scenario, lab, outcome, begin)
+}
+
+/// One machine per network serves its scenarios one after the other; a failure or a power-off ends it.
+fn on_machine(scenario: &Scenario, shared: &SharedLab) -> Result<(), Failed> {
+    let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    let begin = Instant::now();
+    let (mut lab, fresh) = match shared.take() {
+        Some(lab) => (lab, false),
+        None => (
+            Lab::build(&format!("machine-{}", scenario.name), scenario.network, BackEnd::Machine)
+                .map_err(|error| failed(&error))?,
+            true,
+        ),
+    };
+    let outcome = attempt(scenario, &mut lab, fresh);
+    if outcome.is_ok() && scenario.start == Start::Running {
+        *shared = Some(lab);
+        report(scenario, begin);
+        return Ok(());
+    }
+    conclude(scenario, lab, outcome, begin)
+}
+
+fn attempt(scenario: &Scenario, lab: &mut Lab, fresh: bool) -> Result<()> {
+    let body = || match scenario.start {
+        Start::Running | Start::LastOfMachine if fresh => lab.start().and_then(|()| (scenario.body)(lab)),
+        Start::Running | Start::LastOfMachine | Start::ByBody => (scenario.body)(lab),
+    };
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(anyhow!("panic: {}", message(panic.as_ref()))))
+}
+
+/// A failure leaves artefacts, a success leaves nothing.
+fn conclude(scenario: &Scenario, mut lab: Lab, outcome: Result<()>, begin: Instant) -> Result<(), Failed> {
+    let folder = lab.world.folder().to_owned();
+    let outcome = outcome.map_err(|error| {
+        lab.router.leave_artefacts(&folder);
+        Failed::from(format!("{error:#}\nartefacts: {}", folder.display()))
+    });
+    drop(lab);
+    if outcome.is_ok() {
+        report(scenario, begin);
+        if std::env::var_os("LAB_KEEP").is_none() {
+            // What stays is in the way of nobody: the next run of the scenario removes it.
+            let _ = fs::remove_dir_all(&folder);
+        }
+    }
+    outcome
+}
+
+fn report(scenario: &Scenario, begin: Instant) {
+    eprintln!("{:>6.1} s  {}", begin.elapsed().as_secs_f32(), scenario.name);
+}
+
+fn failed(error: &anyhow::Error) -> Failed {
+    Failed::from(format!("{error:#}"))
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}

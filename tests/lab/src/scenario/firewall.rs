@@ -1,0 +1,105 @@
+//! What comes in: nothing, but for what an `allow` entry names. Shown by real connections, not by reading rules.
+use std::net::{Ipv6Addr, SocketAddr};
+
+use anyhow::{Result, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::container::serve;
+use crate::lab::{Lab, SOON, UDP_PORT, ask, await_connection, connect, ensure_refused};
+use crate::network::{ROUTER_V4, SITE_V4, synthesized};
+use crate::server::udp::Udp;
+use crate::server::web::Web;
+use crate::wait;
+
+pub(super) fn refuses(lab: &mut Lab) -> Result<()> {
+    let before = drops(&lab.router.status()?);
+    let container = lab.vm1.containers()?.address;
+    let host = lab.client.address()?;
+    let _servers = (serve(&lab.vm1, 8080)?, Web::start(&lab.client.namespace, SocketAddr::new(host.into(), 8080))?);
+    // The servers are there: whoever stands behind the router reaches them.
+    await_connection(&lab.vm2.namespace, container, 8080)?;
+    await_connection(&lab.vm2.namespace, host, 8080)?;
+
+    let outside = &lab.internet;
+    ensure_refused(outside, container, 8080)?;
+    ensure_refused(outside, host, 8080)?;
+    for target in [container, host] {
+        ensure!(!outside.run(&format!("ping -n -c 1 -W 1 {target}"))?.success, "{target} answers a ping from outside");
+    }
+    // The resolver is for the network's own hosts.
+    let [wan, lan]: [Ipv6Addr; 2] = ["2001:db8:1:1::2".parse()?, "2001:db8:1:2::1".parse()?];
+    ensure_refused(outside, wan, 53)?;
+    ensure_refused(outside, lan, 53)?;
+    ensure_refused(outside, ROUTER_V4, 53)?;
+    for resolver in [wan.to_string(), lan.to_string(), ROUTER_V4.to_string()] {
+        let asked = outside.run(&format!("dig +time=1 +tries=1 @{resolver} A v4.lab.test"))?;
+        ensure!(!asked.success, "{resolver} resolves for everybody: {asked}");
+    }
+    // So is the translator: nobody outside gets an IPv4 address from it.
+    outside.ip("route replace 2001:db8:64::/96 via 2001:db8:1:1::2")?;
+    let visits = lab.site_v4.peers().len();
+    ensure_refused(outside, synthesized(SITE_V4), 80)?;
+    ensure!(lab.site_v4.peers().len() == visits, "translated for a host outside: {:?}", lab.site_v4.peers());
+    outside.ip("route delete 2001:db8:64::/96")?;
+    // Ports of NAT64's share without a binding lead nowhere.
+    ensure_refused(outside, ROUTER_V4, 45_000)?;
+
+    let after = drops(&lab.router.status()?);
+    ensure!(after >= before + 4, "{} packets were counted as dropped", after - before);
+    Ok(())
+}
+
+/// Packets that the firewall dropped.
+fn drops(status: &Value) -> u64 {
+    let reasons = status["firewall"]["dropped"].as_object().into_iter().flatten();
+    reasons.filter_map(|(_, traffic)| traffic["packets"].as_u64()).sum()
+}
+
+const ALLOWED: &str = r#"
+[[allow]]
+to = "vm1/containers::5"
+tcp = [8080]
+
+[[allow]]
+to = "2001:db8:1:2:31::/80"
+from = ["2001:db8:ffff::/48"]
+udp = ["4000-4001"]
+icmp = true
+"#;
+
+pub(super) fn admits(lab: &mut Lab) -> Result<()> {
+    lab.start()?;
+    let (vm1, vm2) = (lab.vm1.containers()?, lab.vm2.containers()?);
+    let (one, two) = (vm1.address, vm2.address);
+    let _servers = (serve(&lab.vm1, 8080)?, serve(&lab.vm1, 8081)?, serve(&lab.vm2, 8080)?);
+    let _udp =
+        [Udp::start(&vm1.namespace, (one, UDP_PORT).into())?, Udp::start(&vm2.namespace, (two, UDP_PORT).into())?];
+    await_connection(&lab.client.namespace, one, 8081)?;
+    await_connection(&lab.client.namespace, two, 8080)?;
+    ensure_refused(&lab.internet, one, 8080)?;
+
+    let config = lab.config(ALLOWED);
+    let router = lab.router.in_namespace()?;
+    router.write_config(&config)?;
+    router.signal(Signal::HUP)?;
+    await_connection(&lab.internet, one, 8080)?;
+    ensure!(ask(&lab.internet, two, b"hello")? == b"hello", "an echo");
+    ensure!(lab.internet.run(&format!("ping -n -c 2 -i 0.2 -W 5 {two}"))?.success, "{two} does not answer pings");
+    // Another port, another container, another protocol, another source.
+    ensure_refused(&lab.internet, one, 8081)?;
+    ensure_refused(&lab.internet, two, 8080)?;
+    ensure!(!lab.internet.run(&format!("ping -n -c 1 -W 1 {one}"))?.success, "{one} answers pings");
+    lab.internet.ip("address add 2001:db8:eeee::1/128 dev lo nodad")?;
+    let ping = format!("ping -n -c 1 -W 1 -I 2001:db8:eeee::1 {two}");
+    ensure!(!lab.internet.run(&ping)?.success, "{two} answers pings from another source");
+    let status = lab.router.status()?;
+    let admitted = status["firewall"]["allowed"].as_object().map_or(0, serde_json::Map::len);
+    ensure!(admitted > 0, "nothing is counted as admitted: {}", status["firewall"]);
+
+    let config = lab.config("");
+    let router = lab.router.in_namespace()?;
+    router.write_config(&config)?;
+    router.signal(Signal::HUP)?;
+    wait::until("a removed entry to be refused", SOON, || connect(&lab.internet, one, 8080).err()).map(drop)
+}

@@ -1,0 +1,189 @@
+//! Bad input and missing things: each is named, and the rest of the router lives.
+use std::io::Write;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::client::{dig, ping};
+use crate::lab::{Lab, SOON, connect, ensure_refused, fetch};
+use crate::network::{ROUTER_LAN_MAC, SITE_V4, synthesized};
+use crate::packet::Tap;
+use crate::snapshot::Snapshot;
+use crate::wait;
+use crate::world::Segment;
+
+pub(super) fn missing_interface(lab: &mut Lab) -> Result<()> {
+    lab.router.in_namespace()?.namespace().ip("link delete eth1")?;
+    let config = lab.config("");
+    lab.router.start(&config)?;
+    lab.await_status("a finding about eth1", |status| mentions(status, "eth1"))?;
+    // The uplink works all the same.
+    let router = lab.router.in_namespace()?.namespace();
+    wait::until_ok("the uplink to work", SOON, || ping(router, SITE_V4))?;
+
+    lab.world.plug(router, "eth1", ROUTER_LAN_MAC, Segment::Lan)?;
+    lab.await_service()?;
+    lab.bring_hosts_up()?;
+    lab.learn_resolver(&lab.client)?;
+    fetch(&lab.client.namespace, "http://v4.lab.test/")?;
+    lab.await_status("the finding about eth1 to go", |status| !mentions(status, "eth1")).map(drop)
+}
+
+/// Whether a finding mentions that word.
+fn mentions(status: &Value, word: &str) -> bool {
+    let findings = status["findings"].as_array().into_iter().flatten();
+    findings.map(Value::to_string).any(|finding| finding.contains(word))
+}
+
+pub(super) fn wrong_configuration(lab: &mut Lab) -> Result<()> {
+    let right = lab.config("");
+    lab.router.start(&right.replace("[wan]\ninterface", "[wan]\ninterfac"))?;
+    let status = lab.await_status("a finding about the configuration", |status| mentions(status, "interfac"))?;
+    ensure!(status["firewall"]["loaded"] == true, "{}", status["firewall"]);
+    ensure!(status["firewall"]["forwarding"] == false, "{}", status["firewall"]);
+    // Line and column of the wrong key are shown.
+    ensure!(mentions(&status, "4:1") || mentions(&status, "line 4"), "{}", status["findings"]);
+    let router = lab.router.in_namespace()?.namespace();
+    for family in ["ipv4", "ipv6"] {
+        ensure!(router.sysctl(&format!("net/{family}/conf/all/forwarding"))? == "0", "{family} is forwarded");
+    }
+    default_deny_by_hand(lab)?;
+
+    let router = lab.router.in_namespace()?;
+    router.write_config(&right)?;
+    router.signal(Signal::HUP)?;
+    lab.await_service()?;
+    lab.bring_hosts_up()?;
+    fetch(&lab.client.namespace, &format!("http://[{}]/", synthesized(SITE_V4)))?;
+    lab.await_status("the finding to go", |status| !mentions(status, "interfac")).map(drop)
+}
+
+/// Shows default deny on a router that has no addresses of its own accord: it is given one, and a server.
+pub(super) fn default_deny_by_hand(lab: &mut Lab) -> Result<()> {
+    let router = lab.router.in_namespace()?.namespace();
+    router.ip("link set eth0 up")?;
+    router.ip("address add 2001:db8:1:1::2/64 dev eth0 nodad")?;
+    let address: std::net::Ipv6Addr = "2001:db8:1:1::2".parse()?;
+    let _server = router.inside(|| TcpListener::bind((address, 8080)))?;
+    // The neighbours know each other, so that silence is the firewall's.
+    wait::until_ok("neighbour discovery to work", SOON, || {
+        router.run("ping -n -c 1 -W 1 2001:db8:1:1::1")?.text()?;
+        Ok(())
+    })?;
+    connect(router, address, 8080).context("the server is reached from the router itself")?;
+    let outcome = ensure_refused(&lab.internet, address, 8080);
+    router.ip("address delete 2001:db8:1:1::2/64 dev eth0")?;
+    outcome
+}
+
+pub(super) fn wrong_reload(lab: &mut Lab) -> Result<()> {
+    let right = lab.config("");
+    let router = lab.router.in_namespace()?;
+    let before = Snapshot::take(router.namespace())?;
+    router.write_config(&right.replace("advertise = true", "advertize = true"))?;
+    router.signal(Signal::HUP)?;
+    lab.await_status("a finding about the configuration", |status| mentions(status, "advertize"))?;
+    before.ensure_same(&Snapshot::take(lab.router.in_namespace()?.namespace())?)?;
+    fetch(&lab.client.namespace, &format!("http://[{}]/", synthesized(SITE_V4)))?;
+
+    let router = lab.router.in_namespace()?;
+    router.write_config(&right)?;
+    router.signal(Signal::HUP)?;
+    lab.await_status("the finding to go", |status| !mentions(status, "advertize")).map(drop)
+}
+
+pub(super) fn busy_port(lab: &mut Lab) -> Result<()> {
+    let router = lab.router.in_namespace()?.namespace();
+    // A wildcard on IPv6 is busy for every address of both families.
+    let occupant = router.inside(|| (UdpSocket::bind("[::]:53"), TcpListener::bind("[::]:53")));
+    let occupant = (occupant.0?, occupant.1?);
+    let config = lab.config("");
+    lab.router.start(&config)?;
+    let status = lab.await_status("a finding about port 53", |status| mentions(status, "53"))?;
+    let finding =
+        status["findings"].as_array().into_iter().flatten().find(|finding| finding.to_string().contains("53"));
+    ensure!(finding.is_some_and(|finding| finding["mend"].as_str().is_some_and(|mend| !mend.is_empty())), "{status:#}");
+    lab.await_status("forwarding", |status| status["firewall"]["forwarding"] == true)?;
+
+    drop(occupant);
+    lab.await_service()?;
+    lab.bring_hosts_up()?;
+    let resolver = lab.learn_resolver(&lab.client)?;
+    let answer = dig(&lab.client.namespace, &format!("@{resolver} AAAA v4.lab.test"))?;
+    ensure!(answer == [synthesized(SITE_V4).to_string()], "{answer:?}");
+    lab.await_status("the finding to go", |status| !mentions(status, "port 53")).map(drop)
+}
+
+pub(super) fn garbage(lab: &mut Lab) -> Result<()> {
+    let before = lab.router.status()?;
+    let process = lab.router.in_namespace()?.daemon()?.pid();
+    let resolver = lab.learn_resolver(&lab.client)?;
+    let client = &lab.client.namespace;
+
+    garbage_on_the_control_socket(lab.router.in_namespace()?.control())?;
+    let dns = client.inside(|| UdpSocket::bind("[::]:0"))?;
+    let noise: Vec<u8> = (0..=255).map(|index: u8| index.wrapping_mul(167) ^ 0x5a).collect();
+    for datagram in [&[][..], &[0], &noise[..11], &noise, &[0xff; 512]] {
+        dns.send_to(datagram, (resolver, 53))?;
+    }
+    let mut stream: TcpStream = connect(client, resolver, 53)?;
+    stream.write_all(&[0xff, 0xff, 1, 2, 3])?;
+    drop(stream);
+    garbage_on_the_link(lab)?;
+
+    lab.await_status("the garbage to be counted", |status| {
+        let more = |path: &str| sum(status.pointer(path)) > sum(before.pointer(path));
+        more("/dns64/dropped") && more("/lans/0/advertised/dropped")
+    })?;
+    let router = lab.router.in_namespace()?;
+    ensure!(router.daemon()?.runs() && router.daemon()?.pid() == process, "the daemon ended");
+    lab.learn_resolver(&lab.client)?;
+    fetch(&lab.client.namespace, "http://v4.lab.test/").map(drop)
+}
+
+/// The sum of a map's counters.
+fn sum(counters: Option<&Value>) -> u64 {
+    counters.and_then(Value::as_object).into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum()
+}
+
+fn garbage_on_the_control_socket(path: &std::path::Path) -> Result<()> {
+    let endless = vec![b'['; 1 << 20];
+    for message in [
+        &b"\n"[..],
+        b"status\n",
+        b"{\"version\":1}\n",
+        b"\xff\xfe\0\n",
+        b"{\"version\":1,\"request\":\"dance\"}\n",
+        &endless,
+    ] {
+        let mut stream = UnixStream::connect(path)?;
+        stream.set_write_timeout(Some(Duration::from_secs(5)))?;
+        // The router may hang up in the middle, which is an error here.
+        let _ = stream.write_all(message);
+    }
+    Ok(())
+}
+
+/// RFC 4861 section 6.1.1: solicitations that have to be discarded silently.
+fn garbage_on_the_link(lab: &Lab) -> Result<()> {
+    let source = "fe80::bad".parse()?;
+    let mut tap = Tap::open(&lab.client.namespace, "eth0")?;
+    let solicitation = [133, 0, 0, 0, 0, 0, 0, 0];
+    // From another link.
+    tap.send_icmpv6(source, 254, &solicitation)?;
+    // With a code.
+    tap.send_icmpv6(source, 255, &[133, 1, 0, 0, 0, 0, 0, 0])?;
+    // Shorter than 8 octets.
+    tap.send_icmpv6(source, 255, &solicitation[..6])?;
+    // With an option of length 0.
+    tap.send_icmpv6(source, 255, &[&solicitation[..], &[1, 0, 0, 0, 0, 0, 0, 0]].concat())?;
+    // With an option that is longer than the packet.
+    tap.send_icmpv6(source, 255, &[&solicitation[..], &[1, 9, 0, 0, 0, 0, 0, 0]].concat())?;
+    // With a source link-layer address, from nowhere.
+    tap.send_icmpv6([0; 16].into(), 255, &[&solicitation[..], &[1, 1, 2, 0, 0, 0, 0, 1]].concat())?;
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! The table of all scenarios. A name is a sentence; the body is in the file of its topic.
+use anyhow::Result;
+
+use crate::lab::Lab;
+use crate::network::Network;
+use crate::network::Network::{Slaac, Slash76};
+use crate::router::BackEnd;
+
+mod client;
+mod container;
+mod firewall;
+mod hostile;
+mod lifecycle;
+mod mtu;
+mod shared_address;
+
+/// A scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// What is shown, as a sentence.
+    pub name: &'static str,
+    /// Where it can run.
+    pub back_ends: &'static [BackEnd],
+    /// The network that it happens in.
+    pub network: Network,
+    /// Who starts the router.
+    pub start: Start,
+    /// What happens.
+    pub body: fn(&mut Lab) -> Result<()>,
+}
+
+/// Who starts the router, and whether it can serve another scenario afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It runs before the body begins and after it ends.
+    Running,
+    /// It runs before the body begins; the body ends it.
+    LastOfMachine,
+    /// The body starts it.
+    ByBody,
+}
+
+const NAMESPACE: &[BackEnd] = &[BackEnd::Namespace];
+const MACHINE: &[BackEnd] = &[BackEnd::Machine];
+const BOTH: &[BackEnd] = &[BackEnd::Namespace, BackEnd::Machine];
+
+macro_rules! table {
+    ($($name:ident: $back_ends:ident, $network:ident, $start:ident => $body:path;)*) => {
+        /// All scenarios. What ends its machine comes last.
+        pub const SCENARIOS: &[Scenario] = &[$(Scenario {
+            name: stringify!($name),
+            back_ends: $back_ends,
+            network: $network,
+            start: Start::$start,
+            body: $body,
+        }),*];
+    };
+}
+
+#[rustfmt::skip]
+table! {
+    // What a client sees.
+    a_client_configures_itself_by_the_kernels_own_slaac:           BOTH, Slaac, Running => client::configures_itself;
+    dig_gets_synthesized_aaaa_records_over_udp_and_tcp:            BOTH, Slaac, Running => client::digs;
+    curl_fetches_from_an_ipv4_only_server_over_nat64:              BOTH, Slaac, Running => client::fetches_over_nat64;
+    udp_and_ping_go_through_nat64:                                 BOTH, Slaac, Running => client::asks_and_pings;
+    plain_ipv6_passes_untranslated:                                BOTH, Slaac, Running => client::fetches_over_ipv6;
+    statically_configured_hosts_on_76s_are_served_too:             NAMESPACE, Slash76, Running => client::is_served_without_slaac;
+    the_default_refuses_to_translate_to_private_ipv4:              NAMESPACE, Slaac, Running => client::is_refused_private_ipv4;
+
+    // Containers behind VMs.
+    containers_behind_a_vm_reach_ipv6_and_ipv4:                    NAMESPACE, Slaac, Running => container::reach_out;
+    containers_behind_a_vm_on_a_76_reach_ipv6_and_ipv4:            NAMESPACE, Slash76, Running => container::reach_out;
+    containers_of_two_vms_reach_each_other_inside_a_64:            NAMESPACE, Slaac, ByBody => container::reach_each_other;
+    containers_of_two_vms_on_76s_reach_each_other:                 NAMESPACE, Slash76, ByBody => container::reach_each_other;
+
+    // What comes in.
+    an_inbound_connection_is_refused_without_an_allow_entry:       BOTH, Slaac, Running => firewall::refuses;
+    an_allow_entry_admits_what_it_names_and_nothing_else:          NAMESPACE, Slaac, ByBody => firewall::admits;
+    an_allow_entry_for_a_vm_on_a_76_works:                         NAMESPACE, Slash76, ByBody => firewall::admits;
+
+    // The shared IPv4 address.
+    the_routers_own_ping_and_tcp_share_the_address_with_nat64:     NAMESPACE, Slaac, Running => shared_address::is_shared;
+    the_router_and_clients_share_a_32_with_a_gateway_outside:      NAMESPACE, Slash76, Running => shared_address::is_shared;
+
+    // Packets that are too big.
+    an_upload_finds_the_mtu_of_a_narrow_ipv4_link:                 NAMESPACE, Slaac, Running => mtu::upload_through_a_narrow_ipv4_link;
+    a_download_finds_the_mtu_of_a_narrow_ipv6_link:                NAMESPACE, Slaac, Running => mtu::download_through_a_narrow_ipv6_link;
+    a_full_sized_ipv4_datagram_is_told_the_smaller_mtu:            NAMESPACE, Slaac, Running => mtu::full_sized_datagram;
+
+    // Trouble.
+    a_missing_interface_is_a_finding_and_is_picked_up:             NAMESPACE, Slaac, ByBody => hostile::missing_interface;
+    a_wrong_configuration_at_start_keeps_default_deny:             NAMESPACE, Slaac, ByBody => hostile::wrong_configuration;
+    a_wrong_configuration_on_reload_keeps_the_old_one:             NAMESPACE, Slaac, Running => hostile::wrong_reload;
+    a_busy_port_53_is_named:                                       NAMESPACE, Slaac, ByBody => hostile::busy_port;
+    garbage_on_any_socket_is_counted_and_dropped:                  NAMESPACE, Slaac, Running => hostile::garbage;
+
+    // Beginning and end.
+    a_restart_keeps_everything_and_comes_back_the_same:            NAMESPACE, Slaac, Running => lifecycle::restart;
+    a_killed_daemon_leaves_default_deny_and_comes_back_the_same:   NAMESPACE, Slaac, Running => lifecycle::killed;
+    a_restart_on_76s_comes_back_the_same:                          NAMESPACE, Slash76, Running => lifecycle::restart;
+    a_stop_withdraws_everything_but_default_deny:                  NAMESPACE, Slaac, Running => lifecycle::stop;
+    the_power_button_ends_the_machine_cleanly:                     MACHINE, Slaac, LastOfMachine => lifecycle::power_button;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_because_artefacts_go_by_them() {
+        let mut names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), SCENARIOS.len());
+    }
+}
