@@ -1,4 +1,5 @@
 //! Advertisements byte for byte, and their times.
+use proptest::prelude::*;
 use sixgate_wire::mac::MacAddr;
 use sixgate_wire::ndp::ParseError;
 
@@ -305,4 +306,27 @@ fn absurd_intervals_neither_panic_nor_flood() {
     advertiser.reconfigure(&plan, first);
     wake(&mut advertiser);
     transmit(&mut advertiser).unwrap();
+}
+
+proptest! {
+    #[test]
+    fn a_link_may_send_anything(
+        messages in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..60), any::<u128>(), 0u64..5000), 0..20),
+    ) {
+        let mut advertiser = Advertiser::new(&plan(), 1, at(0));
+        let (mut now, mut last) = (at(0), None::<Instant>);
+        for (mut message, source, pause) in messages {
+            if let Some(kind) = message.first_mut() {
+                *kind = 133 + *kind % 4;
+            }
+            now = now + Duration::from_millis(pause);
+            advertiser.handle_input(&message, source.into(), 255, now);
+            advertiser.handle_input(&SOLICITATION, HOST, 255, now);
+            advertiser.handle_timeout(now);
+            if transmit(&mut advertiser).is_some() {
+                prop_assert!(last.is_none_or(|last| now.saturating_since(last) >= MIN_DELAY_BETWEEN_RAS));
+                last = Some(now);
+            }
+        }
+    }
 }
