@@ -1,10 +1,37 @@
-//! The Linux kernel as sixgate uses it.
+//! The Linux kernel as sixgate uses it: the only crate with `unsafe` in userland, and the only one that does I/O below
+//! the binary.
+//!
+//! Everything acts in the network namespace of the thread that opens the socket. Errors are typed and carry the mend.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`netlink`] | [`netlink::Netlink::connect`]: one rtnetlink connection, clones share it |
+//! | [`facts`] | `Netlink::read_facts`, `interface_counters`, `neighbours`, `default_gateways` |
+//! | [`events`] | [`events::Events`]: something has changed, read again |
+//! | [`network`] | `Netlink::apply(&NetworkPlan)`, `withdraw()`, `bring_up(name, mtu)`: links, addresses, routes, rules |
+//! | [`sysctl`] | [`sysctl::apply_sysctls`] by stage, [`sysctl::stop_forwarding`] |
+//! | [`nft`] | [`nft::load`], [`nft::counters`], [`nft::unload`] |
+//! | [`tun`] | [`tun::Tun::open`], `read`, `write`, `wait`, `waker`, `remove`: the translator's device, on its own thread |
+//! | [`icmpv6`] | [`icmpv6::RaSocket`]: router advertisements on one link |
+//! | [`dns_socket`] | [`dns_socket::udp`], [`dns_socket::tcp`]: the resolver's sockets |
+//! | [`clock`] | [`clock::now`], [`clock::seed`]: the engine's time and randomness |
+//! | [`system`] | [`system::Machine::read`]: memory, load, uptime for the status |
+//! | [`virtio_port`] | [`virtio_port::find`], [`virtio_port::VirtioPort`]: the control protocol from the host |
+//!
+//! The order of a start: `apply_sysctls(Early)`, `Netlink::apply`, `nft::load`, `apply_sysctls(Forwarding)`. The order of a
+//! stop: the closed ruleset by `nft::load`, `stop_forwarding`, `Netlink::withdraw`, `Tun::remove`.
+pub mod clock;
+pub mod dns_socket;
 pub mod events;
 pub mod facts;
+pub mod icmpv6;
 pub mod netlink;
 pub mod network;
 pub mod nft;
 pub mod sysctl;
+pub mod system;
+pub mod tun;
+pub mod virtio_port;
 
 #[cfg(test)]
 mod testing;

@@ -1,0 +1,345 @@
+//! The translator's TUN device: one packet a read and a write, each behind the 10 bytes of a virtio-net header.
+//!
+//! The device is persistent: it outlives the process, and the next one adopts it with its addresses, routes and queue.
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use tun::AbstractDevice;
+
+/// Bytes of `struct virtio_net_hdr` in front of each packet.
+pub const HEADER_LENGTH: usize = 10;
+
+/// The device's MTU, the largest one there is. The device is not a link with a size of its own: the translator knows the
+/// sizes on both sides and answers with Packet Too Big where RFC 7915 says so, with the translated size. A smaller MTU
+/// here would let the kernel answer first, with a number that is 20 bytes off, or fragment what need not be.
+pub const MTU: u16 = 65535;
+
+/// A buffer of this size holds any packet with its header.
+pub const BUFFER_LENGTH: usize = HEADER_LENGTH + MTU as usize;
+
+const TUNSETPERSIST: libc::Ioctl = iow(203);
+const TUNSETOFFLOAD: libc::Ioctl = iow(208);
+const TUNSETVNETHDRSZ: libc::Ioctl = iow(216);
+
+/// `_IOW('T', number, int)` of Linux's asm-generic/ioctl.h.
+const fn iow(number: u32) -> libc::Ioctl {
+    (1 << 30 | 4 << 16 | (b'T' as u32) << 8 | number) as libc::Ioctl
+}
+
+/// The device cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum TunError {
+    /// There is no `/dev/net/tun`.
+    #[error("/dev/net/tun does not exist")]
+    NoDeviceNode,
+    /// There is a `/dev/net/tun`, but no driver behind it.
+    #[error("the kernel has no TUN driver")]
+    NoDriver,
+    /// CAP_NET_ADMIN is missing.
+    #[error("not permitted to make a TUN device")]
+    NotPermitted,
+    /// Another process has it open.
+    #[error("the TUN device {0} is in use by another process")]
+    Busy(String),
+    /// An interface of that name exists and is something else.
+    #[error("an interface {0} exists that is no TUN device")]
+    Taken(String),
+    /// Anything else.
+    #[error("cannot open the TUN device {name}: {cause}")]
+    Other {
+        /// Its name.
+        name: String,
+        /// The kernel's answer.
+        cause: io::Error,
+    },
+}
+
+impl TunError {
+    fn new(name: &str, cause: io::Error) -> Self {
+        match cause.raw_os_error() {
+            Some(libc::ENOENT) => Self::NoDeviceNode,
+            Some(libc::ENXIO | libc::ENODEV) => Self::NoDriver,
+            Some(libc::EPERM | libc::EACCES) => Self::NotPermitted,
+            Some(libc::EBUSY) => Self::Busy(name.to_owned()),
+            Some(libc::EINVAL | libc::EEXIST) => Self::Taken(name.to_owned()),
+            _ => Self::Other { name: name.to_owned(), cause },
+        }
+    }
+
+    /// What to do about it, one sentence.
+    pub fn mend(&self) -> String {
+        match self {
+            Self::NoDeviceNode => {
+                "Load the kernel module tun and create the node: mknod /dev/net/tun c 10 200; a container needs the \
+                 device passed in."
+                    .to_owned()
+            }
+            Self::NoDriver => "Load the kernel module tun, or use a kernel with CONFIG_TUN.".to_owned(),
+            Self::NotPermitted => "Run sixgate as root, or with the capability CAP_NET_ADMIN.".to_owned(),
+            Self::Busy(name) => format!("Stop the other process that holds {name}, most likely a second sixgate."),
+            Self::Taken(name) => format!("Rename or remove the interface {name}: ip link delete {name}."),
+            Self::Other { .. } => "Look at the kernel's log, mend the cause and restart.".to_owned(),
+        }
+    }
+}
+
+/// The device, open and up, in non-blocking mode.
+pub struct Tun {
+    device: tun::Device,
+    waker: Waker,
+}
+
+impl std::fmt::Debug for Tun {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Tun").field("device", &self.device.as_raw_fd()).field("waker", &self.waker).finish()
+    }
+}
+
+impl Tun {
+    /// Makes the device, or adopts the one that an earlier process left; brings it up with [`MTU`].
+    ///
+    /// # Errors
+    /// See [`TunError`].
+    pub fn open(name: &str) -> Result<Self, TunError> {
+        let mut configuration = tun::Configuration::default();
+        configuration.tun_name(name).platform_config(|platform| {
+            // The crate would set addresses otherwise; they are the plan's matter.
+            platform.ensure_root_privileges(false).vnet_hdr(true);
+        });
+        let fail = |error: tun::Error| TunError::new(name, io::Error::from(error));
+        let mut device = tun::create(&configuration).map_err(fail)?;
+        device.persist().map_err(fail)?;
+        let tune = || -> io::Result<Waker> {
+            // An adopted device has the settings of its last owner, which may have been a newer release.
+            set(device.as_raw_fd(), TUNSETVNETHDRSZ, Argument::Pointer(HEADER_LENGTH as libc::c_int))?;
+            set(device.as_raw_fd(), TUNSETOFFLOAD, Argument::Value(0))?;
+            device.set_nonblock()?;
+            Waker::new()
+        };
+        let waker = tune().map_err(|cause| TunError::new(name, cause))?;
+        device.set_mtu(MTU).map_err(fail)?;
+        device.enabled(true).map_err(fail)?;
+        Ok(Self { device, waker })
+    }
+
+    /// Reads one packet with its header, if one is waiting; gives its length.
+    ///
+    /// # Errors
+    /// The device is gone or down.
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        match self.device.recv(buffer) {
+            Ok(length) => Ok(Some(length)),
+            Err(error) if is_transient(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes one packet behind its header.
+    ///
+    /// # Errors
+    /// The kernel did not take it: malformed, out of memory, or the device is down.
+    pub fn write(&self, packet: &[u8]) -> io::Result<()> {
+        loop {
+            match self.device.send(packet) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits until a packet is there, somebody wakes, or `timeout` is over; for ever without one.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<Ready> {
+        let timeout =
+            timeout.map(|timeout| Timespec::try_from(timeout).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 }));
+        let mut polled =
+            [PollFd::from_borrowed_fd(self.as_fd(), PollFlags::IN), PollFd::new(&*self.waker.0, PollFlags::IN)];
+        match poll(&mut polled, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let [device, waker] = polled.map(|one| !one.revents().is_empty());
+        if waker {
+            self.waker.rest();
+        }
+        Ok(Ready { packet: device, woken: waker })
+    }
+
+    /// A handle that ends [`Tun::wait`] from any thread.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// Removes the device, for `stop`; dropping it leaves it in place.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn remove(self) -> io::Result<()> {
+        set(self.device.as_raw_fd(), TUNSETPERSIST, Argument::Value(0))
+    }
+}
+
+impl AsFd for Tun {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the device owns the descriptor and lives as long as the borrow.
+        unsafe { BorrowedFd::borrow_raw(self.device.as_raw_fd()) }
+    }
+}
+
+/// What [`Tun::wait`] saw. Both are false when the time was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// A packet can be read, or an error.
+    pub packet: bool,
+    /// Somebody woke.
+    pub woken: bool,
+}
+
+/// Ends [`Tun::wait`]; several calls may fall into one.
+#[derive(Clone, Debug)]
+pub struct Waker(Arc<OwnedFd>);
+
+impl Waker {
+    fn new() -> io::Result<Self> {
+        Ok(Self(Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)))
+    }
+
+    /// Wakes the thread in [`Tun::wait`], or the next one to come there.
+    pub fn wake(&self) {
+        // It fails only when the counter is full, and then the thread is as good as woken.
+        let _ = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
+    }
+
+    fn rest(&self) {
+        let _ = rustix::io::read(&*self.0, &mut [0u8; 8]);
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// How a TUN ioctl takes its integer.
+#[derive(Clone, Copy)]
+enum Argument {
+    Value(libc::c_ulong),
+    Pointer(libc::c_int),
+}
+
+fn set(device: libc::c_int, request: libc::Ioctl, argument: Argument) -> io::Result<()> {
+    let done = match argument {
+        // SAFETY: these requests take an integer; the kernel touches no memory of ours.
+        Argument::Value(value) => unsafe { libc::ioctl(device, request, value) },
+        // SAFETY: these requests read one int, which lives until the call returns.
+        Argument::Pointer(value) => unsafe { libc::ioctl(device, request, &raw const value) },
+    };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{attempt, in_namespace, run};
+
+    /// An IPv4 packet from 192.0.2.1 to 192.0.2.2 with UDP inside, behind an empty virtio-net header.
+    fn packet() -> Vec<u8> {
+        let mut packet = vec![0; HEADER_LENGTH];
+        packet.extend([0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0xf6, 0xcd, 192, 0, 2, 1, 192, 0, 2, 2]);
+        packet.extend([0x30, 0x39, 0x30, 0x3a, 0, 8, 0, 0]);
+        packet
+    }
+
+    #[test]
+    fn packets_cross_the_device_behind_an_empty_header() {
+        in_namespace(|| async {
+            let tun = Tun::open("nat64").unwrap();
+            run("ip addr add 192.0.2.2/24 dev nat64");
+            assert!(run("ip link show dev nat64").contains("mtu 65535"));
+            let socket = std::net::UdpSocket::bind("192.0.2.2:12346").unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            tun.write(&packet()).unwrap();
+            let (length, source) = socket.recv_from(&mut [0; 16]).unwrap();
+            assert_eq!((length, source.to_string().as_str()), (0, "192.0.2.1:12345"));
+
+            socket.send_to(b"back", source).unwrap();
+            let mut buffer = vec![0; BUFFER_LENGTH];
+            let length = loop {
+                assert!(tun.wait(Some(Duration::from_secs(5))).unwrap().packet, "an answer within five seconds");
+                let length = tun.read(&mut buffer).unwrap().unwrap();
+                // The kernel itself may say something over IPv6 on a link that has just come up.
+                if buffer[HEADER_LENGTH] >> 4 == 4 {
+                    break length;
+                }
+            };
+            assert_eq!(length, HEADER_LENGTH + 20 + 8 + 4);
+            assert_eq!(buffer[..2], [0, 0], "no checksum left to do, no segmentation");
+            assert_eq!(&buffer[length - 4..length], b"back");
+            assert!(tun.read(&mut buffer).unwrap().is_none_or(|_| buffer[HEADER_LENGTH] >> 4 == 6));
+        });
+    }
+
+    #[test]
+    fn the_device_outlives_its_owner_and_is_adopted_and_removed() {
+        in_namespace(|| async {
+            drop(Tun::open("nat64").unwrap());
+            let index = run("cat /proc/net/dev").contains("nat64");
+            assert!(index, "it is persistent");
+            run("ip addr add 192.0.2.2/24 dev nat64");
+            let adopted = Tun::open("nat64").unwrap();
+            assert!(run("ip addr show dev nat64").contains("192.0.2.2/24"));
+            let busy = Tun::open("nat64").unwrap_err();
+            assert!(matches!(&busy, TunError::Busy(name) if name == "nat64"), "{busy:?}");
+            adopted.remove().unwrap();
+            assert!(!attempt("ip link show dev nat64").0);
+        });
+    }
+
+    #[test]
+    fn an_interface_of_another_kind_is_named() {
+        in_namespace(|| async {
+            run("ip link add nat64 type veth peer name other");
+            let taken = Tun::open("nat64").unwrap_err();
+            assert!(matches!(&taken, TunError::Taken(_)), "{taken:?}");
+            assert!(taken.mend().contains("ip link delete nat64"));
+        });
+    }
+
+    #[test]
+    fn a_waker_ends_the_wait_and_time_does_too() {
+        in_namespace(|| async {
+            let tun = Tun::open("nat64").unwrap();
+            let mut buffer = vec![0; BUFFER_LENGTH];
+            let waker = tun.waker();
+            waker.wake();
+            waker.wake();
+            assert!(tun.wait(None).unwrap().woken);
+            while tun.read(&mut buffer).unwrap().is_some() {}
+            assert!(!tun.wait(Some(Duration::ZERO)).unwrap().woken, "two calls are one");
+            let thread = std::thread::spawn(move || waker.wake());
+            while !tun.wait(None).unwrap().woken {
+                while tun.read(&mut buffer).unwrap().is_some() {}
+            }
+            thread.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn errors_carry_their_mend() {
+        for (errno, says) in [
+            (libc::ENOENT, "mknod"),
+            (libc::ENXIO, "module tun"),
+            (libc::EPERM, "CAP_NET_ADMIN"),
+            (libc::EBUSY, "second sixgate"),
+            (libc::EIO, "kernel's log"),
+        ] {
+            let error = TunError::new("nat64", io::Error::from_raw_os_error(errno));
+            assert!(error.mend().contains(says), "{error}: {}", error.mend());
+        }
+    }
+}
