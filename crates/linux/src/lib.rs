@@ -28,6 +28,7 @@ pub mod icmpv6;
 pub mod netlink;
 pub mod network;
 pub mod nft;
+pub mod pid1;
 pub mod sysctl;
 pub mod system;
 pub mod tun;

@@ -1,8 +1,41 @@
-//! `sixgate init`: PID 1 of the image.
+//! `sixgate init`: process 1 of the image. It mounts, loads modules, owns the power button and keeps `sixgate run` and the consoles running.
+mod boot;
+mod service;
+mod supervisor;
+mod voice;
+
+use std::path::Path;
 use std::process::ExitCode;
 
-/// Runs as PID 1; returns only when it is not.
+use sixgate_linux::pid1;
+use sixgate_linux::pid1::modules::Modules;
+
+use voice::Voice;
+
+/// Runs as process 1, or as the `modprobe` that the kernel calls; returns only when it is neither.
 pub fn run() -> ExitCode {
-    tracing::error!("sixgate init is not part of this build");
-    ExitCode::FAILURE
+    let mut words = std::env::args();
+    let called_as = words.next().unwrap_or_default();
+    if Path::new(&called_as).file_name().is_some_and(|name| name == "modprobe") {
+        return modprobe(words);
+    }
+    if !pid1::is_first_process() {
+        eprintln!("sixgate init is process 1 of the image and does nothing elsewhere; `sixgate run` starts the router");
+        return ExitCode::FAILURE;
+    }
+    let mut voice = Voice::new();
+    boot::boot(&mut voice);
+    supervisor::supervise(&mut voice)
+}
+
+/// The kernel asks for a module by its name or an alias: `modprobe -q -- NAME`.
+fn modprobe(words: impl Iterator<Item = String>) -> ExitCode {
+    let mut modules = Modules::open();
+    let mut outcome = ExitCode::SUCCESS;
+    for name in words.filter(|word| !word.starts_with('-')) {
+        if modules.load(&name).is_err() {
+            outcome = ExitCode::FAILURE;
+        }
+    }
+    outcome
 }

@@ -1,0 +1,183 @@
+//! Kernel modules: found by name or by the hardware's alias, loaded behind what they depend on.
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::system::{finit_module, init_module, uname};
+
+/// The modules of the running kernel that the image carries.
+#[derive(Debug, Default)]
+pub struct Modules {
+    home: PathBuf,
+    /// Module name to its file and the files it depends on, nearest first.
+    files: BTreeMap<String, (String, Vec<String>)>,
+    /// Patterns of hardware and names, with the module that serves them.
+    aliases: Vec<(CString, String)>,
+    loaded: BTreeSet<String>,
+}
+
+impl Modules {
+    /// Reads the tables of the running kernel; a kernel without modules has empty ones.
+    pub fn open() -> Self {
+        let release = uname().release().to_string_lossy().into_owned();
+        Self::read(&Path::new("/lib/modules").join(release))
+    }
+
+    fn read(home: &Path) -> Self {
+        let table = |name| fs::read_to_string(home.join(name)).unwrap_or_default();
+        let mut modules = Self::parse(&table("modules.dep"), &table("modules.alias"));
+        modules.home = home.to_owned();
+        modules
+    }
+
+    fn parse(dependencies: &str, aliases: &str) -> Self {
+        let files = dependencies.lines().filter_map(|line| {
+            let (file, needs) = line.split_once(':')?;
+            Some((module_name(file), (file.to_owned(), needs.split_whitespace().map(str::to_owned).collect())))
+        });
+        let aliases = aliases.lines().filter_map(|line| {
+            let mut words = line.strip_prefix("alias ")?.split_whitespace();
+            let pattern = words.next()?.replace('-', "_");
+            Some((CString::new(pattern).ok()?, module_name(words.next()?)))
+        });
+        Self { files: files.collect(), aliases: aliases.collect(), ..Self::default() }
+    }
+
+    /// Loads a module by its name or an alias of it, dependencies first. Returns how many were new; a name that nothing
+    /// serves loads none, as it may be built in.
+    pub fn load(&mut self, name: &str) -> io::Result<usize> {
+        let mut count = 0;
+        for module in self.serving(name) {
+            count += self.load_module(&module)?;
+        }
+        Ok(count)
+    }
+
+    /// Loads the drivers of all hardware that is there. What a driver reveals may need another one, so callers repeat
+    /// this until nothing is new.
+    pub fn cold_plug(&mut self) -> usize {
+        let mut count = 0;
+        for alias in hardware(Path::new("/sys/bus")) {
+            count += self.load(&alias).unwrap_or_else(|error| {
+                tracing::warn!("no driver for {alias}: {error}");
+                0
+            });
+        }
+        count
+    }
+
+    fn serving(&self, name: &str) -> Vec<String> {
+        let plain = module_name(name);
+        if self.files.contains_key(&plain) {
+            return vec![plain];
+        }
+        let Ok(wanted) = CString::new(name.replace('-', "_")) else { return Vec::new() };
+        let matching = self.aliases.iter().filter(|(pattern, _)| matches(pattern, &wanted));
+        matching.map(|(_, module)| module.clone()).collect()
+    }
+
+    fn load_module(&mut self, name: &str) -> io::Result<usize> {
+        let Some((file, needs)) = self.files.get(name).cloned() else { return Ok(0) };
+        let mut count = 0;
+        for file in needs.iter().rev().chain([&file]) {
+            let name = module_name(file);
+            if self.loaded.contains(&name) {
+                continue;
+            }
+            insert(&self.home.join(file)).map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
+            self.loaded.insert(name);
+            count += 1;
+        }
+        Ok(count)
+    }
+}
+
+/// A module's name as the kernel writes it, from a path or a name with dashes.
+fn module_name(file: &str) -> String {
+    let file = file.rsplit('/').next().unwrap_or(file);
+    file.split('.').next().unwrap_or(file).replace('-', "_")
+}
+
+fn insert(path: &Path) -> io::Result<()> {
+    let loaded = match finit_module(File::open(path)?, c"", 0) {
+        // The file system it lies on may refuse to hand out its pages.
+        Err(Errno::NOEXEC | Errno::NOSYS) => init_module(&fs::read(path)?, c""),
+        other => other,
+    };
+    match loaded {
+        // Loaded before us, by the kernel's own request.
+        Err(Errno::EXIST) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// The aliases of all devices on all buses.
+fn hardware(buses: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for bus in entries(buses) {
+        for device in entries(&bus.join("devices")) {
+            if let Ok(alias) = fs::read_to_string(device.join("modalias")) {
+                let alias = alias.trim();
+                if !alias.is_empty() {
+                    found.insert(alias.to_owned());
+                }
+            }
+        }
+    }
+    found
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+fn matches(pattern: &CString, name: &CString) -> bool {
+    // SAFETY: both are NUL-terminated strings that live through the call, which only reads them.
+    unsafe { libc::fnmatch(pattern.as_ptr(), name.as_ptr(), 0) == 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn modules() -> Modules {
+        Modules::parse(
+            "kernel/drivers/net/virtio_net.ko: kernel/drivers/net/net_failover.ko kernel/net/core/failover.ko\n\
+             kernel/drivers/char/hw_random/virtio-rng.ko:\n\
+             kernel/net/netfilter/nft_ct.ko:\n",
+            "# Aliases extracted from modules themselves.\n\
+             alias virtio:d00000001v* virtio_net\n\
+             alias virtio:d00000004v* virtio_rng\n\
+             alias nft-expr-1-ct nft_ct\n\
+             alias acpi*:PNP0C0C:* button\n",
+        )
+    }
+
+    #[test]
+    fn hardware_finds_its_driver() {
+        assert_eq!(modules().serving("virtio:d00000001v00001AF4"), ["virtio_net"]);
+        assert!(modules().serving("virtio:d00000002v00001AF4").is_empty());
+    }
+
+    #[test]
+    fn dashes_and_underscores_are_the_same() {
+        assert_eq!(modules().serving("virtio-rng"), ["virtio_rng"]);
+        assert_eq!(modules().serving("nft-expr-1-ct"), ["nft_ct"]);
+    }
+
+    #[test]
+    fn a_name_that_nothing_serves_loads_nothing() {
+        assert_eq!(modules().load("net-pf-77").unwrap(), 0);
+        // An alias may name a module that the image does not carry.
+        assert_eq!(modules().load("acpi:PNP0C0C:").unwrap(), 0);
+    }
+
+    #[test]
+    fn a_module_that_cannot_be_read_is_named() {
+        let error = modules().load("nft_ct").unwrap_err();
+        assert!(error.to_string().starts_with("nft_ct: "), "{error}");
+    }
+}

@@ -1,0 +1,77 @@
+//! From the kernel's hand-over to a machine on which `sixgate run` can start. Nothing here is fatal: what fails is said, the rest goes on.
+use std::fs;
+
+use sixgate_linux::pid1;
+use sixgate_linux::pid1::modules::Modules;
+use sixgate_linux::pid1::mounts;
+use sixgate_linux::pid1::power;
+
+use super::supervisor::CONFIG;
+use super::voice::Voice;
+
+/// Modules to load at every boot, one a line.
+const PRELOAD: &str = "/etc/modules";
+
+/// A driver that reveals hardware which reveals hardware: nothing is nested deeper than that.
+const COLD_PLUG_PASSES: usize = 4;
+
+/// Brings the machine up.
+pub(super) fn boot(voice: &mut Voice) {
+    voice.say(format_args!("sixgate {} starts", env!("CARGO_PKG_VERSION")));
+    for (target, error) in mounts::mount_all() {
+        voice.say(format_args!("cannot mount {target}: {error}"));
+    }
+    voice.attempt("Ctrl-Alt-Del will reset at once", power::catch_ctrl_alt_del());
+    voice.attempt("the kernel's log stays limited", pid1::open_kernel_log_to_programs());
+    modules(voice);
+    let hostname = hostname(&fs::read_to_string(CONFIG).unwrap_or_default());
+    voice.attempt("cannot set the host name", pid1::set_hostname(&hostname));
+    voice.attempt("cannot raise the loopback interface", pid1::raise_loopback());
+    voice.attempt("no random numbers", pid1::wait_for_randomness());
+    voice.say("random numbers are ready");
+}
+
+fn modules(voice: &Voice) {
+    let mut modules = Modules::open();
+    let mut count = 0;
+    for name in fs::read_to_string(PRELOAD).unwrap_or_default().split_whitespace() {
+        match modules.load(name) {
+            Ok(new) => count += new,
+            Err(error) => voice.say(format_args!("cannot load a module: {error}")),
+        }
+    }
+    for _ in 0..COLD_PLUG_PASSES {
+        let new = modules.cold_plug();
+        count += new;
+        if new == 0 {
+            break;
+        }
+    }
+    voice.say(format_args!("{count} modules loaded"));
+}
+
+/// The name in a configuration, whatever else is wrong with it; `sixgate run` judges the whole.
+fn hostname(config: &str) -> String {
+    let table: Option<toml::Table> = config.parse().ok();
+    let name = table.as_ref().and_then(|table| table.get("hostname")?.as_str());
+    let fits = |name: &&str| !name.is_empty() && name.len() <= 64;
+    name.filter(fits).unwrap_or("sixgate").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_name_is_found_in_a_file_that_is_wrong_elsewhere() {
+        assert_eq!(hostname("hostname = \"edge\"\n[wan]\nnonsense = 1\n"), "edge");
+    }
+
+    #[test]
+    fn without_a_usable_name_the_machine_is_called_sixgate() {
+        let long = format!("hostname = \"{}\"", "x".repeat(65));
+        for config in ["", "hostname = 3", "hostname = \"\"", "not toml", long.as_str()] {
+            assert_eq!(hostname(config), "sixgate", "{config}");
+        }
+    }
+}
