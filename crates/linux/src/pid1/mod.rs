@@ -47,7 +47,8 @@ pub fn set_console_level(level: u8) -> io::Result<()> {
 
 /// Lets programs write to the kernel's log without a limit on their rate; the log itself is bounded.
 pub fn open_kernel_log_to_programs() -> io::Result<()> {
-    fs::write("/proc/sys/kernel/printk_devkmsg", "on")
+    // The kernel wants the end of the line as well.
+    fs::write("/proc/sys/kernel/printk_devkmsg", "on\n")
 }
 
 /// The value of `name=value` on the kernel's command line.
