@@ -52,3 +52,47 @@ impl Counters {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::{Message, OpCode};
+
+    use super::*;
+    use crate::dns64::Outcome;
+
+    fn finished(reason: Reason, code: Option<ResponseCode>) -> Event {
+        let response = code.map(|code| Message::error_msg(1, OpCode::Query, code));
+        Event::Finished(Outcome { reason, response })
+    }
+
+    #[test]
+    fn each_event_is_counted_where_an_operator_looks_for_it() {
+        let (first, second) = ("192.0.2.1:53".parse().unwrap(), "192.0.2.2:53".parse().unwrap());
+        let plan = Dns64Plan {
+            upstream: vec![first, second],
+            synthesis: Some("64:ff9b::/96".parse().unwrap()),
+            ..Dns64Plan::default()
+        };
+        let mut counters = Counters::default();
+        for event in [
+            Event::UpstreamFailed(first),
+            Event::Mismatch,
+            Event::UpstreamAnswered(second),
+            finished(Reason::Synthesized, Some(ResponseCode::NoError)),
+            finished(Reason::Unanswered, Some(ResponseCode::ServFail)),
+            finished(Reason::Class, Some(ResponseCode::Refused)),
+            finished(Reason::Short, None),
+        ] {
+            counters.count(&event);
+        }
+        let status = counters.status(&plan, &[first]);
+        assert_eq!((status.queries, status.synthesized, status.failures), (4, 1, 1));
+        assert!(status.synthesizing);
+        assert_eq!(status.listening, [first]);
+        let upstreams: Vec<_> =
+            status.upstreams.iter().map(|upstream| (upstream.address, upstream.answers, upstream.failures)).collect();
+        assert_eq!(upstreams, [(first, 0, 1), (second, 1, 0)]);
+        let dropped: Vec<_> = status.dropped.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+        assert_eq!(dropped, [("dns-class", 1), ("dns-mismatch", 1), ("dns-short", 1)]);
+    }
+}

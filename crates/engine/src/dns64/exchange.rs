@@ -179,3 +179,78 @@ enum Repeat {
 fn is_error(code: ResponseCode) -> bool {
     !matches!(code, ResponseCode::NoError | ResponseCode::NXDomain)
 }
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::rr::{Name, RecordType};
+
+    use super::*;
+
+    fn question(name: &str) -> Query {
+        Query::query(Name::from_ascii(name).unwrap(), RecordType::A)
+    }
+
+    fn exchange(upstreams: &[&str]) -> Exchange {
+        let order: Vec<SocketAddr> = upstreams.iter().map(|text| text.parse().unwrap()).collect();
+        Exchange::new(question("www.example.com."), 0x1234, false, false, &order, Instant::ZERO).unwrap()
+    }
+
+    fn answer(id: u16, question: Option<Query>, code: ResponseCode) -> Vec<u8> {
+        let mut message = Message::error_msg(id, OpCode::Query, code);
+        message.queries.extend(question);
+        message.to_vec().unwrap()
+    }
+
+    #[test]
+    fn only_the_answer_to_our_question_counts() {
+        let mut exchange = exchange(&["192.0.2.1:53"]);
+        let ours = Some(question("www.example.com."));
+        let mut query = answer(0x1234, ours.clone(), ResponseCode::NoError);
+        query[2] &= 0x7f;
+        let strangers = [
+            answer(0x1235, ours, ResponseCode::NoError),
+            answer(0x1234, Some(question("evil.example.com.")), ResponseCode::NoError),
+            answer(0x1234, None, ResponseCode::NoError),
+            query,
+            vec![0x12, 0x34],
+        ];
+        for message in strangers {
+            assert_eq!(exchange.handle_input(&message, Instant::ZERO), Progress::Mismatch, "{message:02x?}");
+        }
+        let message = answer(0x1234, Some(question("WWW.example.com.")), ResponseCode::NXDomain);
+        assert!(matches!(exchange.handle_input(&message, Instant::ZERO), Progress::Answered(..)));
+    }
+
+    #[test]
+    fn an_error_without_a_question_is_ours_by_its_identifier() {
+        let mut exchange = exchange(&["192.0.2.1:53", "192.0.2.2:53", "192.0.2.1:53"]);
+        exchange.poll_transmit().unwrap();
+        let message = answer(0x1234, None, ResponseCode::FormErr);
+        let first = "192.0.2.1:53".parse().unwrap();
+        assert_eq!(exchange.handle_input(&message, Instant::ZERO), Progress::Next(first));
+        let transmit = exchange.poll_transmit().unwrap();
+        assert_eq!((transmit.upstream, transmit.transport), ("192.0.2.2:53".parse().unwrap(), Transport::Udp));
+        let failed = exchange.handle_failure(Instant::ZERO);
+        assert!(matches!(failed, Progress::Exhausted(_, Some(_))), "the first is not asked again: {failed:?}");
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_is_a_failure_of_its_upstream() {
+        let mut exchange = exchange(&["192.0.2.1:53"]);
+        let mut message = answer(0x1234, Some(question("www.example.com.")), ResponseCode::NoError);
+        message[7] = 9;
+        let upstream = "192.0.2.1:53".parse().unwrap();
+        assert_eq!(exchange.handle_input(&message, Instant::ZERO), Progress::Exhausted(upstream, None));
+    }
+
+    #[test]
+    fn each_attempt_has_its_own_time() {
+        let mut exchange = exchange(&["192.0.2.1:53", "192.0.2.1:53"]);
+        let later = exchange.deadline();
+        assert_eq!(later, Instant::ZERO + ATTEMPT_TIMEOUT);
+        let upstream = "192.0.2.1:53".parse().unwrap();
+        assert_eq!(exchange.handle_timeout(later), Progress::Next(upstream));
+        assert_eq!(exchange.deadline(), later + ATTEMPT_TIMEOUT);
+        assert_eq!(exchange.handle_timeout(exchange.deadline()), Progress::Exhausted(upstream, None));
+    }
+}

@@ -11,7 +11,7 @@
 //!     }
 //!     if let Some(transmit) = transaction.poll_transmit() {
 //!         // close the socket of the preceding question, open a fresh one to `transmit.upstream` by
-//!         // `transmit.transport` (so that each question has a random port), send `transmit.message`
+//!         // `transmit.transport` (connected, and with a random port of its own), send `transmit.message`
 //!     }
 //!     // wait for a message on that socket    -> handle_input(message, now)
 //!     //       or for an error on that socket -> handle_failure(now)

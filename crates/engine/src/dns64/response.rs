@@ -1,6 +1,7 @@
 //! Responses to the client: header, EDNS and size as the client's query demands.
 use hickory_proto::op::{Edns, Message, ResponseCode};
-use hickory_proto::rr::{RData, Record, RecordType};
+use hickory_proto::rr::{Record, RecordType};
+use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
 
 use super::request::{MAX_UDP_PAYLOAD, Request};
 
@@ -55,10 +56,10 @@ fn fits(response: &Message, limit: usize) -> bool {
 
 /// Whether the record is a signature over records of `covered` type (RFC 4034 section 3.1.1).
 pub(super) fn is_signature_over(record: &Record, covered: RecordType) -> bool {
-    match &record.data {
-        RData::Unknown { code: RecordType::RRSIG, rdata } => {
-            rdata.anything.first_chunk::<2>().is_some_and(|field| *field == u16::from(covered).to_be_bytes())
-        }
-        _ => false,
+    if record.record_type() != RecordType::RRSIG {
+        return false;
     }
+    let mut data = Vec::new();
+    let emitted = record.data.emit(&mut BinEncoder::new(&mut data));
+    emitted.is_ok() && data.first_chunk() == Some(&u16::from(covered).to_be_bytes())
 }
