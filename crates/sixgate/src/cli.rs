@@ -47,6 +47,9 @@ enum Command {
         /// Control socket of the router.
         #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
         control: PathBuf,
+        /// This is the appliance's own console: there is nothing to quit to.
+        #[arg(long)]
+        console: bool,
     },
 }
 
@@ -66,7 +69,7 @@ pub fn main() -> ExitCode {
         Command::Run { config, control } => crate::run::run(&config, &control),
         Command::Check { file } => crate::check::check(&file),
         Command::Status { json, control } => crate::report::report(&control, json),
-        Command::Tui { control } => tui::run(&control).map(|()| ExitCode::SUCCESS),
+        Command::Tui { control, console } => tui::run(&control, console).map(|()| ExitCode::SUCCESS),
     };
     ended.unwrap_or_else(|error| {
         eprintln!("sixgate: {error:#}");

@@ -1,7 +1,118 @@
-//! `sixgate tui`: the console.
-use std::path::Path;
+//! `sixgate tui`: the console, on the appliance's screen and serial line and in anybody's terminal.
+//!
+//! The loop below owns the terminal and the state; a thread asks the daemon. Everything between them is plain values:
+//! keys become commands, commands and observations change the state, the state becomes lines.
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, TryRecvError};
+use std::time::{Duration, Instant};
 
-/// Shows the router behind that control socket until the user leaves.
-pub fn run(control: &Path) -> anyhow::Result<()> {
-    anyhow::bail!("the console for {} is not part of this build", control.display())
+use anyhow::Context;
+use crossterm::event::{self, Event};
+use tokio::signal::unix::{SignalKind, signal};
+
+mod app;
+mod feed;
+mod findings;
+mod format;
+mod help;
+mod keys;
+mod overview;
+mod page;
+mod rates;
+mod screen;
+mod terminal;
+mod theme;
+
+#[cfg(test)]
+mod tests;
+
+use app::{Action, App};
+use terminal::{Screen, Terminal};
+use theme::Theme;
+
+/// How long a key may wait for its effect when nothing else happens.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Shows the router behind that control socket until the user leaves; on the appliance's own console, for ever.
+pub fn run(control: &Path, console: bool) -> anyhow::Result<()> {
+    let app = App::new(Theme::from_environment(), console, control.display().to_string());
+    let mut terminal = Terminal::enter(console)?;
+    let ended = watch_signals(terminal.screen())
+        .context("cannot wait for signals")
+        .and_then(|()| show(app, &mut terminal, control.to_owned()));
+    if terminal::hung_up() {
+        // Whatever failed, failed for that; there is nobody to tell and nothing to tell it on.
+        return Ok(());
+    }
+    terminal::restore(terminal.screen());
+    ended
+}
+
+/// The loop: draw what changed, wait for a key, listen to the daemon.
+fn show(mut app: App, terminal: &mut Terminal, socket: PathBuf) -> anyhow::Result<()> {
+    let (heard, observations) = mpsc::sync_channel(4);
+    let (ask, requests) = mpsc::sync_channel(4);
+    std::thread::spawn(move || feed::run(&socket, &heard, &requests));
+
+    let started = Instant::now();
+    let mut drawn: Option<Instant> = None;
+    loop {
+        // Silence and questions age, so the page is drawn once a second even when nothing came.
+        if drawn.is_none_or(|drawn| drawn.elapsed() >= feed::PERIOD) {
+            terminal.draw(|frame| screen::draw(&mut app, frame))?;
+            drawn = Some(Instant::now());
+        }
+        if terminal::hung_up() {
+            return Ok(());
+        }
+        if event::poll(TICK)? {
+            let action = match event::read()? {
+                Event::Key(key) => keys::command(key).and_then(|command| app.handle_command(command)),
+                Event::Resize(_, _) | Event::FocusGained | Event::FocusLost | Event::Mouse(_) | Event::Paste(_) => None,
+            };
+            match action {
+                None => {}
+                Some(Action::Quit) => return Ok(()),
+                // A full queue means that the same was asked a moment ago.
+                Some(Action::Send(request)) => drop(ask.try_send(request)),
+                Some(Action::Repaint) => terminal.repaint()?,
+            }
+            drawn = None;
+        }
+        app.handle_timeout(started.elapsed());
+        loop {
+            match observations.try_recv() {
+                Ok(observation) => app.observe(observation),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => anyhow::bail!("the thread that asks the daemon has ended"),
+            }
+            drawn = None;
+        }
+    }
+}
+
+/// Leaves the terminal as it was when somebody ends the process, or when the terminal itself goes.
+fn watch_signals(screen: Screen) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut term, mut hup, mut int) = {
+        let _entered = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?, signal(SignalKind::interrupt())?)
+    };
+    std::thread::spawn(move || {
+        runtime.block_on(async move {
+            let mut look = tokio::time::interval(feed::PERIOD);
+            loop {
+                tokio::select! {
+                    _ = term.recv() => break,
+                    _ = hup.recv() => break,
+                    _ = int.recv() => break,
+                    // The reader of events spins on a terminal that is gone, so somebody else has to look.
+                    _ = look.tick() => if terminal::hung_up() { break },
+                }
+            }
+        });
+        terminal::restore(screen);
+        std::process::exit(0);
+    });
+    Ok(())
 }

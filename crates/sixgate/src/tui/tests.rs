@@ -1,0 +1,471 @@
+//! The console as a whole: what it shows at the sizes people have, and that no size breaks it.
+use core::net::Ipv6Addr;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::style::Color;
+use sixgate_engine::facts::AddressState;
+use sixgate_engine::finding::{Finding, Severity};
+use sixgate_engine::plan::Obstacle;
+use sixgate_engine::status::{
+    self, Advertised, AdvertisedPrefix, Dns64, Interface, Lan, Nat64, Sessions, Status, Traffic, Upstream, Vm,
+};
+
+use super::app::App;
+use super::feed::{Observation, Trouble};
+use super::theme::Theme;
+use super::{keys, screen};
+
+const SIZES: [(u16, u16); 3] = [(80, 24), (132, 43), (200, 50)];
+
+fn app() -> App {
+    App::new(Theme::new(true), false, "/run/sixgate/control.sock".to_owned())
+}
+
+/// A console that has heard these states, a second apart.
+fn showing(states: impl IntoIterator<Item = Status>) -> App {
+    let mut app = app();
+    for (second, state) in (1..).zip(states) {
+        app.handle_timeout(Duration::from_secs(second));
+        app.observe(Observation::Status(Box::new(state)));
+    }
+    app
+}
+
+fn press(app: &mut App, code: KeyCode) {
+    let command = keys::command(KeyEvent::new(code, KeyModifiers::NONE)).expect("a bound key");
+    app.handle_command(command);
+}
+
+fn terminal(app: &mut App, (columns, rows): (u16, u16)) -> Terminal<TestBackend> {
+    let mut terminal = Terminal::new(TestBackend::new(columns, rows)).expect("a test backend cannot fail");
+    terminal.draw(|frame| screen::draw(app, frame)).expect("a test backend cannot fail");
+    terminal
+}
+
+/// The screen's rows without trailing blanks, between bars that show where it ends.
+fn rows(app: &mut App, size: (u16, u16)) -> String {
+    let terminal = terminal(app, size);
+    let buffer = terminal.backend().buffer();
+    let mut text = String::new();
+    for row in buffer.content().chunks(usize::from(size.0)) {
+        let row: String = row.iter().map(|cell| cell.symbol()).collect();
+        text.push_str(row.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn snapshot(name: &str, mut app: App) {
+    for size in SIZES {
+        let name = format!("{name}_{}x{}", size.0, size.1);
+        insta::assert_snapshot!(name, rows(&mut app, size));
+    }
+}
+
+fn traffic(packets: u64, bytes: u64) -> Traffic {
+    Traffic { packets, bytes }
+}
+
+fn reasons<const N: usize>(reasons: [(&str, u64); N]) -> BTreeMap<String, u64> {
+    reasons.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect()
+}
+
+fn drops<const N: usize>(reasons: [(&str, u64); N]) -> BTreeMap<String, Traffic> {
+    reasons.into_iter().map(|(reason, packets)| (reason.to_owned(), traffic(packets, packets * 80))).collect()
+}
+
+fn interface(name: &str, addresses: &[&str]) -> Interface {
+    Interface {
+        name: name.to_owned(),
+        present: true,
+        carrier: true,
+        mtu: 1500,
+        addresses: addresses
+            .iter()
+            .map(|address| (address.parse().expect("an address"), AddressState::Ready))
+            .collect(),
+        ..Interface::default()
+    }
+}
+
+fn vm(number: u16, seen: Option<bool>) -> Vm {
+    let base = 0x20 + 0x10 * (number - 1);
+    let address = |group: u16, last: u16| Ipv6Addr::new(0x2001, 0xdb8, 1, 2, group, 0, 0, last);
+    Vm {
+        name: format!("vm{number}"),
+        lan: "vms".to_owned(),
+        gateway: Some(format!("{}/76", address(base, 1)).parse().expect("a prefix")),
+        next_hop: Some(address(base, 2)),
+        containers: vec![format!("{}/80", address(base + 1, 0)).parse().expect("a prefix")],
+        seen,
+    }
+}
+
+fn finding(severity: Severity, subject: &str, text: &str, mend: &str) -> Finding {
+    Finding {
+        severity,
+        code: "some-code".to_owned(),
+        subject: subject.to_owned(),
+        text: text.to_owned(),
+        mend: mend.to_owned(),
+    }
+}
+
+/// A router of the plainest kind, so many seconds after its daemon started.
+fn normal(second: u64) -> Status {
+    let mut status = Status { version: status::VERSION, ..Status::default() };
+    let system = &mut status.system;
+    system.hostname = "gw1".to_owned();
+    system.sixgate = "0.1.0".to_owned();
+    system.kernel = "6.12.117-cloud-amd64".to_owned();
+    system.daemon_uptime = 273_600 + second;
+    system.machine_uptime = 273_612 + second;
+    system.memory_total = 128 << 20;
+    system.memory_available = 67 << 20;
+    system.daemon_resident = 14 << 20;
+    system.load = 0.12;
+    system.starts = 1;
+    status.wan = interface("eth0", &["fe80::5054:ff:fe12:3456/64", "2001:db8:1:2:10::1/76", "203.0.113.136/26"]);
+    status.wan.gateways = ["fe80::1", "203.0.113.129"].map(|via| via.parse().expect("an address")).to_vec();
+    status.wan.received = traffic(1_000_000 + 812 * second, 900_000_000 + 150_000 * second);
+    status.wan.sent = traffic(800_000 + 640 * second, 300_000_000 + 80_000 * second);
+    let mut lan = interface("eth1", &["2001:db8:1:2::1/64", "fe80::1/64"]);
+    lan.received = traffic(1_000_000 + 600 * second, 300_000_000 + 78_000 * second);
+    lan.sent = traffic(1_000_000 + 790 * second, 900_000_000 + 149_000 * second);
+    status.lans = vec![Lan {
+        name: "vms".to_owned(),
+        interface: lan,
+        advertised: Some(Advertised {
+            prefixes: vec![AdvertisedPrefix {
+                prefix: "2001:db8:1:2::/64".parse().expect("a prefix"),
+                on_link: false,
+                autonomous: true,
+            }],
+            rdnss: vec!["2001:db8:1:2::1".parse().expect("an address")],
+            pref64: Some(("64:ff9b::/96".parse().expect("a prefix"), true)),
+            router_lifetime: 1800,
+            sent: 1_204,
+            solicitations: 12,
+            dropped: BTreeMap::new(),
+        }),
+    }];
+    status.vms = vec![vm(1, Some(true)), vm(2, Some(false))];
+    status.nat64 = Some(Nat64 {
+        pref64: Some("64:ff9b::/96".parse().expect("a prefix")),
+        obstacle: None,
+        sessions: Sessions { tcp: 1_204, udp: 331, icmp: 4 },
+        bindings: Sessions { tcp: 1_100, udp: 210, icmp: 4 },
+        v6_to_v4: traffic(12_300_000 + 500 * second, 4_500_000_000 + 60_000 * second),
+        v4_to_v6: traffic(15_800_000 + 700 * second, 21_000_000_000 + 110_000 * second),
+        reasons: reasons([("no-session", 120 + 2 * second), ("hop-limit-exceeded", 3)]),
+    });
+    status.dns64 = Some(Dns64 {
+        listening: vec!["[2001:db8:1:2::1]:53".parse().expect("an address")],
+        upstreams: vec![
+            Upstream { address: "[2620:fe::fe]:53".parse().expect("an address"), answers: 119_800, failures: 3 },
+            Upstream { address: "9.9.9.9:53".parse().expect("an address"), answers: 511, failures: 0 },
+        ],
+        synthesizing: true,
+        queries: 120_311 + 12 * second,
+        synthesized: 88_012 + 9 * second,
+        failures: 12,
+        dropped: BTreeMap::new(),
+    });
+    status.firewall.loaded = true;
+    status.firewall.forwarding = true;
+    status.firewall.dropped = drops([("input", 9_100 + 3 * second), ("forward", 3_245)]);
+    status.firewall.allowed = drops([("allow line 31", 4_410 + second)]);
+    status
+}
+
+/// A router that is on its knees.
+fn overloaded(second: u64) -> Status {
+    let mut status = normal(second);
+    status.system.memory_available = 1 << 20;
+    status.system.load = 17.31;
+    status.system.starts = 9;
+    status.vms = (1..=24).map(|number| vm(number, [Some(true), Some(false), None][usize::from(number % 3)])).collect();
+    status.lans.push(Lan { name: "guests".to_owned(), ..Lan::default() });
+    status.wan.received = traffic(u64::MAX / 2 + 1_450_000 * second, u64::MAX / 2 + 1_180_000_000 * second);
+    status.wan.addresses.push(("2001:db8:1:2:10::99/76".parse().expect("an address"), AddressState::Duplicate));
+    if let Some(nat64) = &mut status.nat64 {
+        nat64.sessions = Sessions { tcp: 65_000, udp: 34_990, icmp: 10 };
+        nat64.reasons = [
+            "no-port-left",
+            "session-limit",
+            "no-session",
+            "hop-limit-exceeded",
+            "bad-checksum",
+            "not-global",
+            "fragment-timeout",
+            "hairpin-loop",
+        ]
+        .into_iter()
+        .zip(1_u64..)
+        .map(|(reason, weight)| (reason.to_owned(), weight * 123_456 + weight * 1_000 * second))
+        .collect();
+    }
+    if let Some(dns64) = &mut status.dns64 {
+        dns64.failures += 40 * second;
+        dns64.dropped = reasons([("malformed", 1_000 * second)]);
+    }
+    status.findings = vec![
+        finding(
+            Severity::Note,
+            "lan vms",
+            "Hosts on this link reach one another without the router.",
+            "Isolate the ports on the hypervisor's bridge if a policy between them is to hold.",
+        ),
+        finding(
+            Severity::Warning,
+            "lan guests",
+            "The interface eth2 of LAN guests does not exist.",
+            "Attach a network card, or name the one that is there; it is picked up when it appears.",
+        ),
+        finding(
+            Severity::Error,
+            "nat64",
+            "All 99,999 sessions are in use; new ones are refused.",
+            "Raise nat64.max_sessions, or find the client that opens so many.",
+        ),
+        finding(
+            Severity::Error,
+            "eth0",
+            "2001:db8:1:2:10::99 is in use by somebody else on the link.",
+            "Give one of the two another address.",
+        ),
+        finding(Severity::Warning, "upstream 9.9.9.9", "No answer since 40 s.", "Check the route to it."),
+    ];
+    status
+}
+
+/// What the daemon serves when it could not read its configuration.
+fn configuration_error() -> Status {
+    let mut status = Status { version: status::VERSION, ..Status::default() };
+    status.system = normal(0).system;
+    status.system.daemon_uptime = 4;
+    status.system.machine_uptime = 12;
+    status.firewall.loaded = true;
+    let text = "\
+error: the prefix 64:ff9b::/96 cannot be used with private IPv4 addresses (RFC 6052 section 3.1)
+  --> /etc/sixgate/sixgate.toml:24:27
+   |
+22 | [nat64]
+23 | prefix = \"64:ff9b::/96\"
+24 | translate_non_global = [\"10.0.0.0/8\"]
+   |                         ^^^^^^^^^^^^ not translated under the well-known prefix
+   |
+error: unknown key `adress`
+  --> /etc/sixgate/sixgate.toml:11:1
+   |
+11 | adress = \"2001:db8:1:2:20::2\"
+   | ^^^^^^ expected one of name, lan, gateway, address, mac, containers";
+    status.findings = vec![finding(
+        Severity::Error,
+        "/etc/sixgate/sixgate.toml",
+        text,
+        "Correct the file, then reload: everything stays closed until then.",
+    )];
+    status
+}
+
+#[test]
+fn overview_of_nothing() {
+    snapshot("empty", showing([Status::default()]));
+}
+
+#[test]
+fn overview_of_a_router_at_work() {
+    snapshot("normal", showing((0..4).map(normal)));
+}
+
+#[test]
+fn overview_of_an_overloaded_router() {
+    snapshot("overloaded", showing((0..4).map(overloaded)));
+}
+
+#[test]
+fn overview_of_a_wrong_configuration() {
+    snapshot("configuration_error", showing([configuration_error()]));
+}
+
+#[test]
+fn all_findings_in_full() {
+    let mut app = showing((0..4).map(overloaded));
+    press(&mut app, KeyCode::Char('f'));
+    snapshot("findings", app);
+}
+
+#[test]
+fn help() {
+    let mut app = showing([normal(0)]);
+    press(&mut app, KeyCode::Char('?'));
+    snapshot("help", app);
+}
+
+#[test]
+fn question_before_power_off() {
+    let mut app = showing((0..4).map(normal));
+    app.console = true;
+    press(&mut app, KeyCode::Char('p'));
+    snapshot("power_off", app);
+}
+
+#[test]
+fn daemon_that_is_not_there() {
+    let mut app = app();
+    app.observe(Observation::Trouble(Trouble::Absent));
+    app.handle_timeout(Duration::from_secs(42));
+    insta::assert_snapshot!("absent_80x24", rows(&mut app, SIZES[0]));
+}
+
+#[test]
+fn daemon_that_went_away_leaves_its_last_state_on_the_screen() {
+    let mut app = showing((0..4).map(normal));
+    app.observe(Observation::Trouble(Trouble::Starting));
+    app.handle_timeout(Duration::from_secs(9));
+    let shown = rows(&mut app, SIZES[0]);
+    assert!(shown.contains("NO ANSWER"), "{shown}");
+    assert!(shown.contains("No answer for 5 s."), "{shown}");
+    assert!(shown.contains("203.0.113.136/26"), "{shown}");
+}
+
+#[test]
+fn every_trouble_is_said_in_its_own_words() {
+    let mut seen = Vec::new();
+    for trouble in [
+        Trouble::Absent,
+        Trouble::Starting,
+        Trouble::Denied,
+        Trouble::Silent,
+        Trouble::OtherVersion(Some(7)),
+        Trouble::OtherVersion(None),
+        Trouble::Other("because".to_owned()),
+    ] {
+        let mut app = app();
+        app.observe(Observation::Trouble(trouble));
+        let shown = rows(&mut app, SIZES[0]);
+        assert!(!seen.contains(&shown), "{shown}");
+        seen.push(shown);
+    }
+    assert!(seen[4].contains("version 7"), "{}", seen[4]);
+}
+
+#[test]
+fn booting_appliance_says_that_it_starts_and_not_that_something_is_missing() {
+    let mut app = app();
+    app.console = true;
+    app.handle_timeout(Duration::from_secs(3));
+    app.observe(Observation::Trouble(Trouble::Absent));
+    let shown = rows(&mut app, SIZES[0]);
+    assert!(shown.contains("sixgate is starting"), "{shown}");
+    app.handle_timeout(Duration::from_secs(60));
+    let shown = rows(&mut app, SIZES[0]);
+    assert!(shown.contains("The daemon is not there"), "{shown}");
+}
+
+#[test]
+fn every_line_of_a_long_finding_can_be_scrolled_to() {
+    let mut status = configuration_error();
+    let text: Vec<_> = (0..200).map(|line| format!("line number {line:03}")).collect();
+    status.findings[0].text = text.join("\n");
+    let mut app = showing([status]);
+    let mut shown = String::new();
+    for _ in 0..40 {
+        shown.push_str(&rows(&mut app, SIZES[0]));
+        press(&mut app, KeyCode::PageDown);
+    }
+    for line in text {
+        assert!(shown.contains(&line), "{line} is never shown");
+    }
+    assert!(shown.contains("Correct the file"));
+}
+
+/// Every state in every view.
+fn gallery() -> Vec<App> {
+    let mut gallery = Vec::new();
+    for key in [None, Some('f'), Some('?'), Some('p'), Some('r')] {
+        let mut apps = vec![
+            app(),
+            showing([Status::default()]),
+            showing((0..4).map(normal)),
+            showing((0..4).map(overloaded)),
+            showing([configuration_error()]),
+        ];
+        let mut gone = showing([normal(0)]);
+        gone.observe(Observation::Trouble(Trouble::OtherVersion(Some(2))));
+        gone.observe(Observation::Rejected(crate::control::Request::PowerOff, "no supervisor\nhere".to_owned()));
+        apps.push(gone);
+        for mut app in apps {
+            if let Some(key) = key {
+                press(&mut app, KeyCode::Char(key));
+            }
+            gallery.push(app);
+        }
+    }
+    gallery
+}
+
+#[test]
+fn no_size_breaks_any_page() {
+    for mut app in gallery() {
+        for columns in (1..=16).chain([20, 40, 60, 80, 159, 160, 161, 300]) {
+            for rows in (1..=8).chain([24, 100]) {
+                terminal(&mut app, (columns, rows));
+                app.scroll = usize::MAX;
+                terminal(&mut app, (columns, rows));
+                assert!(app.scroll < usize::MAX, "the scroll position stays on the page");
+            }
+        }
+    }
+}
+
+#[test]
+fn all_glyphs_are_in_code_page_437() {
+    let known = "─│┌┐└┘█░↑↓►»";
+    for mut app in gallery() {
+        for size in SIZES {
+            let shown = rows(&mut app, size);
+            let foreign = shown.chars().find(|glyph| !glyph.is_ascii() && !known.contains(*glyph));
+            assert_eq!(foreign, None, "{shown}");
+        }
+    }
+}
+
+#[test]
+fn monochrome_uses_no_colour_and_shows_the_same_text() {
+    for mut app in gallery() {
+        let coloured = rows(&mut app, SIZES[0]);
+        app.theme = Theme::new(false);
+        assert_eq!(rows(&mut app, SIZES[0]), coloured);
+        let terminal = terminal(&mut app, SIZES[0]);
+        for cell in terminal.backend().buffer().content() {
+            assert_eq!((cell.fg, cell.bg), (Color::Reset, Color::Reset));
+        }
+    }
+}
+
+#[test]
+fn obstacle_and_missing_pieces_are_words() {
+    let mut status = normal(0);
+    if let Some(nat64) = &mut status.nat64 {
+        nat64.obstacle = Some(Obstacle::NoDevice);
+    }
+    if let Some(advertised) = &mut status.lans[0].advertised {
+        advertised.pref64 = advertised.pref64.map(|(prefix, _)| (prefix, false));
+    }
+    if let Some(dns64) = &mut status.dns64 {
+        dns64.synthesizing = false;
+        dns64.listening.clear();
+    }
+    status.wan.carrier = false;
+    status.firewall.forwarding = false;
+    let shown = rows(&mut showing([status]), (132, 43));
+    for word in ["NO TUN DEVICE", "WITHDRAWN", "NO SYNTHESIS", "LISTENS NOWHERE", "NO CARRIER", "NOT FORWARDING"] {
+        assert!(shown.contains(word), "{word} is missing:\n{shown}");
+    }
+}
