@@ -142,11 +142,9 @@ impl Advertiser {
             return;
         }
         let delay = self.random(Duration::ZERO, MAX_RA_DELAY_TIME);
-        let at = self.not_before(now) + delay;
-        // RFC 4861 section 6.2.6: where the next unsolicited advertisement comes earlier, it is the answer.
-        if self.unsolicited.is_none_or(|unsolicited| at < unsolicited) {
-            self.solicited = Some(at);
-        }
+        // RFC 4861 section 6.2.6: where the next unsolicited advertisement comes earlier, it is the answer; sending it clears
+        // this time.
+        self.solicited = Some(self.not_before(now) + delay);
     }
 
     /// Does what is due at `now`.

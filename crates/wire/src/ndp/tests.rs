@@ -119,6 +119,21 @@ fn unknown_options_and_known_ones_of_a_wrong_length_are_skipped() {
 }
 
 #[test]
+fn route_information_that_contradicts_itself_is_skipped() {
+    let mut longer_than_an_address = [0; 32];
+    longer_than_an_address[..3].copy_from_slice(&[24, 4, 64]);
+    assert_eq!(options(&longer_than_an_address), []);
+    let mut prefix_left_out = [0; 16];
+    prefix_left_out[..3].copy_from_slice(&[24, 2, 65]);
+    assert_eq!(options(&prefix_left_out), []);
+    let mut reserved_preference = [0; 16];
+    reserved_preference[..4].copy_from_slice(&[24, 2, 64, 0x10]);
+    assert_eq!(options(&reserved_preference), []);
+    reserved_preference[3] = 0x18;
+    assert_eq!(options(&reserved_preference).len(), 1);
+}
+
+#[test]
 fn pref64_carries_lifetime_and_length_in_sixteen_bits() {
     for (length, code) in [(96, 0), (64, 1), (56, 2), (48, 3), (40, 4), (32, 5)] {
         let mut buffer = [0xff; 64];

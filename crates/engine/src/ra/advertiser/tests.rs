@@ -207,6 +207,32 @@ fn a_solicitation_right_after_an_advertisement_waits_for_min_delay_between_ras()
 }
 
 #[test]
+fn an_unsolicited_advertisement_that_comes_first_is_the_answer() {
+    let (mut advertiser, _) = settled();
+    let due = advertiser.poll_timeout().unwrap();
+    advertiser.handle_input(&SOLICITATION, HOST, 255, due - Duration::from_nanos(1));
+    assert_eq!(wake(&mut advertiser), due);
+    assert!(transmit(&mut advertiser).is_some());
+    assert!(advertiser.poll_timeout().unwrap().saturating_since(due) >= Duration::from_secs(198));
+}
+
+#[test]
+fn lifetimes_keep_to_what_the_rfcs_say_of_one_another() {
+    let mut plan = plan();
+    plan.advertisement.variables.adv_default_lifetime = Duration::from_secs(9000);
+    plan.advertisement.prefixes[0].valid = Duration::from_secs(60);
+    let mut advertiser = Advertiser::new(&plan, 1, at(0));
+    advertiser.handle_timeout(at(0));
+    let message = transmit(&mut advertiser).unwrap();
+    assert_eq!(
+        message[36..44],
+        [0, 0, 0, 60, 0, 0, 0, 60],
+        "preferred is not longer than valid (RFC 4861 section 6.2.1)"
+    );
+    assert_eq!(message[90..92], 9000u16.to_be_bytes(), "PREF64 is not shorter than the router (RFC 8781 section 4.1)");
+}
+
+#[test]
 fn nothing_is_sent_before_it_is_due() {
     let (mut advertiser, last) = settled();
     advertiser.handle_timeout(last + Duration::from_secs(1));
