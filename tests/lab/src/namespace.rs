@@ -127,9 +127,20 @@ impl Namespace {
     }
 }
 
+impl Namespace {
+    /// Ends whatever still runs inside: what a program under test has started may outlive it.
+    fn end_programs(&self) -> Result<()> {
+        for pid in program::tool(&format!("ip netns pids {}", self.name))?.split_whitespace() {
+            program::tool(&format!("kill -KILL {pid}"))?;
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Namespace {
     fn drop(&mut self) {
         // A failure leaves a namespace that `World::sweep` of the next run removes.
+        let _ = self.end_programs();
         let _ = program::tool(&format!("ip netns delete {}", self.name));
         let _ = fs::remove_dir_all(self.etc());
     }

@@ -124,7 +124,9 @@ impl Router {
 fn exchange(mut stream: UnixStream, request: &str) -> Result<Value> {
     stream.set_read_timeout(Some(REPLY))?;
     stream.set_write_timeout(Some(REPLY))?;
-    writeln!(stream, "{}", json!({ "version": 1, "request": request }))?;
+    // One write: formatting straight into the stream would send the line in pieces.
+    let line = format!("{}\n", json!({ "version": 1, "request": request }));
+    stream.write_all(line.as_bytes())?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).context("no reply on the control socket")?;
     serde_json::from_str(&line).with_context(|| format!("the control socket said {line:?}"))
