@@ -1,5 +1,5 @@
 //! A client's query, validated once at the door.
-use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::op::{Edns, Message, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, RecordType};
 
 use super::Reason;
@@ -110,7 +110,6 @@ fn refused(message: &Message, question: &Query) -> Option<(ResponseCode, Reason)
     if message.edns.as_ref().is_some_and(|edns| edns.version() != 0) {
         return Some((ResponseCode::BADVERS, Reason::EdnsVersion));
     }
-    debug_assert_eq!(message.metadata.message_type, MessageType::Query);
     if question.query_class != DNSClass::IN {
         return Some((ResponseCode::Refused, Reason::Class));
     }
