@@ -13,6 +13,28 @@ pub enum Severity {
     Error,
 }
 
+/// All codes of findings; `docs/findings.md` explains each.
+pub const CODES: &[&str] = &[
+    "address-duplicate",
+    "dns64-no-address",
+    "interface-mac-ambiguous",
+    "interface-shared",
+    "lan-interface-missing",
+    "lan-link-local-missing",
+    "lan-no-carrier",
+    "lan-without-slaac",
+    "nat64-no-device",
+    "nat64-no-ipv4-uplink",
+    "on-link-flag-with-carved-prefixes",
+    "route-not-applied",
+    "vm-lan-missing",
+    "vm-next-hop-unknown",
+    "vms-share-a-link",
+    "wan-interface-missing",
+    "wan-no-carrier",
+    "wan-no-ipv6",
+];
+
 /// One thing an operator should know, and how to mend it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -26,4 +48,17 @@ pub struct Finding {
     pub text: String,
     /// What to do about it, one sentence.
     pub mend: String,
+}
+
+impl Finding {
+    /// A finding; `code` is one of [`CODES`].
+    pub fn new(
+        severity: Severity,
+        code: &str,
+        subject: impl Into<String>,
+        text: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Self {
+        Self { severity, code: code.to_owned(), subject: subject.into(), text: text.into(), mend: mend.into() }
+    }
 }

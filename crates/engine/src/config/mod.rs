@@ -5,6 +5,24 @@ use core::time::Duration;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
+mod advertise;
+mod allow;
+mod claim;
+mod dns64;
+mod door;
+mod error;
+mod keys;
+mod lan;
+mod nat64;
+mod parse;
+mod raw;
+mod route;
+mod scalar;
+mod vm;
+mod wan;
+
+pub use error::{ConfigError, ConfigErrors};
+pub use parse::parse;
 pub use sixgate_wire::mac::MacAddr;
 
 /// A valid configuration. Everything in it has been checked at the door.

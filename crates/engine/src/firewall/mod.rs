@@ -1,2 +1,129 @@
 //! The allowlist firewall: configuration and facts to one nftables ruleset.
+//!
+//! Default deny in input and forward; what is dropped ends in a rule of its own whose comment, `drop: ..`, names the
+//! reason, and has a counter. Entries of the allowlist carry `allow line N: ..` and a counter. The table is `inet
+//! sixgate`; no other table is touched.
+mod allow;
+mod forward;
+mod icmp;
+mod input;
+mod nft;
+mod output;
+mod prerouting;
 pub mod ruleset;
+
+use ipnet::Ipv6Net;
+
+use crate::plan::topology::Topology;
+use crate::plan::{NAT64_DEVICE, Nat64Plan};
+use ruleset::{Chain, Hook, HookPoint, Match, Policy, Rule, Ruleset, Statement};
+
+/// Name of sixgate's table.
+pub const TABLE: &str = "sixgate";
+/// NF_IP_PRI_RAW: before connection tracking.
+const RAW: i32 = -300;
+/// NF_IP_PRI_MANGLE: after connection tracking, before routing.
+const MANGLE: i32 = -150;
+/// NF_IP_PRI_FILTER.
+const FILTER: i32 = 0;
+
+/// What the rules are made of.
+struct Scene<'a> {
+    topology: &'a Topology<'a>,
+    nat64: Option<&'a Nat64Plan>,
+    /// Name of the uplink; empty while it is missing.
+    wan: Vec<String>,
+    /// Names of the LANs that are present.
+    lans: Vec<String>,
+    /// Prefixes behind the router.
+    inside: Vec<Ipv6Net>,
+}
+
+/// The ruleset of a configuration. A rule about a link that is missing is left out: everything is denied without it.
+pub(crate) fn ruleset(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Ruleset {
+    let scene = Scene {
+        topology,
+        nat64,
+        wan: topology.wan.iter().map(|link| link.name.clone()).collect(),
+        lans: topology.lans.iter().map(|lan| lan.link.name.clone()).collect(),
+        inside: topology.inside(),
+    };
+    table(vec![
+        chain("prerouting_raw", HookPoint::Prerouting, RAW, Policy::Accept, prerouting::raw(&scene)),
+        chain("prerouting_mangle", HookPoint::Prerouting, MANGLE, Policy::Accept, prerouting::mangle(&scene)),
+        chain("input", HookPoint::Input, FILTER, Policy::Drop, input::rules(&scene)),
+        chain("forward", HookPoint::Forward, FILTER, Policy::Drop, forward::rules(&scene)),
+        chain("output", HookPoint::Output, FILTER, Policy::Accept, output::rules(&scene)),
+    ])
+}
+
+/// Default deny with nothing admitted but loopback and neighbor discovery: at a wrong configuration and after `stop`.
+pub fn closed() -> Ruleset {
+    table(vec![
+        chain("input", HookPoint::Input, FILTER, Policy::Drop, input::closed()),
+        chain("forward", HookPoint::Forward, FILTER, Policy::Drop, forward::closed()),
+    ])
+}
+
+fn table(chains: Vec<Chain>) -> Ruleset {
+    Ruleset { table: TABLE.to_owned(), chains }
+}
+
+fn chain(name: &str, point: HookPoint, priority: i32, policy: Policy, rules: Vec<Option<Rule>>) -> Chain {
+    let hook = Some(Hook { point, priority, policy });
+    Chain { name: name.to_owned(), hook, rules: rules.into_iter().flatten().collect() }
+}
+
+/// A rule; none where a condition lists nothing, since "any of nothing" never holds.
+fn rule(matches: Vec<Match>, statements: &[Statement], comment: impl Into<String>) -> Option<Rule> {
+    let never = matches.iter().any(|condition| match condition {
+        Match::InputInterface(names) | Match::OutputInterface(names) => names.is_empty(),
+        Match::Source4(nets) | Match::Destination4(nets) => nets.is_empty(),
+        Match::Source6(nets) | Match::Destination6(nets) => nets.is_empty(),
+        Match::Protocol(list) | Match::IcmpType(list) | Match::Icmpv6Type(list) => list.is_empty(),
+        Match::DestinationPort(ports) => ports.is_empty(),
+        Match::ConntrackState(states) => states.is_empty(),
+        Match::Family(_) | Match::HopLimit(_) | Match::Mark { .. } | Match::DestinationIsLocal => false,
+        Match::RateUnder { .. } => false,
+    });
+    (!never).then(|| Rule { matches, statements: statements.to_vec(), comment: short(comment.into()) })
+}
+
+/// A comment within nftables' 127 bytes.
+fn short(mut comment: String) -> String {
+    const MOST: usize = 127;
+    while comment.len() > MOST {
+        comment.pop();
+    }
+    comment
+}
+
+impl Scene<'_> {
+    fn input_wan(&self) -> Match {
+        Match::InputInterface(self.wan.clone())
+    }
+
+    fn output_wan(&self) -> Match {
+        Match::OutputInterface(self.wan.clone())
+    }
+
+    fn input_lans(&self) -> Match {
+        Match::InputInterface(self.lans.clone())
+    }
+
+    fn output_lans(&self) -> Match {
+        Match::OutputInterface(self.lans.clone())
+    }
+
+    fn source_inside(&self) -> Match {
+        Match::Source6(self.inside.clone())
+    }
+}
+
+fn input_tun() -> Match {
+    Match::InputInterface(vec![NAT64_DEVICE.to_owned()])
+}
+
+fn output_tun() -> Match {
+    Match::OutputInterface(vec![NAT64_DEVICE.to_owned()])
+}

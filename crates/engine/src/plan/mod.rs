@@ -6,7 +6,22 @@ use ipnet::{IpNet, Ipv6Net};
 use crate::config::Config;
 use crate::facts::Facts;
 use crate::finding::Finding;
+use crate::firewall;
 use crate::firewall::ruleset::Ruleset;
+
+mod dns64;
+mod findings;
+mod nat64;
+mod network;
+mod preview;
+mod ra;
+mod render;
+mod routes;
+mod sysctl;
+pub(crate) mod topology;
+
+pub use preview::{preview, preview_facts};
+use topology::Topology;
 
 /// Protocol number that marks routes (RTPROT) and addresses (IFA_PROTO) as sixgate's own.
 pub const ROUTE_PROTOCOL: u8 = 164;
@@ -20,6 +35,19 @@ pub const NAT64_MARK: u32 = 0x0064_0000;
 pub const NAT64_RULE_PREFERENCE: u32 = 64;
 /// Preference that the local table's rule is moved to from 0.
 pub const LOCAL_RULE_PREFERENCE: u32 = 100;
+
+/// Mask of the bits that [`NAT64_MARK`] occupies in a packet's mark.
+pub const NAT64_MARK_MASK: u32 = 0x00ff_0000;
+/// The kernel's main routing table.
+pub const MAIN_TABLE: u32 = 254;
+/// The kernel's local routing table.
+pub const LOCAL_TABLE: u32 = 255;
+/// Metric of sixgate's routes.
+pub const ROUTE_METRIC: u32 = 100;
+/// Metric of the unreachable routes behind what sixgate routes: they count once the real route is gone.
+pub const UNREACHABLE_METRIC: u32 = 1_000_000;
+/// Ports of the router's own traffic over the shared IPv4 address (`net.ipv4.ip_local_port_range`).
+pub const ROUTER_PORTS: core::ops::RangeInclusive<u16> = 32_768..=36_863;
 
 /// The whole desired state. Each task applies its part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,14 +242,15 @@ pub enum Obstacle {
     NoDevice,
 }
 
-/// Computes the desired state.
-pub fn plan(_config: &Config, _facts: &Facts) -> Plan {
-    Plan {
-        network: NetworkPlan::default(),
-        firewall: Ruleset::default(),
-        ra: Vec::new(),
-        dns64: Dns64Plan::default(),
-        nat64: None,
-        findings: Vec::new(),
-    }
+/// Computes the desired state: a pure function of configuration and facts.
+pub fn plan(config: &Config, facts: &Facts) -> Plan {
+    let mut findings = Vec::new();
+    let topology = Topology::resolve(config, facts, &mut findings);
+    let nat64 = nat64::plan(&topology);
+    let network = network::plan(&topology, nat64.as_ref());
+    let dns64 = dns64::plan(&topology, nat64.as_ref());
+    let ra = topology.lans.iter().filter_map(|lan| ra::plan(&topology, lan, nat64.as_ref())).collect();
+    let firewall = firewall::ruleset(&topology, nat64.as_ref());
+    findings::check(&topology, nat64.as_ref(), &dns64, &mut findings);
+    Plan { network, firewall, ra, dns64, nat64, findings }
 }

@@ -1,0 +1,108 @@
+//! Every key of the file: the RFC's name of the variable, what it takes, and the allowed range.
+
+/// A key of the file.
+pub(super) struct KeyText {
+    /// Table it stands in; empty for the top level.
+    pub(super) section: &'static str,
+    /// Its name.
+    pub(super) name: &'static str,
+    /// RFC name, type, range, default.
+    pub(super) text: &'static str,
+}
+
+/// What a key takes, as the mend of an error.
+pub(super) fn describe(section: &str, name: &str) -> String {
+    KEYS.iter()
+        .find(|key| key.section == section && key.name == name)
+        .map_or_else(String::new, |key| format!("{name}: {}", key.text))
+}
+
+const fn key(section: &'static str, name: &'static str, text: &'static str) -> KeyText {
+    KeyText { section, name, text }
+}
+
+/// Words for what only a later version does.
+pub(super) const LATER: &str = "comes with a later version; only static addresses now";
+
+/// All keys, in the order of `docs/reference.toml`.
+#[rustfmt::skip]
+pub(super) const KEYS: &[KeyText] = &[
+    key("", "hostname", "a DNS label, 1 to 63 letters, digits and hyphens (RFC 1123 section 2.1); default \"sixgate\""),
+    key("", "wan", "the table [wan]"),
+    key("", "lan", "one table [[lan]] for each link"),
+    key("", "vm", "one table [[vm]] for each virtual machine"),
+    key("", "route", "one table [[route]] for each static route"),
+    key("", "dns64", "the table [dns64]"),
+    key("", "nat64", "the table [nat64]"),
+    key("", "allow", "one table [[allow]] for each entry"),
+    key("", "publish", LATER),
+
+    key("wan", "interface", "kernel name of the uplink, 1 to 15 characters, as in \"eth0\"; or give mac instead"),
+    key("wan", "mac", "hardware address of the uplink as in \"52:54:00:12:34:56\"; or give interface instead"),
+    key("wan", "mtu", "integer, 1280 (RFC 8200 section 5) to 65535; default: as the link has it"),
+    key("wan", "ipv4", "{ address = \"203.0.113.136/26\", gateway = \"203.0.113.129\" }; default: none"),
+    key("wan", "ipv6", "{ address = \"2001:db8:1:2:10::1/76\", gateway = \"fe80::1\" }; default: none"),
+    key("wan", "present_mac", LATER),
+    key("wan", "ndp_proxy", LATER),
+
+    key("wan.ipv4", "address", "IPv4 unicast address with prefix length, 1 to 32"),
+    key("wan.ipv4", "gateway", "IPv4 unicast address of the next hop, inside or outside the prefix; default: no default route"),
+    key("wan.ipv6", "address", "IPv6 unicast address with prefix length, 1 to 128"),
+    key("wan.ipv6", "gateway", "IPv6 unicast address of the next hop, link-local or not, inside or outside the prefix; default: no default route"),
+
+    key("lan", "name", "1 to 32 letters, digits, hyphens and underscores, unlike every other lan and vm; not \"wan\" or \"router\""),
+    key("lan", "interface", "kernel name of the link, 1 to 15 characters, as in \"eth1\"; or give mac instead"),
+    key("lan", "mac", "hardware address of the link as in \"52:54:00:12:34:57\"; or give interface instead"),
+    key("lan", "addresses", "list of the router's own IPv6 addresses with prefix length, as in [\"2001:db8:1:2::1/64\"]; default: none but the kernel's link-local one"),
+    key("lan", "advertise", "true, false, or a table of RFC 4861 section 6.2.1 variables; default true (AdvSendAdvertisements)"),
+    key("lan", "mtu", "integer, 1280 (RFC 8200 section 5) to 65535; default: as the link has it"),
+    key("lan", "prefix", LATER),
+
+    key("lan.advertise", "max_rtr_adv_interval", "MaxRtrAdvInterval, integer seconds, 4 to 65535 (RFC 4861 section 6.2.1, RFC 8319); default 600"),
+    key("lan.advertise", "min_rtr_adv_interval", "MinRtrAdvInterval, integer seconds, 3 to 0.75 * MaxRtrAdvInterval (RFC 4861 section 6.2.1); default 0.33 * MaxRtrAdvInterval, or 0.75 * it below 9"),
+    key("lan.advertise", "adv_managed_flag", "AdvManagedFlag (M), true or false (RFC 4861 section 6.2.1); default false"),
+    key("lan.advertise", "adv_other_config_flag", "AdvOtherConfigFlag (O), true or false (RFC 4861 section 6.2.1); default false"),
+    key("lan.advertise", "adv_link_mtu", "AdvLinkMTU, integer, 1280 to the link's MTU, or 0 to send none (RFC 4861 section 6.2.1); default: the link's MTU"),
+    key("lan.advertise", "adv_reachable_time", "AdvReachableTime, integer milliseconds, 0 to 3600000 (RFC 4861 section 6.2.1); default 0, unspecified"),
+    key("lan.advertise", "adv_retrans_timer", "AdvRetransTimer, integer milliseconds, 0 to 4294967295 (RFC 4861 section 6.2.1); default 0, unspecified"),
+    key("lan.advertise", "adv_cur_hop_limit", "AdvCurHopLimit, integer, 0 to 255 (RFC 4861 section 6.2.1); default 64"),
+    key("lan.advertise", "adv_default_lifetime", "AdvDefaultLifetime, integer seconds, 0 or MaxRtrAdvInterval to 65535 (RFC 4861 section 6.2.1, RFC 8319); default 3 * MaxRtrAdvInterval"),
+    key("lan.advertise", "adv_valid_lifetime", "AdvValidLifetime, integer seconds, 0 to 4294967295 (RFC 4861 section 6.2.1); default 2592000"),
+    key("lan.advertise", "adv_preferred_lifetime", "AdvPreferredLifetime, integer seconds, 0 to AdvValidLifetime (RFC 4861 section 6.2.1); default 604800"),
+    key("lan.advertise", "adv_on_link_flag", "AdvOnLinkFlag (L), true or false (RFC 4861 section 6.2.1); default: false where prefixes are carved out of the advertised one, else true"),
+    key("lan.advertise", "adv_autonomous_flag", "AdvAutonomousFlag (A), true or false, for /64 prefixes only (RFC 4862 section 5.5.3); default true for a /64"),
+
+    key("vm", "name", "1 to 32 letters, digits, hyphens and underscores, unlike every other lan and vm; not \"wan\" or \"router\""),
+    key("vm", "lan", "name of a [[lan]]"),
+    key("vm", "gateway", "IPv6 unicast address with prefix length that the router takes on the LAN as this VM's gateway; default: none"),
+    key("vm", "address", "the VM's own IPv6 unicast address, without prefix length; next hop for its containers"),
+    key("vm", "mac", "the VM's hardware address as in \"52:54:00:12:34:58\"; its link-local address is the next hop where there is no address"),
+    key("vm", "containers", "an IPv6 prefix or a list of them, as in \"2001:db8:1:2:21::/80\", that is routed to the VM; default: none"),
+
+    key("route", "to", "an IPv6 or IPv4 prefix without host bits, as in \"2001:db8:77::/48\""),
+    key("route", "via", "next hop inside a prefix of wan, lan or vm; \"fe80::1%eth1\" (or %wan, or % and a lan's name) for a link-local one; or \"unreachable\""),
+
+    key("dns64", "enabled", "true or false; default true where the table exists"),
+    key("dns64", "upstream", "list of resolvers, \"2001:db8::53\", \"192.0.2.53:53\" or \"[2001:db8::53]:53\"; at least one while enabled"),
+    key("dns64", "search", "list of search domains for DNSSL (RFC 8106 section 5.2); default: none"),
+
+    key("nat64", "enabled", "true or false; default true where the table exists"),
+    key("nat64", "prefix", "Pref64::/n, length 32, 40, 48, 56, 64 or 96, bits 64 to 71 zero (RFC 6052 section 2.2); default \"64:ff9b::/96\""),
+    key("nat64", "ports", "NAT64's share of the uplink address's ports, \"FIRST-LAST\" within 1024-32767 or 40960-65535; 32768-36863 are the router's own, 36864-40959 are kept for NAT44; default \"40960-65535\""),
+    key("nat64", "translate_non_global", "list of IPv4 prefixes out of the non-global ones (RFC 6890) that are translated all the same; not with 64:ff9b::/96 (RFC 6052 section 3.1); default: none"),
+    key("nat64", "max_sessions", "integer, 16 to 4000000; default 65536"),
+    key("nat64", "timers", "the table [nat64.timers]"),
+
+    key("nat64.timers", "udp_default", "UDP_DEFAULT, integer seconds, 120 (UDP_MIN) to 86400 (RFC 6146 section 4); default 300"),
+    key("nat64.timers", "tcp_est", "TCP_EST, integer seconds, 7440 (RFC 5382 REQ-5) to 864000 (RFC 6146 section 4); default 7440"),
+    key("nat64.timers", "tcp_trans", "TCP_TRANS, integer seconds, 240 (RFC 5382 REQ-5) to 3600 (RFC 6146 section 4); default 240"),
+    key("nat64.timers", "tcp_incoming_syn", "TCP_INCOMING_SYN, integer seconds, 6 to 60 (RFC 6146 section 4); default 6"),
+    key("nat64.timers", "icmp_default", "ICMP_DEFAULT, integer seconds, 60 (RFC 5508 REQ-2) to 3600 (RFC 6146 section 4); default 60"),
+    key("nat64.timers", "fragment_min", "FRAGMENT_MIN, integer seconds, 2 to 60 (RFC 6146 section 4); default 2"),
+
+    key("allow", "to", "\"router\", a vm (\"vm1\"), its containers (\"vm1/containers\", \"vm1/containers::5\"), a lan (\"vms\", \"vms::5\"), or an IPv6 address or prefix inside this network"),
+    key("allow", "from", "an IPv6 or IPv4 prefix or address, or a list of them; default: anybody"),
+    key("allow", "tcp", "TCP destination ports, 1 to 65535: 443, \"8000-8100\", or a list; default: none"),
+    key("allow", "udp", "UDP destination ports, 1 to 65535: 443, \"8000-8100\", or a list; default: none"),
+    key("allow", "icmp", "whether echo requests are admitted, true or false; default false"),
+];

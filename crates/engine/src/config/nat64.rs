@@ -1,0 +1,132 @@
+//! `[nat64]`: the translator.
+use core::net::{Ipv4Addr, Ipv6Addr};
+use core::ops::{Range, RangeInclusive};
+use core::time::Duration;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use toml::Spanned;
+
+use super::door::Errors;
+use super::keys;
+use super::raw;
+use super::scalar::{self, At, Placed};
+use super::{Nat64, Nat64Timers};
+
+/// RFC 6052 section 2.1: the Well-Known Prefix.
+pub(super) const WELL_KNOWN_PREFIX: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
+/// RFC 6052 section 2.2: the lengths that Pref64::/n may have.
+const LENGTHS: [u8; 6] = [32, 40, 48, 56, 64, 96];
+/// Shares of the uplink address's ports that NAT64 may have: what is left by the router and NAT44.
+const SHARES: [RangeInclusive<u16>; 2] = [1024..=32_767, 40_960..=65_535];
+/// NAT64's share unless told otherwise.
+const DEFAULT_SHARE: RangeInclusive<u16> = 40_960..=65_535;
+/// Never an address of a server: this network, loopback, multicast and reserved (RFC 6890).
+const NEVER: [Ipv4Net; 3] = [
+    Ipv4Net::new_assert(Ipv4Addr::new(0, 0, 0, 0), 8),
+    Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8),
+    Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 3),
+];
+
+/// Checks the translator; nothing when it is switched off. The prefix comes back with its place.
+pub(super) fn validate(raw: Spanned<raw::Nat64>, errors: &mut Errors) -> Option<Placed<Nat64>> {
+    let table = raw.span();
+    let raw = raw.into_inner();
+    let enabled = raw.enabled.as_ref().is_none_or(|key| *key.get_ref());
+    let prefix_span = raw.prefix.as_ref().map_or_else(|| table.clone(), Spanned::span);
+    let prefix = match &raw.prefix {
+        None => Some(WELL_KNOWN_PREFIX),
+        Some(key) => prefix(key.get_ref(), &key.span(), errors),
+    };
+    let ports = match &raw.ports {
+        None => DEFAULT_SHARE,
+        Some(key) => share(key.get_ref(), &key.span(), errors).unwrap_or(DEFAULT_SHARE),
+    };
+    let exempt_span = raw.translate_non_global.as_ref().map(Spanned::span);
+    let translate_non_global: Vec<Ipv4Net> = scalar::items(raw.translate_non_global)
+        .iter()
+        .filter_map(|(text, span)| exemption(text, span, errors))
+        .collect();
+    if let (Some(WELL_KNOWN_PREFIX), false, Some(span)) = (prefix, translate_non_global.is_empty(), exempt_span) {
+        // RFC 6052 section 3.1: the Well-Known Prefix represents global IPv4 addresses only.
+        errors.note(
+            span,
+            "`translate_non_global` cannot be used with the Well-Known Prefix 64:ff9b::/96 (RFC 6052 section 3.1)",
+            "choose a prefix of your own, or one out of 64:ff9b:1::/48 (RFC 8215), as in prefix = \"64:ff9b:1::/96\"",
+        );
+    }
+    let max_sessions = scalar::number(At("nat64", "max_sessions"), &raw.max_sessions, 16..=4_000_000, errors);
+    let timers = raw.timers.map_or_else(Nat64Timers::default, |timers| timers_of(timers.get_ref(), errors));
+    let nat64 =
+        Nat64 { prefix: prefix?, ports, translate_non_global, timers, max_sessions: max_sessions.unwrap_or(65_536) };
+    enabled.then_some((nat64, prefix_span))
+}
+
+fn prefix(text: &str, span: &Range<usize>, errors: &mut Errors) -> Option<Ipv6Net> {
+    let at = At("nat64", "prefix");
+    let net = scalar::prefix6(at, text, span, errors)?;
+    if !LENGTHS.contains(&net.prefix_len()) {
+        errors.note(
+            span.clone(),
+            format!("Pref64::/n cannot have the length {}", net.prefix_len()),
+            keys::describe(at.0, at.1),
+        );
+        return None;
+    }
+    // RFC 6052 section 2.2: bits 64 to 71 are zero, also in a /96.
+    if net.addr().octets()[8] != 0 {
+        errors.note(span.clone(), format!("bits 64 to 71 of {net} are not zero"), keys::describe(at.0, at.1));
+        return None;
+    }
+    // ::/96 and its like hold the loopback and IPv4-mapped addresses.
+    let first = net.addr().octets()[0];
+    if first == 0xff || net.addr().is_unicast_link_local() || net.contains(&Ipv6Addr::LOCALHOST) || mapped(net) {
+        errors.note(span.clone(), format!("{net} cannot be routed to a translator"), keys::describe(at.0, at.1));
+        return None;
+    }
+    Some(net)
+}
+
+/// RFC 4291 section 2.5.5.2: ::ffff:0:0/96.
+fn mapped(net: Ipv6Net) -> bool {
+    net.addr() == Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0)
+}
+
+fn share(text: &str, span: &Range<usize>, errors: &mut Errors) -> Option<RangeInclusive<u16>> {
+    let range = text.split_once('-').and_then(|(first, last)| {
+        let (first, last): (u16, u16) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        let fits = |share: &RangeInclusive<u16>| share.contains(&first) && share.contains(&last);
+        (first <= last && SHARES.iter().any(fits)).then_some(first..=last)
+    });
+    if range.is_none() {
+        errors.range(span.clone(), "nat64", "ports", format_args!("\"{text}\""));
+    }
+    range
+}
+
+fn exemption(text: &str, span: &Range<usize>, errors: &mut Errors) -> Option<Ipv4Net> {
+    let net = scalar::prefix4(At("nat64", "translate_non_global"), text, span, errors)?;
+    if let Some(never) = NEVER.iter().find(|never| never.contains(&net) || net.contains(*never)) {
+        errors.note(
+            span.clone(),
+            format!("{net} overlaps {never}, where no server can be"),
+            "name the private prefixes that you need, as in [\"10.0.0.0/8\"]",
+        );
+        return None;
+    }
+    Some(net)
+}
+
+fn timers_of(raw: &raw::Timers, errors: &mut Errors) -> Nat64Timers {
+    let defaults = Nat64Timers::default();
+    let mut read = |key, raw: &raw::Key<i64>, range: RangeInclusive<u64>, default: Duration| {
+        scalar::number(At("nat64.timers", key), raw, range, errors).map_or(default, Duration::from_secs)
+    };
+    Nat64Timers {
+        udp_default: read("udp_default", &raw.udp_default, 120..=86_400, defaults.udp_default),
+        tcp_est: read("tcp_est", &raw.tcp_est, 7440..=864_000, defaults.tcp_est),
+        tcp_trans: read("tcp_trans", &raw.tcp_trans, 240..=3600, defaults.tcp_trans),
+        tcp_incoming_syn: read("tcp_incoming_syn", &raw.tcp_incoming_syn, 6..=60, defaults.tcp_incoming_syn),
+        icmp_default: read("icmp_default", &raw.icmp_default, 60..=3600, defaults.icmp_default),
+        fragment_min: read("fragment_min", &raw.fragment_min, 2..=60, defaults.fragment_min),
+    }
+}

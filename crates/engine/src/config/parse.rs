@@ -1,0 +1,118 @@
+//! The whole file: text to a valid [`Config`], or to everything that is wrong with it.
+use core::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::claim::Claims;
+use super::door::{self, Errors};
+use super::error::{ConfigErrors, place};
+use super::keys;
+use super::{Config, Dns64, allow, dns64, lan, nat64, raw, route, scalar, vm, wan};
+
+/// Name of a router that has none.
+const DEFAULT_HOSTNAME: &str = "sixgate";
+
+/// Parses and checks a configuration file. `file_name` is for the errors' text only.
+///
+/// # Errors
+/// Everything that is wrong with the file, each with line, column and mend. Errors of TOML's syntax end the search early.
+pub fn parse(text: &str, file_name: &str) -> Result<Config, ConfigErrors> {
+    let mut errors = Errors::default();
+    let (root, syntax) = DeTable::parse_recoverable(text);
+    for error in syntax {
+        errors.note(error.span().unwrap_or(0..0), error.message(), "this is not valid TOML, see https://toml.io");
+    }
+    if errors.is_empty() {
+        let sections = Sections::read(root.get_ref(), &mut errors);
+        if let Some(config) = sections.validate(text, &mut errors).filter(|_| errors.is_empty()) {
+            return Ok(config);
+        }
+    }
+    Err(ConfigErrors::new(file_name, text, errors.into_inner()))
+}
+
+/// The file's sections, each read as far as its types allow.
+#[derive(Default)]
+struct Sections {
+    hostname: Option<(String, Range<usize>)>,
+    wan: Option<Spanned<raw::Wan>>,
+    lans: Vec<Spanned<raw::Lan>>,
+    vms: Vec<Spanned<raw::Vm>>,
+    routes: Vec<Spanned<raw::Route>>,
+    dns64: Option<Spanned<raw::Dns64>>,
+    nat64: Option<Spanned<raw::Nat64>>,
+    allow: Vec<Spanned<raw::Allow>>,
+}
+
+impl Sections {
+    fn read(root: &DeTable<'_>, errors: &mut Errors) -> Self {
+        let mut sections = Self::default();
+        for (key, value) in root {
+            match key.get_ref().as_ref() {
+                "hostname" => match value.get_ref() {
+                    DeValue::String(name) => sections.hostname = Some((name.as_ref().to_owned(), value.span())),
+                    _ => errors.note(value.span(), "`hostname` is not a string", keys::describe("", "hostname")),
+                },
+                "wan" => sections.wan = Some(door::table("wan", value, errors)),
+                "lan" => sections.lans = door::tables("lan", value, errors),
+                "vm" => sections.vms = door::tables("vm", value, errors),
+                "route" => sections.routes = door::tables("route", value, errors),
+                "dns64" => sections.dns64 = Some(door::table("dns64", value, errors)),
+                "nat64" => sections.nat64 = Some(door::table("nat64", value, errors)),
+                "allow" => sections.allow = door::tables("allow", value, errors),
+                "publish" => scalar::later(key.span(), "`publish`", errors),
+                unknown => {
+                    let known: Vec<&str> =
+                        keys::KEYS.iter().filter(|key| key.section.is_empty()).map(|key| key.name).collect();
+                    errors.note(
+                        key.span(),
+                        format!("unknown key `{unknown}`"),
+                        format!("known here: {}", known.join(", ")),
+                    );
+                }
+            }
+        }
+        sections
+    }
+
+    /// Links come first, then what refers to them.
+    fn validate(self, text: &str, errors: &mut Errors) -> Option<Config> {
+        let mut claims = Claims::default();
+        let hostname = match self.hostname {
+            None => DEFAULT_HOSTNAME.to_owned(),
+            Some((name, span)) => {
+                if !dns64::is_label(&name) {
+                    errors.note(span, format!("\"{name}\" cannot be a hostname"), keys::describe("", "hostname"));
+                }
+                name
+            }
+        };
+        if self.wan.is_none() {
+            errors.note(
+                0..0,
+                "[wan] is missing",
+                "write [wan] and interface = \"eth0\" below it: the uplink's interface",
+            );
+        }
+        let wan = self.wan.and_then(|raw| wan::validate(raw, &mut claims, errors));
+        let lans: Vec<_> = self.lans.into_iter().filter_map(|raw| lan::validate(raw, &mut claims, errors)).collect();
+        let vms: Vec<_> =
+            self.vms.into_iter().filter_map(|raw| vm::validate(raw, &lans, &mut claims, errors)).collect();
+        let routes = self.routes.iter().filter_map(|raw| route::validate(raw, &mut claims, errors)).collect();
+        let dns64 = self.dns64.map_or_else(Dns64::default, |raw| dns64::validate(raw, &claims, errors));
+        let nat64 = self.nat64.and_then(|raw| nat64::validate(raw, errors));
+        let names = allow::Names { lans: &lans, vms: &vms, claims: &claims };
+        let allow = self
+            .allow
+            .into_iter()
+            .filter_map(|raw| {
+                let (line, _) = place(text, raw.span().start);
+                allow::validate(raw, line, names, errors)
+            })
+            .collect();
+        claims.check(nat64.as_ref().map(|(nat64, span)| (nat64.prefix, span.clone())), errors);
+        let nat64 = nat64.map(|(nat64, _)| nat64);
+        Some(Config { hostname, wan: wan?, lans, vms, routes, dns64, nat64, allow })
+    }
+}

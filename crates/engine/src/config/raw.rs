@@ -1,0 +1,267 @@
+//! The file as serde sees it: every key with its place, nothing judged but its type.
+use std::fmt;
+
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use toml::Spanned;
+
+/// A key that may be absent, with its place in the file.
+pub(super) type Key<T> = Option<Spanned<T>>;
+
+/// `[wan]`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wan {
+    pub(super) interface: Key<String>,
+    pub(super) mac: Key<String>,
+    pub(super) mtu: Key<i64>,
+    pub(super) ipv4: Key<WordOr<Uplink>>,
+    pub(super) ipv6: Key<WordOr<Uplink>>,
+    pub(super) present_mac: Key<toml::Value>,
+    pub(super) ndp_proxy: Key<toml::Value>,
+}
+
+/// `wan.ipv4 = { .. }` and `wan.ipv6 = { .. }`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Uplink {
+    pub(super) address: Key<String>,
+    pub(super) gateway: Key<String>,
+}
+
+/// `[[lan]]`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Lan {
+    pub(super) name: Key<String>,
+    pub(super) interface: Key<String>,
+    pub(super) mac: Key<String>,
+    pub(super) addresses: Key<OneOrMany<String>>,
+    pub(super) advertise: Key<SwitchOr<Advertise>>,
+    pub(super) mtu: Key<i64>,
+    pub(super) prefix: Key<toml::Value>,
+}
+
+/// `[lan.advertise]`: RFC 4861 section 6.2.1 in snake case.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Advertise {
+    pub(super) max_rtr_adv_interval: Key<i64>,
+    pub(super) min_rtr_adv_interval: Key<i64>,
+    pub(super) adv_managed_flag: Key<bool>,
+    pub(super) adv_other_config_flag: Key<bool>,
+    pub(super) adv_link_mtu: Key<i64>,
+    pub(super) adv_reachable_time: Key<i64>,
+    pub(super) adv_retrans_timer: Key<i64>,
+    pub(super) adv_cur_hop_limit: Key<i64>,
+    pub(super) adv_default_lifetime: Key<i64>,
+    pub(super) adv_valid_lifetime: Key<i64>,
+    pub(super) adv_preferred_lifetime: Key<i64>,
+    pub(super) adv_on_link_flag: Key<bool>,
+    pub(super) adv_autonomous_flag: Key<bool>,
+}
+
+/// `[[vm]]`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Vm {
+    pub(super) name: Key<String>,
+    pub(super) lan: Key<String>,
+    pub(super) gateway: Key<String>,
+    pub(super) address: Key<String>,
+    pub(super) mac: Key<String>,
+    pub(super) containers: Key<OneOrMany<String>>,
+}
+
+/// `[[route]]`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Route {
+    pub(super) to: Key<String>,
+    pub(super) via: Key<String>,
+}
+
+/// `[dns64]`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Dns64 {
+    pub(super) enabled: Key<bool>,
+    pub(super) upstream: Key<OneOrMany<String>>,
+    pub(super) search: Key<OneOrMany<String>>,
+}
+
+/// `[nat64]`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nat64 {
+    pub(super) enabled: Key<bool>,
+    pub(super) prefix: Key<String>,
+    pub(super) ports: Key<String>,
+    pub(super) translate_non_global: Key<OneOrMany<String>>,
+    pub(super) max_sessions: Key<i64>,
+    pub(super) timers: Key<Timers>,
+}
+
+/// `[nat64.timers]`: RFC 6146 section 4 in lower case.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Timers {
+    pub(super) udp_default: Key<i64>,
+    pub(super) tcp_est: Key<i64>,
+    pub(super) tcp_trans: Key<i64>,
+    pub(super) tcp_incoming_syn: Key<i64>,
+    pub(super) icmp_default: Key<i64>,
+    pub(super) fragment_min: Key<i64>,
+}
+
+/// `[[allow]]`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Allow {
+    pub(super) to: Key<String>,
+    pub(super) from: Key<OneOrMany<String>>,
+    pub(super) tcp: Key<OneOrMany<Port>>,
+    pub(super) udp: Key<OneOrMany<Port>>,
+    pub(super) icmp: Key<bool>,
+}
+
+/// A value, or a list of them.
+#[derive(Debug)]
+pub(super) enum OneOrMany<T> {
+    One(T),
+    Many(Vec<Spanned<T>>),
+}
+
+/// A word such as `"dhcp"`, or a table.
+#[derive(Debug)]
+pub(super) enum WordOr<T> {
+    Word(String),
+    Table(T),
+}
+
+/// `true`, `false`, or a table.
+#[derive(Debug)]
+pub(super) enum SwitchOr<T> {
+    Switch(bool),
+    Table(T),
+}
+
+/// `443` or `"8000-8100"`.
+#[derive(Debug)]
+pub(super) enum Port {
+    Number(i64),
+    Range(String),
+}
+
+impl<'de> Deserialize<'de> for Port {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct PortVisitor;
+        impl Visitor<'_> for PortVisitor {
+            type Value = Port;
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a port number or a range of ports as in \"8000-8100\"")
+            }
+            fn visit_i64<E>(self, number: i64) -> Result<Port, E> {
+                Ok(Port::Number(number))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Port, E> {
+                Ok(Port::Range(text.to_owned()))
+            }
+        }
+        from.deserialize_any(PortVisitor)
+    }
+}
+
+/// What stands alone where a list may stand: a scalar of this type.
+pub(super) trait Scalar: Sized {
+    /// Words for an error message.
+    const EXPECTED: &'static str;
+    /// From text.
+    fn from_text(text: &str) -> Option<Self>;
+    /// From a number.
+    fn from_number(number: i64) -> Option<Self>;
+}
+
+impl Scalar for String {
+    const EXPECTED: &'static str = "a string or a list of strings";
+    fn from_text(text: &str) -> Option<Self> {
+        Some(text.to_owned())
+    }
+    fn from_number(_: i64) -> Option<Self> {
+        None
+    }
+}
+
+impl Scalar for Port {
+    const EXPECTED: &'static str = "a port, a range as in \"8000-8100\", or a list of them";
+    fn from_text(text: &str) -> Option<Self> {
+        Some(Self::Range(text.to_owned()))
+    }
+    fn from_number(number: i64) -> Option<Self> {
+        Some(Self::Number(number))
+    }
+}
+
+impl<'de, T: Scalar + Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct ListVisitor<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Scalar + Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
+            type Value = OneOrMany<T>;
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str(T::EXPECTED)
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                T::from_text(text)
+                    .map(OneOrMany::One)
+                    .ok_or_else(|| E::invalid_type(serde::de::Unexpected::Str(text), &self))
+            }
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Self::Value, E> {
+                T::from_number(number)
+                    .map(OneOrMany::One)
+                    .ok_or_else(|| E::invalid_type(serde::de::Unexpected::Signed(number), &self))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(OneOrMany::Many)
+            }
+        }
+        from.deserialize_any(ListVisitor(std::marker::PhantomData))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for WordOr<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct WordVisitor<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for WordVisitor<T> {
+            type Value = WordOr<T>;
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a table as in { address = \"..\", gateway = \"..\" }")
+            }
+            fn visit_str<E>(self, word: &str) -> Result<Self::Value, E> {
+                Ok(WordOr::Word(word.to_owned()))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(table)).map(WordOr::Table)
+            }
+        }
+        from.deserialize_any(WordVisitor(std::marker::PhantomData))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for SwitchOr<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct SwitchVisitor<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for SwitchVisitor<T> {
+            type Value = SwitchOr<T>;
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("true, false or a table")
+            }
+            fn visit_bool<E>(self, on: bool) -> Result<Self::Value, E> {
+                Ok(SwitchOr::Switch(on))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(table)).map(SwitchOr::Table)
+            }
+        }
+        from.deserialize_any(SwitchVisitor(std::marker::PhantomData))
+    }
+}

@@ -1,0 +1,89 @@
+//! `[wan]`: the uplink.
+use core::net::{Ipv4Addr, Ipv6Addr};
+use core::ops::Range;
+
+use ipnet::IpNet;
+use toml::Spanned;
+
+use super::claim::{Claims, Holder};
+use super::door::Errors;
+use super::raw::{self, Key, WordOr};
+use super::scalar::{self, At};
+use super::{Wan, WanIpv4, WanIpv6};
+
+/// Checks the uplink.
+pub(super) fn validate(raw: Spanned<raw::Wan>, claims: &mut Claims, errors: &mut Errors) -> Option<Wan> {
+    let table = raw.span();
+    let raw = raw.into_inner();
+    for (key, what) in [(&raw.present_mac, "`present_mac`"), (&raw.ndp_proxy, "`ndp_proxy`")] {
+        if let Some(key) = key {
+            scalar::later(key.span(), what, errors);
+        }
+    }
+    let interface = scalar::interface("wan", &raw.interface, &raw.mac, &table, errors).map(|(interface, span)| {
+        claims.interface(&interface, "wan", span, errors);
+        interface
+    });
+    let mtu = scalar::mtu(At("wan", "mtu"), &raw.mtu, errors);
+    let ipv4 = uplink(raw.ipv4, "wan.ipv4", errors).and_then(|(uplink, span)| ipv4(&uplink, &span, claims, errors));
+    let ipv6 = uplink(raw.ipv6, "wan.ipv6", errors).and_then(|(uplink, span)| ipv6(&uplink, &span, claims, errors));
+    Some(Wan { interface: interface?, ipv4, ipv6, mtu })
+}
+
+/// The table, where one is given; a word such as "dhcp" comes later.
+fn uplink(key: Key<WordOr<raw::Uplink>>, section: &str, errors: &mut Errors) -> Option<(raw::Uplink, Range<usize>)> {
+    let (value, span) = scalar::spanned(key)?;
+    match value {
+        WordOr::Table(uplink) => Some((uplink, span)),
+        WordOr::Word(word) if matches!(word.as_str(), "dhcp" | "ra" | "dhcpv6-pd" | "slaac") => {
+            scalar::later(span, &format!("{section} = \"{word}\""), errors);
+            None
+        }
+        WordOr::Word(word) => {
+            errors.note(
+                span,
+                format!("{section} cannot be \"{word}\""),
+                "write { address = \"ADDRESS/LENGTH\", gateway = \"ADDRESS\" }",
+            );
+            None
+        }
+    }
+}
+
+fn ipv4(raw: &raw::Uplink, table: &Range<usize>, claims: &mut Claims, errors: &mut Errors) -> Option<WanIpv4> {
+    let at = At("wan.ipv4", "address");
+    let address = scalar::required(at, &raw.address, table, errors)
+        .and_then(|(text, span)| Some((scalar::interface4(at, text, &span, errors)?, span)));
+    if let Some((address, span)) = &address {
+        claims.address(address.addr().into(), "wan", Holder::Router("wan".to_owned()), span.clone(), errors);
+        claims.on_link(IpNet::V4(*address), "wan", span.clone());
+    }
+    let at = At("wan.ipv4", "gateway");
+    let gateway = raw.gateway.as_ref().and_then(|key| {
+        let gateway: Ipv4Addr = scalar::read(at, key.get_ref(), &key.span(), errors)?;
+        scalar::usable4(at, gateway, &key.span(), errors).then(|| {
+            claims.address(gateway.into(), "wan", Holder::Other("the uplink's gateway".to_owned()), key.span(), errors);
+            gateway
+        })
+    });
+    Some(WanIpv4 { address: address?.0, gateway })
+}
+
+fn ipv6(raw: &raw::Uplink, table: &Range<usize>, claims: &mut Claims, errors: &mut Errors) -> Option<WanIpv6> {
+    let at = At("wan.ipv6", "address");
+    let address = scalar::required(at, &raw.address, table, errors)
+        .and_then(|(text, span)| Some((scalar::interface6(at, text, &span, errors)?, span)));
+    if let Some((address, span)) = &address {
+        claims.address(address.addr().into(), "wan", Holder::Router("wan".to_owned()), span.clone(), errors);
+        claims.on_link(IpNet::V6(*address), "wan", span.clone());
+    }
+    let at = At("wan.ipv6", "gateway");
+    let gateway = raw.gateway.as_ref().and_then(|key| {
+        let gateway: Ipv6Addr = scalar::read(at, key.get_ref(), &key.span(), errors)?;
+        scalar::usable6(at, gateway, &key.span(), errors).then(|| {
+            claims.address(gateway.into(), "wan", Holder::Other("the uplink's gateway".to_owned()), key.span(), errors);
+            gateway
+        })
+    });
+    Some(WanIpv6 { address: address?.0, gateway })
+}

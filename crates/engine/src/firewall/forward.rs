@@ -1,0 +1,103 @@
+//! Through the router: the translator's legs, what goes out, RFC 4890 section 4.3, and what the allowlist admits.
+use super::icmp::{ERRORS_V6, ICMPV6};
+use super::ruleset::{ConntrackState, Match, Rule, Statement, host4, host6};
+use super::{Scene, allow, input_tun, output_tun, rule};
+use crate::plan::{NAT64_MARK, NAT64_MARK_MASK};
+
+const DROP: [Statement; 2] = [Statement::Counter, Statement::Drop];
+
+/// The chain of a configuration.
+pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
+    let mut rules = translator(scene);
+    rules.extend([
+        rule(
+            vec![Match::ConntrackState(vec![ConntrackState::Established, ConntrackState::Related])],
+            &[Statement::Accept],
+            "established flows",
+        ),
+        rule(
+            vec![
+                Match::Protocol(vec![ICMPV6]),
+                Match::Icmpv6Type(ERRORS_V6.to_vec()),
+                scene.input_wan(),
+                scene.output_lans(),
+            ],
+            &[Statement::Accept],
+            "errors, RFC 4890 section 4.3.1",
+        ),
+        rule(
+            vec![Match::Protocol(vec![ICMPV6]), Match::Icmpv6Type(ERRORS_V6.to_vec()), scene.input_lans()],
+            &[Statement::Accept],
+            "errors, RFC 4890 section 4.3.1",
+        ),
+        rule(
+            vec![Match::ConntrackState(vec![ConntrackState::Invalid])],
+            &DROP,
+            "drop: through the router, invalid for connection tracking",
+        ),
+        rule(vec![scene.input_lans(), scene.output_wan(), scene.source_inside()], &[Statement::Accept], "outbound"),
+        // Which VM may reach which other one is not policed here: on one bridge they need no router.
+        rule(
+            vec![scene.input_lans(), scene.output_lans(), scene.source_inside()],
+            &[Statement::Accept],
+            "between vms, their containers and lans",
+        ),
+    ]);
+    rules.extend(allow::forwarded(scene));
+    rules.extend([
+        rule(vec![scene.input_wan()], &DROP, "drop: inbound, no allow entry"),
+        rule(vec![scene.input_lans()], &DROP, "drop: source is not of this network"),
+        rule(Vec::new(), &DROP, "drop: through the router, not admitted"),
+    ]);
+    rules
+}
+
+/// The translator's packets are untracked: these rules alone admit them.
+fn translator(scene: &Scene<'_>) -> Vec<Option<Rule>> {
+    let Some(nat64) = scene.nat64 else { return Vec::new() };
+    let pool4 = nat64.pool4.iter().map(|address| host4(*address)).collect();
+    let router = nat64.router_v6.map(host6).into_iter().collect();
+    vec![
+        rule(
+            vec![scene.input_lans(), output_tun(), scene.source_inside(), Match::Destination6(vec![nat64.pref64])],
+            &[Statement::Accept],
+            "nat64: from the lans to the translator",
+        ),
+        rule(
+            vec![input_tun(), scene.output_lans(), Match::Source6(vec![nat64.pref64])],
+            &[Statement::Accept],
+            "nat64: from the translator to the lans",
+        ),
+        rule(
+            vec![
+                input_tun(),
+                scene.output_lans(),
+                Match::Source6(router),
+                Match::Protocol(vec![ICMPV6]),
+                Match::Icmpv6Type(ERRORS_V6.to_vec()),
+            ],
+            &[Statement::Accept],
+            "nat64: the translator's own errors",
+        ),
+        rule(
+            vec![input_tun(), scene.output_wan(), Match::Source4(pool4)],
+            &[Statement::Accept],
+            "nat64: from the translator to the uplink",
+        ),
+        rule(
+            vec![scene.input_wan(), output_tun(), Match::Mark { value: NAT64_MARK, mask: NAT64_MARK_MASK }],
+            &[Statement::Accept],
+            "nat64: from the uplink to the translator",
+        ),
+        rule(
+            vec![scene.input_wan(), Match::Destination6(vec![nat64.pref64])],
+            &DROP,
+            "drop: from the uplink towards pref64",
+        ),
+    ]
+}
+
+/// The chain without a configuration.
+pub(super) fn closed() -> Vec<Option<Rule>> {
+    vec![rule(Vec::new(), &DROP, "drop: through the router, sixgate is closed")]
+}

@@ -1,0 +1,68 @@
+//! To the router itself: RFC 4890 section 4.4, DNS for the LANs, and what `router` entries admit.
+use super::icmp::{
+    ECHO_REPLY_V6, ECHO_REQUEST_V4, ECHO_REQUEST_V6, ERRORS_V4, ERRORS_V6, ICMP, ICMPV6, MULTICAST_LISTENER, NEIGHBOR,
+    NEIGHBOR_DISCOVERY, TCP, UDP,
+};
+use super::ruleset::{ConntrackState, Match, Rule, Statement};
+use super::{Scene, allow, rule};
+
+const DROP: [Statement; 2] = [Statement::Counter, Statement::Drop];
+
+/// The chain of a configuration.
+pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
+    let mut rules = vec![
+        loopback(),
+        // RFC 4861 sections 6.1 and 7.1: a hop limit of 255 proves that the packet comes from this link.
+        icmpv6(&NEIGHBOR_DISCOVERY, vec![Match::HopLimit(255)], "neighbor discovery, RFC 4890 section 4.4.1"),
+        icmpv6(&MULTICAST_LISTENER, Vec::new(), "multicast listeners, RFC 4890 section 4.4.1"),
+        rule(
+            vec![Match::ConntrackState(vec![ConntrackState::Established, ConntrackState::Related])],
+            &[Statement::Accept],
+            "replies to the router",
+        ),
+        icmpv6(&ERRORS_V6, Vec::new(), "errors, RFC 4890 section 4.4.1"),
+        rule(
+            vec![Match::ConntrackState(vec![ConntrackState::Invalid])],
+            &DROP,
+            "drop: to the router, invalid for connection tracking",
+        ),
+        icmpv6(&[ECHO_REQUEST_V6, ECHO_REPLY_V6], Vec::new(), "echo, RFC 4890 section 4.4.1"),
+        icmpv4(),
+    ];
+    if scene.topology.config.dns64.enabled {
+        rules.push(rule(
+            vec![scene.input_lans(), Match::Protocol(vec![TCP, UDP]), Match::DestinationPort(vec![53..=53])],
+            &[Statement::Accept],
+            "dns64 for the lans",
+        ));
+    }
+    rules.extend(allow::router(scene));
+    rules.push(rule(vec![scene.input_wan()], &DROP, "drop: to the router from the uplink, no allow entry"));
+    rules.push(rule(Vec::new(), &DROP, "drop: to the router, no allow entry"));
+    rules
+}
+
+/// The chain without a configuration.
+pub(super) fn closed() -> Vec<Option<Rule>> {
+    vec![
+        loopback(),
+        icmpv6(&NEIGHBOR, vec![Match::HopLimit(255)], "neighbor discovery, RFC 4890 section 4.4.1"),
+        icmpv6(&MULTICAST_LISTENER, Vec::new(), "multicast listeners, RFC 4890 section 4.4.1"),
+        rule(Vec::new(), &DROP, "drop: to the router, sixgate is closed"),
+    ]
+}
+
+fn loopback() -> Option<Rule> {
+    rule(vec![Match::InputInterface(vec!["lo".to_owned()])], &[Statement::Accept], "loopback")
+}
+
+fn icmpv6(types: &[u8], more: Vec<Match>, comment: &str) -> Option<Rule> {
+    let mut matches = vec![Match::Protocol(vec![ICMPV6]), Match::Icmpv6Type(types.to_vec())];
+    matches.extend(more);
+    rule(matches, &[Statement::Accept], comment)
+}
+
+fn icmpv4() -> Option<Rule> {
+    let types = [ECHO_REQUEST_V4].into_iter().chain(ERRORS_V4).collect();
+    rule(vec![Match::Protocol(vec![ICMP]), Match::IcmpType(types)], &[Statement::Accept], "icmp echo and errors")
+}

@@ -1,0 +1,136 @@
+//! A ruleset in the syntax of `nft -f`: for people, for golden tests, and to compare with what the kernel holds.
+use core::fmt::{self, Display, Formatter};
+use core::ops::RangeInclusive;
+
+use super::ruleset::{Chain, ConntrackState, Hook, HookPoint, Match, Policy, Rule, Ruleset, Statement};
+use crate::plan::Family;
+
+impl Display for Ruleset {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(out, "table inet {} {{", self.table)?;
+        for (index, chain) in self.chains.iter().enumerate() {
+            if index > 0 {
+                writeln!(out)?;
+            }
+            write!(out, "{chain}")?;
+        }
+        writeln!(out, "}}")
+    }
+}
+
+impl Display for Chain {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(out, "\tchain {} {{", self.name)?;
+        if let Some(hook) = &self.hook {
+            writeln!(out, "\t\t{hook}")?;
+        }
+        for rule in &self.rules {
+            writeln!(out, "\t\t{rule}")?;
+        }
+        writeln!(out, "\t}}")
+    }
+}
+
+impl Display for Hook {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        let point = match self.point {
+            HookPoint::Prerouting => "prerouting",
+            HookPoint::Input => "input",
+            HookPoint::Forward => "forward",
+            HookPoint::Output => "output",
+            HookPoint::Postrouting => "postrouting",
+        };
+        let policy = match self.policy {
+            Policy::Accept => "accept",
+            Policy::Drop => "drop",
+        };
+        write!(out, "type filter hook {point} priority {}; policy {policy};", self.priority)
+    }
+}
+
+impl Display for Rule {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        for condition in &self.matches {
+            write!(out, "{condition} ")?;
+        }
+        for (index, statement) in self.statements.iter().enumerate() {
+            write!(out, "{}{statement}", if index > 0 { " " } else { "" })?;
+        }
+        if !self.comment.is_empty() {
+            write!(out, " comment \"{}\"", self.comment)?;
+        }
+        Ok(())
+    }
+}
+
+impl Display for Match {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InputInterface(names) => {
+                write!(out, "iifname {}", set(names.iter().map(|name| format!("\"{name}\""))))
+            }
+            Self::OutputInterface(names) => {
+                write!(out, "oifname {}", set(names.iter().map(|name| format!("\"{name}\""))))
+            }
+            Self::Family(Family::V4) => out.write_str("meta nfproto ipv4"),
+            Self::Family(Family::V6) => out.write_str("meta nfproto ipv6"),
+            Self::Source4(nets) => write!(out, "ip saddr {}", set(nets)),
+            Self::Destination4(nets) => write!(out, "ip daddr {}", set(nets)),
+            Self::Source6(nets) => write!(out, "ip6 saddr {}", set(nets)),
+            Self::Destination6(nets) => write!(out, "ip6 daddr {}", set(nets)),
+            Self::Protocol(protocols) => write!(out, "meta l4proto {}", set(protocols)),
+            Self::DestinationPort(ports) => write!(out, "th dport {}", set(ports.iter().map(range))),
+            Self::IcmpType(types) => write!(out, "icmp type {}", set(types)),
+            Self::Icmpv6Type(types) => write!(out, "icmpv6 type {}", set(types)),
+            Self::HopLimit(limit) => write!(out, "ip6 hoplimit {limit}"),
+            Self::ConntrackState(states) => {
+                write!(out, "ct state {}", set(states.iter().map(|state| state_name(*state))))
+            }
+            Self::Mark { value, mask } => write!(out, "meta mark & {mask:#010x} == {value:#010x}"),
+            Self::DestinationIsLocal => out.write_str("fib daddr type local"),
+            Self::RateUnder { per_second, burst } => {
+                write!(out, "limit rate {per_second}/second burst {burst} packets")
+            }
+        }
+    }
+}
+
+impl Display for Statement {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Counter => out.write_str("counter"),
+            Self::SetMark { value, mask } => {
+                write!(out, "meta mark set meta mark & {:#010x} | {value:#010x}", !mask)
+            }
+            Self::Notrack => out.write_str("notrack"),
+            Self::Jump(chain) => write!(out, "jump {chain}"),
+            Self::Accept => out.write_str("accept"),
+            Self::Drop => out.write_str("drop"),
+            Self::Reject => out.write_str("reject with icmpx admin-prohibited"),
+            Self::Return => out.write_str("return"),
+        }
+    }
+}
+
+/// One element as it is, several in braces.
+fn set<T: Display>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    match items.as_slice() {
+        [one] => one.clone(),
+        several => format!("{{ {} }}", several.join(", ")),
+    }
+}
+
+fn range(ports: &RangeInclusive<u16>) -> String {
+    if ports.start() == ports.end() { ports.start().to_string() } else { format!("{}-{}", ports.start(), ports.end()) }
+}
+
+const fn state_name(state: ConntrackState) -> &'static str {
+    match state {
+        ConntrackState::Invalid => "invalid",
+        ConntrackState::Established => "established",
+        ConntrackState::Related => "related",
+        ConntrackState::New => "new",
+        ConntrackState::Untracked => "untracked",
+    }
+}

@@ -1,0 +1,25 @@
+//! From the router: everything, but no redirects where prefixes are carved out of a LAN's.
+use super::icmp::{ICMPV6, REDIRECT};
+use super::ruleset::{Match, Rule, Statement};
+use super::{Scene, rule};
+
+/// The chain of a configuration.
+pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
+    // A redirect would send hosts straight to a container that answers no solicitation, and past the firewall. Linux has
+    // no switch for IPv6 redirects.
+    let carved = scene
+        .topology
+        .lans
+        .iter()
+        .filter(|lan| {
+            let routed = lan.vms.iter().any(|vm| !vm.containers.is_empty() || vm.gateway.is_some());
+            routed || lan.addresses().any(|net| scene.topology.is_carved(net))
+        })
+        .map(|lan| lan.link.name.clone())
+        .collect();
+    vec![rule(
+        vec![Match::OutputInterface(carved), Match::Protocol(vec![ICMPV6]), Match::Icmpv6Type(vec![REDIRECT])],
+        &[Statement::Counter, Statement::Drop],
+        "drop: redirect where prefixes are carved out",
+    )]
+}

@@ -1,0 +1,85 @@
+//! Before routing: spoofed sources, no tracking for the translator's packets, the mark of its share of the address.
+use super::icmp::{ECHO_REPLY_V4, ERRORS_V4, ICMP, TCP, UDP};
+use super::ruleset::{ConntrackState, Match, Rule, Statement, host4};
+use super::{Scene, input_tun, rule};
+use crate::plan::{NAT64_MARK, NAT64_MARK_MASK};
+use ipnet::{Ipv4Net, Ipv6Net};
+
+const MARK: Statement = Statement::SetMark { value: NAT64_MARK, mask: NAT64_MARK_MASK };
+
+/// Before connection tracking.
+pub(super) fn raw(scene: &Scene<'_>) -> Vec<Option<Rule>> {
+    let mut rules = translator(scene);
+    rules.extend(spoofed(scene));
+    rules
+}
+
+/// Both legs of NAT64 are untracked: the translator's sessions are their state.
+fn translator(scene: &Scene<'_>) -> Vec<Option<Rule>> {
+    let Some(nat64) = scene.nat64 else { return Vec::new() };
+    vec![
+        rule(vec![input_tun()], &[Statement::Notrack, Statement::Accept], "nat64: the translator is the state"),
+        rule(
+            vec![scene.input_lans(), Match::Destination6(vec![nat64.pref64])],
+            &[Statement::Notrack],
+            "nat64: towards pref64, the translator is the state",
+        ),
+        rule(
+            vec![
+                scene.input_wan(),
+                Match::Destination4(pool4(scene)),
+                Match::Protocol(vec![TCP, UDP]),
+                Match::DestinationPort(vec![nat64.ports.clone()]),
+            ],
+            &[Statement::Notrack, MARK],
+            "nat64: its share of the uplink's ports",
+        ),
+    ]
+}
+
+/// BCP 38: the uplink brings no packet from a prefix behind the router. Where the uplink's own prefix lies inside such
+/// a prefix, or the other way round, the longer one decides.
+fn spoofed(scene: &Scene<'_>) -> Vec<Option<Rule>> {
+    let own = scene.topology.config.wan.ipv6.as_ref().map(|ipv6| ipv6.address.trunc());
+    let within = |outer: Option<Ipv6Net>| outer.is_some_and(|outer| scene.inside.iter().any(|net| outer.contains(net)));
+    let drop = |nets: Vec<Ipv6Net>| {
+        rule(
+            vec![scene.input_wan(), Match::Source6(nets)],
+            &[Statement::Counter, Statement::Drop],
+            "drop: source from behind the router came in by the uplink",
+        )
+    };
+    let Some(own) = own.filter(|own| within(Some(*own)) || scene.inside.iter().any(|net| net.contains(own))) else {
+        return vec![drop(scene.inside.clone())];
+    };
+    let (longer, wider): (Vec<Ipv6Net>, Vec<Ipv6Net>) = scene.inside.iter().partition(|net| own.contains(*net));
+    let accept = rule(
+        vec![scene.input_wan(), Match::Source6(vec![own])],
+        &[Statement::Accept],
+        "source in the uplink's own prefix",
+    );
+    vec![drop(longer), accept, drop(wider)]
+}
+
+/// After connection tracking: ICMP identifiers cannot be reserved, so conntrack tells the router's own pings and the
+/// errors about its own flows from the translator's.
+pub(super) fn mangle(scene: &Scene<'_>) -> Vec<Option<Rule>> {
+    if scene.nat64.is_none() {
+        return Vec::new();
+    }
+    let ours =
+        |more: Match| vec![scene.input_wan(), Match::Destination4(pool4(scene)), Match::Protocol(vec![ICMP]), more];
+    let types: Vec<u8> = [ECHO_REPLY_V4].into_iter().chain(ERRORS_V4).collect();
+    vec![
+        rule(
+            ours(Match::ConntrackState(vec![ConntrackState::Established, ConntrackState::Related])),
+            &[Statement::Accept],
+            "icmp about the router's own flows",
+        ),
+        rule(ours(Match::IcmpType(types)), &[MARK], "nat64: echo replies and errors that are not the router's own"),
+    ]
+}
+
+fn pool4(scene: &Scene<'_>) -> Vec<Ipv4Net> {
+    scene.nat64.map_or_else(Vec::new, |nat64| nat64.pool4.iter().map(|address| host4(*address)).collect())
+}

@@ -1,0 +1,224 @@
+//! What does not fit between configuration and facts, with the mend. Codes are listed in [`crate::finding::CODES`].
+use core::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::topology::{LanLink, Topology, next_hop, wan_nets};
+use super::{Dns64Plan, NAT64_DEVICE, Nat64Plan, Obstacle};
+use crate::config::{Target, Via};
+use crate::facts::AddressState;
+use crate::finding::{Finding, Severity};
+
+/// Adds everything worth knowing, then sorts: the worst comes first.
+pub(super) fn check(
+    topology: &Topology<'_>,
+    nat64: Option<&Nat64Plan>,
+    dns64: &Dns64Plan,
+    findings: &mut Vec<Finding>,
+) {
+    uplink(topology, findings);
+    for lan in &topology.lans {
+        link(topology, lan, findings);
+        advertisement(topology, lan, findings);
+        shared_link(topology, lan, findings);
+    }
+    duplicates(topology, findings);
+    vms(topology, findings);
+    routes(topology, findings);
+    translator(topology, nat64, findings);
+    if topology.config.dns64.enabled && dns64.listen.is_empty() {
+        findings.push(Finding::new(
+            Severity::Warning,
+            "dns64-no-address",
+            "dns64",
+            "the resolver has no address on any LAN to listen on",
+            "give a lan `addresses`, or mend the missing interfaces",
+        ));
+    }
+    findings.sort_by(|a, b| (b.severity, &a.code, &a.subject).cmp(&(a.severity, &b.code, &b.subject)));
+}
+
+fn uplink(topology: &Topology<'_>, findings: &mut Vec<Finding>) {
+    let Some(link) = topology.wan else { return };
+    if link.up && !link.carrier {
+        findings.push(Finding::new(
+            Severity::Error,
+            "wan-no-carrier",
+            link.name.as_str(),
+            format!("the uplink {} has no carrier", link.name),
+            "plug in the cable, or attach the NIC to a bridge",
+        ));
+    }
+    if topology.config.wan.ipv6.as_ref().is_none_or(|ipv6| ipv6.gateway.is_none()) {
+        findings.push(Finding::new(
+            Severity::Note,
+            "wan-no-ipv6",
+            "wan",
+            "the uplink has no IPv6 default route: hosts reach IPv4 servers by NAT64 and nothing else",
+            "give [wan] ipv6 = { address = \"..\", gateway = \"..\" }",
+        ));
+    }
+}
+
+fn link(topology: &Topology<'_>, lan: &LanLink<'_>, findings: &mut Vec<Finding>) {
+    let link = lan.link;
+    if !link.up {
+        return;
+    }
+    if !link.carrier {
+        findings.push(Finding::new(
+            Severity::Warning,
+            "lan-no-carrier",
+            lan.lan.name.as_str(),
+            format!("{} of {} has no carrier", link.name, lan.lan.name),
+            "plug in the cable, or attach the NIC to a bridge",
+        ));
+    } else if topology.facts.link_local(link.index).is_none() {
+        findings.push(Finding::new(
+            Severity::Warning,
+            "lan-link-local-missing",
+            lan.lan.name.as_str(),
+            format!("{} has no link-local address: nothing can be advertised on it", link.name),
+            format!(
+                "see whether IPv6 or addr_gen_mode is switched off on {}, or add \"fe80::1/64\" to `addresses`",
+                link.name
+            ),
+        ));
+    }
+}
+
+fn advertisement(topology: &Topology<'_>, lan: &LanLink<'_>, findings: &mut Vec<Finding>) {
+    let Some(variables) = &lan.lan.advertise else { return };
+    let prefixes: Vec<_> = lan.lan.addresses.iter().filter(|net| !net.addr().is_unicast_link_local()).collect();
+    if !prefixes.iter().any(|net| net.prefix_len() == 64) {
+        findings.push(Finding::new(
+            Severity::Note,
+            "lan-without-slaac",
+            lan.lan.name.as_str(),
+            format!(
+                "{} has no /64: its hosts get router, DNS and MTU by advertisement, but no address (RFC 4862)",
+                lan.lan.name
+            ),
+            "configure the hosts' addresses on them, or give the lan a /64",
+        ));
+    }
+    for net in prefixes.iter().filter(|net| variables.adv_on_link_flag == Some(true) && topology.is_carved(***net)) {
+        findings.push(Finding::new(
+            Severity::Warning,
+            "on-link-flag-with-carved-prefixes",
+            lan.lan.name.as_str(),
+            format!(
+                "{} is advertised as on-link, but other prefixes are carved out of it: hosts solicit for those in vain",
+                net.trunc()
+            ),
+            "remove adv_on_link_flag = true",
+        ));
+    }
+}
+
+/// DESIGN: a policy between VMs of one bridge holds only if the hypervisor isolates its ports.
+fn shared_link(topology: &Topology<'_>, lan: &LanLink<'_>, findings: &mut Vec<Finding>) {
+    let on_this_lan = |name: &String| lan.vms.iter().any(|vm| vm.name == *name);
+    let named = topology.config.allow.iter().any(|allow| match &allow.to {
+        Target::Router => false,
+        Target::Vm(name) | Target::Containers(name, _) => on_this_lan(name),
+        Target::Lan(name, _) => *name == lan.lan.name,
+        Target::Prefix(prefix) => lan.addresses().any(|net| net.contains(prefix)),
+    });
+    if lan.vms.len() < 2 || !named {
+        return;
+    }
+    findings.push(Finding::new(
+        Severity::Note,
+        "vms-share-a-link",
+        lan.lan.name.as_str(),
+        format!("the VMs on {} reach each other without the router, whatever the allowlist says", lan.lan.name),
+        "isolate the bridge's ports at the hypervisor, or give each VM a link of its own",
+    ));
+}
+
+fn duplicates(topology: &Topology<'_>, findings: &mut Vec<Finding>) {
+    let wan = topology.wan.into_iter().flat_map(|link| wan_nets(topology.config).map(move |net| (link, net)));
+    let lans = topology.lans.iter().flat_map(|lan| lan.addresses().map(|net| (lan.link, IpNet::V6(net))));
+    let planned: Vec<(u32, IpAddr)> = wan.chain(lans).map(|(link, net)| (link.index, net.addr())).collect();
+    for held in topology.facts.addresses.iter().filter(|held| held.state == AddressState::Duplicate) {
+        let Some(link) = topology.links().find(|link| link.index == held.link) else { continue };
+        let link_local = matches!(held.net.addr(), IpAddr::V6(address) if address.is_unicast_link_local());
+        if link_local || planned.contains(&(held.link, held.net.addr())) {
+            findings.push(Finding::new(
+                Severity::Error,
+                "address-duplicate",
+                held.net.addr().to_string(),
+                format!("somebody else on {} has the address {} (RFC 4862 section 5.4)", link.name, held.net.addr()),
+                "find the other holder by its hardware address, or choose another address",
+            ));
+        }
+    }
+}
+
+fn vms(topology: &Topology<'_>, findings: &mut Vec<Finding>) {
+    for vm in &topology.config.vms {
+        if topology.lan(&vm.lan).is_none() {
+            findings.push(Finding::new(
+                Severity::Warning,
+                "vm-lan-missing",
+                vm.name.as_str(),
+                format!("{} cannot be reached: the interface of {} is missing", vm.name, vm.lan),
+                format!("mend the interface of {}", vm.lan),
+            ));
+        }
+        if next_hop(vm).is_none() {
+            let severity = if vm.containers.is_empty() { Severity::Note } else { Severity::Warning };
+            findings.push(Finding::new(
+                severity,
+                "vm-next-hop-unknown",
+                vm.name.as_str(),
+                format!("{} has neither `address` nor `mac`: nothing can be routed to it", vm.name),
+                format!("give {} an `address` or its `mac`", vm.name),
+            ));
+        }
+    }
+}
+
+fn routes(topology: &Topology<'_>, findings: &mut Vec<Finding>) {
+    for route in &topology.config.routes {
+        let Via::Gateway(via, word) = &route.via else { continue };
+        let link = word.as_ref().map_or_else(|| topology.link_to(*via), |word| topology.link_named(word));
+        if link.is_none() {
+            findings.push(Finding::new(
+                Severity::Warning,
+                "route-not-applied",
+                route.to.to_string(),
+                format!("the route to {} is not in force: the link to its next hop {via} is missing", route.to),
+                "mend the missing interface",
+            ));
+        }
+    }
+}
+
+fn translator(topology: &Topology<'_>, nat64: Option<&Nat64Plan>, findings: &mut Vec<Finding>) {
+    let Some(obstacle) = nat64.and_then(|nat64| nat64.obstacle) else { return };
+    findings.push(match obstacle {
+        Obstacle::NoIpv4Uplink if topology.config.wan.ipv4.is_none() => Finding::new(
+            Severity::Error,
+            "nat64-no-ipv4-uplink",
+            "nat64",
+            "translation is off: the uplink has no IPv4 address",
+            "give [wan] ipv4 = { address = \"..\", gateway = \"..\" }, or set enabled = false in [nat64]",
+        ),
+        Obstacle::NoIpv4Uplink => Finding::new(
+            Severity::Error,
+            "nat64-no-ipv4-uplink",
+            "nat64",
+            "translation is off: the uplink is missing or has no carrier",
+            "mend the uplink; translation comes back with it",
+        ),
+        Obstacle::NoDevice => Finding::new(
+            Severity::Error,
+            "nat64-no-device",
+            "nat64",
+            format!("translation is off: there is no TUN device \"{NAT64_DEVICE}\""),
+            "see that /dev/net/tun exists (modprobe tun) and that sixgate may open it (CAP_NET_ADMIN)",
+        ),
+    });
+}

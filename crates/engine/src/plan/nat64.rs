@@ -1,0 +1,41 @@
+//! The translator's part of the plan, and whether it can work now.
+use core::net::Ipv6Addr;
+
+use super::topology::Topology;
+use super::{NAT64_DEVICE, Nat64Plan, Obstacle};
+
+/// What the translator does; nothing when it is switched off.
+pub(super) fn plan(topology: &Topology<'_>) -> Option<Nat64Plan> {
+    let nat64 = topology.config.nat64.as_ref()?;
+    let wan = topology.wan;
+    let ipv4 = topology.config.wan.ipv4.as_ref().map(|ipv4| ipv4.address.addr());
+    // A link that is still to be brought up says nothing about its carrier.
+    let uplink = wan.filter(|link| link.carrier || !link.up).and(ipv4);
+    let obstacle = if uplink.is_none() {
+        Some(Obstacle::NoIpv4Uplink)
+    } else if topology.facts.link(NAT64_DEVICE).is_none() {
+        Some(Obstacle::NoDevice)
+    } else {
+        None
+    };
+    let mtu_v4 = wan.map_or(1500, |link| topology.config.wan.mtu.unwrap_or(link.mtu));
+    Some(Nat64Plan {
+        pref64: nat64.prefix,
+        pool4: uplink.into_iter().collect(),
+        ports: nat64.ports.clone(),
+        translate_non_global: nat64.translate_non_global.clone(),
+        router_v6: router_v6(topology),
+        mtu_v6: topology.lans.iter().map(|lan| lan.mtu()).min().unwrap_or(mtu_v4),
+        mtu_v4,
+        timers: nat64.timers,
+        max_sessions: nat64.max_sessions,
+        obstacle,
+    })
+}
+
+/// A routable address of the router: on a LAN, as some VM's gateway, else on the uplink.
+fn router_v6(topology: &Topology<'_>) -> Option<Ipv6Addr> {
+    let lans = topology.lans.iter().flat_map(|lan| lan.addresses());
+    let wan = topology.wan.and(topology.config.wan.ipv6.as_ref()).map(|ipv6| ipv6.address);
+    lans.chain(wan).map(|net| net.addr()).find(|address| !address.is_unicast_link_local())
+}
