@@ -31,6 +31,9 @@ pub struct Status {
     pub dns64: Option<Dns64>,
     /// The firewall.
     pub firewall: Firewall,
+    /// The control socket.
+    #[serde(default)]
+    pub control: Control,
     /// What an operator should know, worst first.
     pub findings: Vec<Finding>,
 }
@@ -219,4 +222,13 @@ pub struct Firewall {
     pub dropped: BTreeMap<String, Traffic>,
     /// Packets admitted by `allow` entries, by the rule's comment.
     pub allowed: BTreeMap<String, Traffic>,
+}
+
+/// The control socket.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Control {
+    /// Requests served.
+    pub requests: u64,
+    /// Lines refused, by reason.
+    pub refused: BTreeMap<String, u64>,
 }

@@ -1,4 +1,5 @@
 //! The command line.
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -67,7 +68,7 @@ pub fn main() -> ExitCode {
     let ended = match arguments.command {
         Command::Init => return init::run(),
         Command::Run { config, control } => crate::run::run(&config, &control),
-        Command::Check { file } => crate::check::check(&file),
+        Command::Check { file } => return crate::check::check(&file),
         Command::Status { json, control } => crate::report::report(&control, json),
         Command::Tui { control, console } => tui::run(&control, console).map(|()| ExitCode::SUCCESS),
     };
@@ -77,10 +78,17 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// Log lines go to stderr; RUST_LOG chooses, `info` unless it is set.
+/// What is logged unless RUST_LOG says otherwise. hickory logs every query and every odd packet.
+const LOG_FILTER: &str = "info,hickory_server=error,hickory_net=error,hickory_proto=error";
+
+/// Log lines go to stderr; RUST_LOG chooses.
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let started = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_FILTER));
+    let started = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
     if started.is_err() {
         eprintln!("sixgate: another logger is in place");
     }

@@ -1,11 +1,16 @@
 //! The sixgate daemon: tasks around the engine, wired by channels, with a control socket, a console and PID 1.
 #![forbid(unsafe_code)]
 
+pub mod backoff;
 pub mod check;
 pub mod cli;
+pub mod clock;
 pub mod control;
 pub mod init;
+pub mod instance;
 pub mod lifecycle;
 pub mod report;
 pub mod run;
+pub mod tasks;
 pub mod tui;
+pub mod wiring;

@@ -1,11 +1,22 @@
 //! How `sixgate run` ends, and what its exit status tells the supervisor.
 use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, timeout_at};
+
+use crate::wiring::{Reload, Withdraw};
 
 /// Set to `init` by `sixgate init` in the environment of `sixgate run`; only then is a power-off request served.
 pub const SUPERVISOR_VARIABLE: &str = "SIXGATE_SUPERVISOR";
 
 /// Exit status that asks `sixgate init` to power the machine off. The router has been stopped properly before.
 pub const EXIT_POWER_OFF: u8 = 90;
+
+/// A stop takes no longer than this, whatever hangs.
+pub const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why the daemon ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +38,181 @@ impl Ending {
             Self::Stop | Self::Restart => ExitCode::SUCCESS,
             Self::PowerOff => ExitCode::from(EXIT_POWER_OFF),
             Self::Failure => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// The lifecycle's ends of the channels.
+pub struct Ends {
+    /// Requests to end.
+    pub endings: mpsc::Receiver<Ending>,
+    /// Asks the configuration task to read the file again.
+    pub reload: mpsc::Sender<Reload>,
+    /// Asks the advertisers to say good-bye.
+    pub withdraw_ra: mpsc::Sender<Withdraw>,
+    /// Asks the translator to give up its device.
+    pub withdraw_nat64: mpsc::Sender<Withdraw>,
+    /// Asks for forwarding off, the closed ruleset, and addresses, routes and rules gone.
+    pub withdraw_network: mpsc::Sender<Withdraw>,
+}
+
+/// Waits for the reason to end, then ends in order.
+pub async fn run(mut ends: Ends, mut tasks: JoinSet<&'static str>) -> Ending {
+    let ending = match Signals::listen() {
+        Ok(signals) => reason(&mut ends, &mut tasks, signals).await,
+        Err(error) => {
+            tracing::error!("no signal can be received: {error}");
+            Ending::Failure
+        }
+    };
+    match ending {
+        Ending::Stop | Ending::PowerOff => stop(&ends).await,
+        Ending::Restart => tracing::info!("ending, everything stays in place for the next start"),
+        Ending::Failure => tracing::error!("ending by failure, everything stays in place for the next start"),
+    }
+    ending
+}
+
+async fn reason(ends: &mut Ends, tasks: &mut JoinSet<&'static str>, mut signals: Signals) -> Ending {
+    loop {
+        tokio::select! {
+            Some(ending) = ends.endings.recv() => return ending,
+            Some(ended) = tasks.join_next() => return failure(ended),
+            _ = signals.terminate.recv() => return Ending::Stop,
+            _ = signals.interrupt.recv() => return Ending::Stop,
+            _ = signals.leave.recv() => return Ending::Restart,
+            _ = signals.reload.recv() => reload(&ends.reload),
+        }
+    }
+}
+
+fn failure(ended: Result<&'static str, JoinError>) -> Ending {
+    match ended {
+        Ok(name) => tracing::error!("task {name} ended"),
+        Err(error) => tracing::error!("a task panicked: {error}"),
+    }
+    Ending::Failure
+}
+
+fn reload(commands: &mpsc::Sender<Reload>) {
+    // The configuration task logs the outcome; nobody waits for it here.
+    if commands.try_send(oneshot::channel().0).is_err() {
+        tracing::warn!("a reload is already waiting");
+    }
+}
+
+/// First the hosts are told, then translation ends, then the network is taken down behind a closed firewall.
+async fn stop(ends: &Ends) {
+    tracing::info!("stopping");
+    let deadline = Instant::now() + STOP_WITHIN;
+    withdraw("final advertisements", &ends.withdraw_ra, deadline - STOP_WITHIN / 5 * 3).await;
+    withdraw("translation", &ends.withdraw_nat64, deadline - STOP_WITHIN / 5 * 2).await;
+    withdraw("network", &ends.withdraw_network, deadline).await;
+    tracing::info!("stopped");
+}
+
+async fn withdraw(what: &str, task: &mpsc::Sender<Withdraw>, deadline: Instant) {
+    let (done, confirmed) = oneshot::channel();
+    let withdrawn = async {
+        task.send(done).await.map_err(|_| "its task is gone")?;
+        confirmed.await.map_err(|_| "its task gave up")
+    };
+    match timeout_at(deadline, withdrawn).await {
+        Ok(Ok(())) => {}
+        Ok(Err(why)) => tracing::warn!("{what} could not be withdrawn: {why}"),
+        Err(_) => tracing::warn!("{what} could not be withdrawn in time"),
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reload: Signal,
+    leave: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            reload: signal(SignalKind::hangup())?,
+            leave: signal(SignalKind::user_defined1())?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Tasks {
+        endings: mpsc::Sender<Ending>,
+        reloads: mpsc::Receiver<Reload>,
+        withdrawals: [mpsc::Receiver<Withdraw>; 3],
+    }
+
+    fn wired() -> (Ends, Tasks) {
+        let (ending, endings) = mpsc::channel(1);
+        let (reload, reloads) = mpsc::channel(1);
+        let (withdraw_ra, ra) = mpsc::channel(1);
+        let (withdraw_nat64, nat64) = mpsc::channel(1);
+        let (withdraw_network, network) = mpsc::channel(1);
+        let ends = Ends { endings, reload, withdraw_ra, withdraw_nat64, withdraw_network };
+        (ends, Tasks { endings: ending, reloads, withdrawals: [ra, nat64, network] })
+    }
+
+    #[tokio::test]
+    async fn a_stop_withdraws_one_after_the_other() {
+        let (ends, Tasks { endings, withdrawals: [mut ra, mut nat64, mut network], .. }) = wired();
+        endings.send(Ending::Stop).await.unwrap();
+        let daemon = tokio::spawn(run(ends, JoinSet::new()));
+        let said_goodbye = ra.recv().await.unwrap();
+        assert!(nat64.try_recv().is_err() && network.try_recv().is_err());
+        said_goodbye.send(()).unwrap();
+        let translation_ended = nat64.recv().await.unwrap();
+        assert!(network.try_recv().is_err());
+        translation_ended.send(()).unwrap();
+        network.recv().await.unwrap().send(()).unwrap();
+        assert_eq!(daemon.await.unwrap(), Ending::Stop);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_hangs_does_not_keep_the_network_from_being_withdrawn() {
+        let (ends, Tasks { endings, withdrawals: [mut ra, nat64, mut network], .. }) = wired();
+        drop(nat64);
+        endings.send(Ending::PowerOff).await.unwrap();
+        let began = Instant::now();
+        let daemon = tokio::spawn(run(ends, JoinSet::new()));
+        let _never_answered = ra.recv().await.unwrap();
+        let _never_answered_either = network.recv().await.unwrap();
+        assert_eq!(daemon.await.unwrap(), Ending::PowerOff);
+        assert!(began.elapsed() <= STOP_WITHIN + Duration::from_millis(10), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_restart_withdraws_nothing() {
+        let (ends, Tasks { endings, mut withdrawals, .. }) = wired();
+        endings.send(Ending::Restart).await.unwrap();
+        assert_eq!(run(ends, JoinSet::new()).await, Ending::Restart);
+        for withdrawal in &mut withdrawals {
+            assert!(withdrawal.try_recv().is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_task_that_ends_or_panics_ends_the_daemon_and_withdraws_nothing() {
+        for panics in [false, true] {
+            let (ends, Tasks { endings: _open, mut withdrawals, reloads: _reloads }) = wired();
+            let mut tasks = JoinSet::new();
+            tasks.spawn(async move {
+                assert!(!panics, "as this test wants it");
+                "short"
+            });
+            assert_eq!(run(ends, tasks).await, Ending::Failure);
+            for withdrawal in &mut withdrawals {
+                assert!(withdrawal.try_recv().is_err());
+            }
         }
     }
 }

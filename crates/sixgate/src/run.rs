@@ -1,8 +1,32 @@
 //! `sixgate run`: the daemon.
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::runtime::Builder;
+
+use crate::instance::Instance;
+use crate::lifecycle::Ending;
+use crate::wiring::Wiring;
+
+/// What still runs after the tasks were told to end is abandoned after this time.
+const ABANDON_AFTER: Duration = Duration::from_millis(200);
 
 /// Runs the router until it is told to end.
-pub fn run(config: &Path, _control: &Path) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("the daemon for {} is not part of this build", config.display())
+///
+/// # Errors
+/// Another daemon serves the same control socket, or there is no runtime. Everything else is a finding.
+pub fn run(config: &Path, control: &Path) -> anyhow::Result<ExitCode> {
+    let instance = Instance::claim(control)?;
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().context("no runtime")?;
+    tracing::info!("sixgate {} starts, start {} since boot", env!("CARGO_PKG_VERSION"), instance.starts);
+    let ending = runtime.block_on(Wiring::new().run(config, control, instance.starts));
+    match ending {
+        // A socket that answers nobody is only confusing; after a crash or a restart the next daemon replaces it.
+        Ending::Stop | Ending::PowerOff => drop(std::fs::remove_file(control)),
+        Ending::Restart | Ending::Failure => {}
+    }
+    runtime.shutdown_timeout(ABANDON_AFTER);
+    Ok(ending.exit_code())
 }

@@ -1,0 +1,10 @@
+//! The tasks. Each one receives the plan, receives input, waits for its next time-out and transmits.
+pub mod configuration;
+pub mod control;
+pub mod dns64;
+pub mod facts;
+pub mod nat64;
+pub mod network;
+pub mod planner;
+pub mod ra;
+pub mod status;

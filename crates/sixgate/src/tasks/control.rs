@@ -1,0 +1,286 @@
+//! Serves the control protocol on the Unix socket and, in a guest, on the virtio-serial port.
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sixgate_engine::finding::{Finding, Severity};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::backoff::Backoff;
+use crate::control::{ErrorKind, MAX_REQUEST, Reply, Request, emit_reply, parse_request, refusal};
+use crate::lifecycle::{Ending, SUPERVISOR_VARIABLE};
+use crate::wiring::{Ask, Reload};
+
+mod port;
+mod socket;
+
+/// Connections at a time; the next one waits.
+const MAX_CONNECTIONS: usize = 64;
+/// How long another task may take to answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a client may take to read a reply.
+const WRITE_WITHIN: Duration = Duration::from_secs(5);
+
+/// This task's ends of the channels.
+pub struct Ends {
+    /// Asks for the whole state.
+    pub ask: mpsc::Sender<Ask>,
+    /// Asks for the file to be read again.
+    pub reload: mpsc::Sender<Reload>,
+    /// Asks the daemon to end.
+    pub ending: mpsc::Sender<Ending>,
+    /// What the console shows.
+    pub slice: watch::Sender<Slice>,
+}
+
+/// This task's slice of the status.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Slice {
+    /// Requests served.
+    pub requests: u64,
+    /// Lines refused, by reason.
+    pub refused: BTreeMap<String, u64>,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+}
+
+/// Serves for ever.
+pub async fn run(ends: Ends, path: PathBuf) {
+    let desk = Desk { ask: ends.ask, reload: ends.reload, ending: ends.ending, slice: ends.slice };
+    let mut backoff = Backoff::default();
+    let mut connections = JoinSet::new();
+    connections.spawn(port::serve(desk.clone()));
+    let listener = loop {
+        match socket::bind(&path) {
+            Ok(listener) => break listener,
+            Err(error) => desk.unreachable(&path, &error),
+        }
+        sleep(backoff.failed()).await;
+    };
+    desk.reachable();
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if connections.len() <= MAX_CONNECTIONS => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(serve_client(desk.clone(), stream));
+                    desk.reachable();
+                }
+                // Out of file descriptors: a pause lets some be given back.
+                Err(error) => {
+                    desk.unreachable(&path, &error);
+                    sleep(backoff.failed()).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn serve_client(desk: Desk, stream: tokio::net::UnixStream) {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    serve(&desk, &mut reader, &mut writer).await;
+}
+
+/// Where requests are taken and answered; every connection has its own.
+#[derive(Clone)]
+struct Desk {
+    ask: mpsc::Sender<Ask>,
+    reload: mpsc::Sender<Reload>,
+    ending: mpsc::Sender<Ending>,
+    slice: watch::Sender<Slice>,
+}
+
+impl Desk {
+    async fn answer(&self, line: &[u8]) -> Reply {
+        let reply = match parse_request(line) {
+            Ok(request) => self.serve(request).await,
+            Err(refused) => refused,
+        };
+        self.slice.send_modify(|slice| match &reply {
+            Reply::Status { .. } | Reply::Accepted => slice.requests += 1,
+            Reply::Error { kind, .. } => *slice.refused.entry(name(*kind)).or_default() += 1,
+        });
+        reply
+    }
+
+    async fn serve(&self, request: Request) -> Reply {
+        match request {
+            Request::Status => match self.question(&self.ask).await {
+                Some(status) => Reply::Status { status: Box::new(status) },
+                None => refusal(ErrorKind::Unavailable, "the daemon is busy or ending; ask again"),
+            },
+            Request::Reload => match self.question(&self.reload).await {
+                Some(Ok(())) => Reply::Accepted,
+                Some(Err(errors)) => refusal(ErrorKind::Refused, errors),
+                None => refusal(ErrorKind::Unavailable, "the daemon is busy or ending; ask again"),
+            },
+            Request::Stop => self.end(Ending::Stop),
+            Request::Restart => self.end(Ending::Restart),
+            Request::PowerOff if supervised_by_init() => self.end(Ending::PowerOff),
+            Request::PowerOff => {
+                refusal(ErrorKind::Refused, "this router runs on a host; only the image's own PID 1 powers off")
+            }
+        }
+    }
+
+    async fn question<A>(&self, task: &mpsc::Sender<oneshot::Sender<A>>) -> Option<A> {
+        let (asked, answer) = oneshot::channel();
+        task.try_send(asked).ok()?;
+        timeout(PATIENCE, answer).await.ok()?.ok()
+    }
+
+    fn end(&self, ending: Ending) -> Reply {
+        match self.ending.try_send(ending) {
+            Ok(()) => Reply::Accepted,
+            Err(_) => refusal(ErrorKind::Unavailable, "the daemon is ending already"),
+        }
+    }
+
+    fn unreachable(&self, path: &Path, error: &std::io::Error) {
+        let finding = Finding {
+            severity: Severity::Warning,
+            code: "control-socket-unavailable".to_owned(),
+            subject: path.display().to_string(),
+            text: format!("`sixgate status` and `sixgate tui` cannot connect: {error}."),
+            mend: "Make its folder writable for the daemon, or raise the limit of open files (LimitNOFILE=)."
+                .to_owned(),
+        };
+        self.slice.send_modify(|slice| slice.findings = vec![finding]);
+    }
+
+    fn reachable(&self) {
+        self.slice.send_if_modified(|slice| !std::mem::take(&mut slice.findings).is_empty());
+    }
+}
+
+fn supervised_by_init() -> bool {
+    std::env::var_os(SUPERVISOR_VARIABLE).is_some_and(|value| value == "init")
+}
+
+fn name(kind: ErrorKind) -> String {
+    match kind {
+        ErrorKind::Malformed => "malformed",
+        ErrorKind::TooLong => "too-long",
+        ErrorKind::Version => "version",
+        ErrorKind::Unknown => "unknown",
+        ErrorKind::Refused => "refused",
+        ErrorKind::Unavailable => "unavailable",
+    }
+    .to_owned()
+}
+
+/// Answers line by line until the other end closes, stops reading or sends a line that never ends.
+async fn serve(desk: &Desk, reader: &mut (impl AsyncBufRead + Unpin), writer: &mut (impl AsyncWrite + Unpin)) {
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match (&mut *reader).take(MAX_REQUEST as u64 + 1).read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let complete = line.ends_with(b"\n");
+        if line.trim_ascii().is_empty() && complete {
+            continue;
+        }
+        let reply = emit_reply(&desk.answer(&line).await);
+        let written = timeout(WRITE_WITHIN, async {
+            writer.write_all(reply.as_bytes()).await?;
+            writer.flush().await
+        });
+        // After an overlong line nobody knows where the next one begins.
+        if !matches!(written.await, Ok(Ok(()))) || !complete {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::parse_reply;
+    use sixgate_engine::status::Status;
+
+    struct Others {
+        asked: mpsc::Receiver<Ask>,
+        reloads: mpsc::Receiver<Reload>,
+        endings: mpsc::Receiver<Ending>,
+        slice: watch::Receiver<Slice>,
+    }
+
+    fn desk() -> (Desk, Others) {
+        let (ask, asked) = mpsc::channel(1);
+        let (reload, reloads) = mpsc::channel(1);
+        let (ending, endings) = mpsc::channel(1);
+        let (slice, seen) = watch::channel(Slice::default());
+        (Desk { ask, reload, ending, slice }, Others { asked, reloads, endings, slice: seen })
+    }
+
+    async fn dialogue(desk: &Desk, input: &[u8]) -> Vec<Reply> {
+        let mut output = Vec::new();
+        serve(desk, &mut &input[..], &mut output).await;
+        output.split_inclusive(|byte| *byte == b'\n').map(|line| parse_reply(line).unwrap()).collect()
+    }
+
+    fn kinds(replies: &[Reply]) -> Vec<ErrorKind> {
+        let kind = |reply: &Reply| match reply {
+            Reply::Error { kind, .. } => Some(*kind),
+            Reply::Status { .. } | Reply::Accepted => None,
+        };
+        replies.iter().filter_map(kind).collect()
+    }
+
+    #[tokio::test]
+    async fn garbage_is_answered_counted_and_does_not_end_the_conversation() {
+        let (desk, mut others) = desk();
+        let input = b"what\n\n\xff\n{\"version\":9,\"request\":\"stop\"}\n{\"version\":1,\"request\":\"stop\"}\n";
+        let replies = dialogue(&desk, input).await;
+        assert_eq!(kinds(&replies), [ErrorKind::Malformed, ErrorKind::Malformed, ErrorKind::Version]);
+        assert_eq!(replies.last(), Some(&Reply::Accepted));
+        assert_eq!(others.endings.try_recv(), Ok(Ending::Stop));
+        let slice = others.slice.borrow();
+        assert_eq!((slice.requests, slice.refused["malformed"], slice.refused["version"]), (1, 2, 1));
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_is_refused_once_and_the_connection_closed() {
+        let (desk, mut others) = desk();
+        let mut input = vec![b'x'; MAX_REQUEST * 3];
+        input.extend_from_slice(b"\n{\"version\":1,\"request\":\"stop\"}\n");
+        let replies = dialogue(&desk, &input).await;
+        assert_eq!(kinds(&replies), [ErrorKind::TooLong]);
+        assert!(others.endings.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn power_off_is_refused_where_init_is_not_the_supervisor() {
+        let (desk, mut others) = desk();
+        let replies = dialogue(&desk, b"{\"version\":1,\"request\":\"power-off\"}\n").await;
+        assert_eq!(kinds(&replies), [ErrorKind::Refused]);
+        assert!(others.endings.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_reload_reports_what_is_wrong_with_the_file() {
+        let (desk, mut others) = desk();
+        let (replies, ()) = tokio::join!(dialogue(&desk, b"{\"version\":1,\"request\":\"reload\"}\n"), async {
+            others.reloads.recv().await.unwrap().send(Err("line 3".to_owned())).unwrap();
+        });
+        assert_eq!(replies, [refusal(ErrorKind::Refused, "line 3")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_status_that_never_comes_is_an_error_in_bounded_time() {
+        let (desk, mut others) = desk();
+        let (replies, _unanswered) =
+            tokio::join!(dialogue(&desk, b"{\"version\":1,\"request\":\"status\"}\n"), others.asked.recv());
+        assert_eq!(kinds(&replies), [ErrorKind::Unavailable]);
+        let (replies, ()) = tokio::join!(dialogue(&desk, b"{\"version\":1,\"request\":\"status\"}\n"), async {
+            others.asked.recv().await.unwrap().send(Status::default()).unwrap();
+        });
+        assert_eq!(replies, [Reply::Status { status: Box::default() }]);
+    }
+}

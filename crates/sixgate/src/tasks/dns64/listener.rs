@@ -1,0 +1,98 @@
+//! Listens on one address by one transport, and comes back after whatever kept it from doing so.
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hickory_server::Server;
+use hickory_server::net::NetError;
+use sixgate_engine::dns64::Transport;
+use sixgate_engine::finding::{Finding, Severity};
+use sixgate_linux::dns_socket::{self, ListenError};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::Slice;
+use super::front::Front;
+use crate::backoff::Backoff;
+
+/// A TCP connection that asks nothing for this long is closed (RFC 7766 section 6.2.3 leaves the time to us).
+const IDLE: Duration = Duration::from_secs(10);
+/// Responses that wait on one TCP connection for their client to read them.
+const RESPONSES: usize = 32;
+
+/// One place to listen at.
+pub(super) type Place = (SocketAddr, Transport);
+
+/// Listens until it is aborted.
+pub(super) async fn listen(place: Place, front: Front, slice: watch::Sender<Slice>) {
+    let mut backoff = Backoff::default();
+    loop {
+        let mut server = Server::new(front.clone());
+        let failure = match register(&mut server, place) {
+            Ok(()) => {
+                backoff.succeeded();
+                slice.send_modify(|slice| {
+                    slice.listening.insert(place);
+                    slice.problems.remove(&place);
+                });
+                ended(place, server.block_until_done().await)
+            }
+            Err(error) => unbound(place, &error),
+        };
+        slice.send_modify(|slice| {
+            slice.listening.remove(&place);
+            slice.problems.insert(place, failure);
+        });
+        sleep(backoff.failed()).await;
+    }
+}
+
+fn register(server: &mut Server<Front>, (address, transport): Place) -> Result<(), ListenError> {
+    match transport {
+        Transport::Udp => server.register_socket(dns_socket::udp(address, None)?),
+        Transport::Tcp => server.register_listener(dns_socket::tcp(address, None)?, IDLE, RESPONSES),
+    }
+    Ok(())
+}
+
+fn unbound(place: Place, error: &ListenError) -> Finding {
+    let code = if error.cause.kind() == io::ErrorKind::AddrInUse { "dns-port-busy" } else { "dns-not-listening" };
+    finding(place, code, format!("The resolver {error}."), error.mend())
+}
+
+fn ended(place: Place, result: Result<(), NetError>) -> Finding {
+    let cause = result.err().map_or_else(String::new, |error| format!(": {error}"));
+    let text = format!("The resolver no longer listens there{cause}.");
+    finding(place, "dns-not-listening", text, "Nothing to do if this is short; it is started again.".to_owned())
+}
+
+fn finding((address, transport): Place, code: &str, text: String, mend: String) -> Finding {
+    let transport = match transport {
+        Transport::Udp => "UDP",
+        Transport::Tcp => "TCP",
+    };
+    Finding { severity: Severity::Error, code: code.to_owned(), subject: format!("{address} {transport}"), text, mend }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_port_is_named_and_taken_once_it_is_free() {
+        let other = std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+        let place = (other.local_addr().unwrap(), Transport::Udp);
+        let (slice, mut seen) = watch::channel(Slice::default());
+        let (_plan, plan) = watch::channel(Arc::default());
+        let task = tokio::spawn(listen(place, Front::new(plan, slice.clone()), slice));
+        seen.wait_for(|slice| slice.problems.contains_key(&place)).await.unwrap();
+        assert_eq!(seen.borrow().problems[&place].code, "dns-port-busy");
+        drop(other);
+        seen.wait_for(|slice| slice.listening.contains(&place)).await.unwrap();
+        assert!(seen.borrow().problems.is_empty());
+        task.abort();
+    }
+}

@@ -1,0 +1,187 @@
+//! Makes the plan true in the kernel, in one order: the ruleset first, forwarding last.
+//!
+//! Firewall and network share this task so that nothing can come between them: forwarding is switched on by the code
+//! that has just loaded the ruleset.
+use std::sync::Arc;
+use std::time::Duration;
+
+use sixgate_engine::finding::{Finding, Severity};
+use sixgate_engine::firewall::ruleset::{Chain, Hook, HookPoint, Policy, Ruleset};
+use sixgate_engine::plan::{Plan, Stage};
+use sixgate_linux::netlink::Netlink;
+use sixgate_linux::network::ApplyError;
+use sixgate_linux::{nft, sysctl};
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+
+use crate::backoff::Backoff;
+use crate::wiring::{Desired, KernelChange, Withdraw};
+
+/// How often everything is compared with the plan though nothing was announced: nftables announces nothing here.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// This task's ends of the channels.
+pub struct Ends {
+    /// The plan.
+    pub desired: watch::Receiver<Desired>,
+    /// Links, addresses, routes or rules have changed; what is missing is put back.
+    pub kernel: watch::Receiver<KernelChange>,
+    /// Asks for everything to be taken back.
+    pub withdraw: mpsc::Receiver<Withdraw>,
+    /// What the console shows.
+    pub slice: watch::Sender<Slice>,
+}
+
+/// This task's slice of the status.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Slice {
+    /// The ruleset in force; absent while none of ours is.
+    pub ruleset: Option<Arc<Ruleset>>,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+}
+
+/// Runs until it has withdrawn, and then stays without doing anything.
+pub async fn run(mut ends: Ends) {
+    let mut kernel = Kernel::default();
+    let mut backoff = Backoff::default();
+    loop {
+        ends.kernel.borrow_and_update();
+        let desired = ends.desired.borrow_and_update().clone();
+        let findings = kernel.apply(&desired).await;
+        let next = if findings.is_empty() {
+            backoff.succeeded();
+            LOOK_EVERY
+        } else {
+            backoff.failed()
+        };
+        publish(&ends.slice, &kernel, findings);
+        tokio::select! {
+            changed = ends.desired.changed() => if changed.is_err() { return },
+            changed = ends.kernel.changed() => if changed.is_err() { return },
+            () = sleep(next) => {}
+            done = ends.withdraw.recv() => {
+                let Some(done) = done else { return };
+                let findings = kernel.withdraw().await;
+                publish(&ends.slice, &kernel, findings);
+                // Nobody waits any more when it took too long.
+                let _ = done.send(());
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+fn publish(slice: &watch::Sender<Slice>, kernel: &Kernel, findings: Vec<Finding>) {
+    let new = Slice { ruleset: kernel.ruleset.clone(), findings };
+    slice.send_if_modified(|old| {
+        let changed = *old != new;
+        if changed {
+            *old = new;
+        }
+        changed
+    });
+}
+
+/// What was told to the kernel.
+#[derive(Default)]
+struct Kernel {
+    netlink: Option<Netlink>,
+    /// The ruleset in force; loading it anew would reset its counters.
+    ruleset: Option<Arc<Ruleset>>,
+}
+
+impl Kernel {
+    async fn apply(&mut self, desired: &Desired) -> Vec<Finding> {
+        match desired {
+            Desired::Unknown => Vec::new(),
+            Desired::Closed => self.close().await,
+            Desired::Open(plan) => self.open(plan).await,
+        }
+    }
+
+    /// Early sysctls, ruleset, links, addresses, routes, rules, and forwarding only behind the ruleset.
+    async fn open(&mut self, plan: &Plan) -> Vec<Finding> {
+        let mut errors = sysctl::apply_sysctls(&plan.network.sysctls, Stage::Early);
+        let mut findings = self.enforce(&plan.firewall).await;
+        match self.netlink() {
+            Ok(netlink) => errors.extend(netlink.apply(&plan.network).await),
+            Err(finding) => findings.push(finding),
+        }
+        if self.ruleset.is_some() {
+            errors.extend(sysctl::apply_sysctls(&plan.network.sysctls, Stage::Forwarding));
+        } else {
+            errors.extend(sysctl::stop_forwarding());
+        }
+        findings.extend(errors.iter().map(ApplyError::finding));
+        findings
+    }
+
+    /// Without a valid configuration: nothing is forwarded, nothing is let in; what a former daemon put there stays.
+    async fn close(&mut self) -> Vec<Finding> {
+        let mut findings = self.enforce(&closed()).await;
+        findings.extend(sysctl::stop_forwarding().iter().map(ApplyError::finding));
+        findings
+    }
+
+    /// For `stop`: forwarding goes first, then the firewall closes, then everything else goes.
+    async fn withdraw(&mut self) -> Vec<Finding> {
+        let mut findings = self.close().await;
+        match self.netlink() {
+            Ok(netlink) => findings.extend(netlink.withdraw().await.iter().map(ApplyError::finding)),
+            Err(finding) => findings.push(finding),
+        }
+        findings
+    }
+
+    /// Loads the ruleset unless it is in force already.
+    async fn enforce(&mut self, ruleset: &Ruleset) -> Vec<Finding> {
+        let there = nft::loaded(&ruleset.table).await.unwrap_or(false);
+        if !there && self.ruleset.take().is_some() {
+            tracing::warn!("something has removed the nftables table {}; it is loaded again", ruleset.table);
+        }
+        if self.ruleset.as_deref() == Some(ruleset) {
+            return Vec::new();
+        }
+        match nft::load(ruleset).await {
+            Ok(()) => {
+                self.ruleset = Some(Arc::new(ruleset.clone()));
+                Vec::new()
+            }
+            // A ruleset of this daemon that is in force stays in force: it denies what it denied.
+            Err(error) => vec![Finding {
+                severity: Severity::Error,
+                code: "firewall-not-loaded".to_owned(),
+                subject: format!("nftables table {}", ruleset.table),
+                text: format!("The ruleset could not be loaded: {error}."),
+                mend: error.mend().to_owned(),
+            }],
+        }
+    }
+
+    fn netlink(&mut self) -> Result<&Netlink, Finding> {
+        let connected = match self.netlink.take() {
+            Some(connected) => connected,
+            None => Netlink::connect().map_err(|error| Finding {
+                severity: Severity::Error,
+                code: "netlink-unavailable".to_owned(),
+                subject: "network".to_owned(),
+                text: format!("Addresses and routes cannot be set: {error}."),
+                mend: "Run sixgate as root, or with the capability CAP_NET_ADMIN; raise the limit of open files."
+                    .to_owned(),
+            })?,
+        };
+        Ok(self.netlink.insert(connected))
+    }
+}
+
+/// Everything that comes in or goes through is dropped.
+fn closed() -> Ruleset {
+    let chain = |name: &str, point| Chain {
+        name: name.to_owned(),
+        hook: Some(Hook { point, priority: 0, policy: Policy::Drop }),
+        rules: Vec::new(),
+    };
+    let chains = vec![chain("input", HookPoint::Input), chain("forward", HookPoint::Forward)];
+    Ruleset { table: "sixgate".to_owned(), chains }
+}

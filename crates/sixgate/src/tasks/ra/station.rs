@@ -1,0 +1,142 @@
+//! One link's advertiser with its socket.
+use std::io;
+use std::net::Ipv6Addr;
+
+use sixgate_engine::finding::{Finding, Severity};
+use sixgate_engine::plan::RaPlan;
+use sixgate_engine::ra::Advertiser;
+use sixgate_linux::icmpv6::RaSocket;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::{Order, Slice};
+use crate::backoff::Backoff;
+use crate::clock::{now, seed, sleep_until};
+
+/// Longer solicitations and advertisements do not cross an Ethernet; jumbo frames get room.
+const LONGEST: usize = 9216;
+
+/// Runs until it is ordered to cease or to leave, and has said so on the link.
+pub(super) async fn run(mut orders: watch::Receiver<Order>, slice: watch::Sender<Slice>) {
+    let Order::Advertise(plan) = orders.borrow_and_update().clone() else { return };
+    let mut station =
+        Station { advertiser: Advertiser::new(&plan, seed(), now()), link: plan.link, plan: *plan, slice };
+    let mut backoff = Backoff::default();
+    loop {
+        let failure = match RaSocket::open(&station.plan.interface, station.link) {
+            Ok(socket) => {
+                backoff.succeeded();
+                match station.advertise(&socket, &mut orders).await {
+                    Ok(()) => break,
+                    Err(error) => error,
+                }
+            }
+            Err(error) => error,
+        };
+        if !station.advertises(&orders) {
+            break;
+        }
+        station.report(Some(&failure));
+        tokio::select! {
+            () = sleep(backoff.failed()) => {}
+            changed = orders.changed() => if changed.is_err() { break },
+        }
+    }
+    station.vanish();
+}
+
+struct Station {
+    advertiser: Advertiser,
+    link: u32,
+    plan: RaPlan,
+    slice: watch::Sender<Slice>,
+}
+
+impl Station {
+    /// Drives the advertiser until its last advertisement is out, or the socket fails.
+    async fn advertise(&mut self, socket: &RaSocket, orders: &mut watch::Receiver<Order>) -> io::Result<()> {
+        let mut incoming = vec![0; LONGEST];
+        let mut outgoing = Vec::new();
+        loop {
+            let leaves = self.obey(&orders.borrow_and_update());
+            self.advertiser.handle_timeout(now());
+            let mut refused = None;
+            while let Some(destination) = self.advertiser.poll_transmit(&mut outgoing) {
+                refused = self.send(socket, destination, &outgoing).await.err().or(refused);
+            }
+            self.report(refused.as_ref());
+            if leaves || self.advertiser.is_finished() {
+                return Ok(());
+            }
+            tokio::select! {
+                changed = orders.changed() => if changed.is_err() { return Ok(()) },
+                received = socket.receive(&mut incoming) => {
+                    let received = received?;
+                    let message = incoming.get(..received.length).unwrap_or_default();
+                    let verdict = self.advertiser.handle_input(message, received.source, received.hop_limit, now());
+                    tracing::trace!(interface = %self.plan.interface, source = %received.source, "{}", verdict.name());
+                }
+                () = sleep_until(self.advertiser.poll_timeout()) => {}
+            }
+        }
+    }
+
+    /// Whether this is the last turn.
+    fn obey(&mut self, order: &Order) -> bool {
+        match order {
+            Order::Advertise(plan) => {
+                self.plan = RaPlan::clone(plan);
+                self.advertiser.reconfigure(plan, now());
+                false
+            }
+            Order::Cease => {
+                self.advertiser.cease(now());
+                false
+            }
+            Order::Leave => {
+                self.advertiser.cease(now());
+                true
+            }
+        }
+    }
+
+    fn advertises(&self, orders: &watch::Receiver<Order>) -> bool {
+        matches!(&*orders.borrow(), Order::Advertise(_))
+    }
+
+    async fn send(&self, socket: &RaSocket, destination: Ipv6Addr, message: &[u8]) -> io::Result<()> {
+        socket.send(self.plan.source, destination, message).await
+    }
+
+    fn report(&self, failure: Option<&io::Error>) {
+        let advertised = self.advertiser.status();
+        let problem = failure.map(|error| unsent(&self.plan.interface, error));
+        self.slice.send_if_modified(|slice| {
+            let changed = slice.advertised.get(&self.plan.lan) != Some(&advertised)
+                || slice.problems.get(&self.plan.interface) != problem.as_ref();
+            slice.advertised.insert(self.plan.lan.clone(), advertised);
+            match problem {
+                Some(problem) => slice.problems.insert(self.plan.interface.clone(), problem),
+                None => slice.problems.remove(&self.plan.interface),
+            };
+            changed
+        });
+    }
+
+    fn vanish(&self) {
+        self.slice.send_modify(|slice| {
+            slice.advertised.remove(&self.plan.lan);
+            slice.problems.remove(&self.plan.interface);
+        });
+    }
+}
+
+fn unsent(interface: &str, error: &io::Error) -> Finding {
+    Finding {
+        severity: Severity::Warning,
+        code: "ra-not-sent".to_owned(),
+        subject: interface.to_owned(),
+        text: format!("Router advertisements cannot be sent or received there: {error}."),
+        mend: "Check that the link is up and that sixgate runs as root or with CAP_NET_RAW.".to_owned(),
+    }
+}

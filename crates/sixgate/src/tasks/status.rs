@@ -1,0 +1,219 @@
+//! Puts the slices of all tasks together when somebody asks, and logs findings as they come and go.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sixgate_engine::config::{self, Config};
+use sixgate_engine::facts::{Facts, Link};
+use sixgate_engine::finding::{Finding, Severity};
+use sixgate_engine::status::{self, Interface, Lan, Status, System, Vm};
+use sixgate_linux::facts::{Counters, Neighbour};
+use sixgate_linux::netlink::Netlink;
+use sixgate_linux::network::Gateway;
+use sixgate_linux::system::Machine;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::tasks::{control, dns64, facts, nat64, network, ra};
+use crate::wiring::{Ask, Configured, Desired};
+
+mod firewall;
+
+/// How often findings are compared with those that were logged.
+const FINDINGS_EVERY: Duration = Duration::from_secs(1);
+
+/// This task's ends of the channels.
+pub struct Ends {
+    /// Who wants to know.
+    pub asked: mpsc::Receiver<Ask>,
+    /// The configuration and what is wrong with the file.
+    pub configured: watch::Receiver<Configured>,
+    /// The facts.
+    pub facts: watch::Receiver<Option<Arc<Facts>>>,
+    /// The plan, for its findings.
+    pub desired: watch::Receiver<Desired>,
+    /// Slice of the facts task.
+    pub facts_slice: watch::Receiver<facts::Slice>,
+    /// Slice of the network task.
+    pub network: watch::Receiver<network::Slice>,
+    /// Slice of the advertisers.
+    pub ra: watch::Receiver<ra::Slice>,
+    /// Slice of the resolver.
+    pub dns64: watch::Receiver<dns64::Slice>,
+    /// Slice of the translator.
+    pub nat64: watch::Receiver<nat64::Slice>,
+    /// Slice of the control socket.
+    pub control: watch::Receiver<control::Slice>,
+}
+
+/// What is read from the kernel for one answer.
+#[derive(Debug, Default)]
+struct Readings {
+    counters: BTreeMap<u32, Counters>,
+    gateways: Vec<Gateway>,
+    neighbours: Vec<Neighbour>,
+}
+
+/// Runs until nobody can ask any more.
+pub async fn run(mut ends: Ends, starts: u32) {
+    let began = Instant::now();
+    let mut netlink = None;
+    let mut logged = Vec::new();
+    let mut tick = interval(FINDINGS_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            asked = ends.asked.recv() => {
+                let Some(asked) = asked else { return };
+                let readings = read(&mut netlink).await;
+                let mut status = assemble(&ends, &readings);
+                let ruleset = ends.network.borrow().ruleset.clone();
+                status.firewall = firewall::read(ruleset.as_deref()).await;
+                status.system = system(status.system.hostname, began.elapsed(), starts);
+                // Whoever asked may have gone away meanwhile.
+                let _ = asked.send(status);
+            }
+            _ = tick.tick() => {
+                let mut current = findings(&ends);
+                // The configuration task has logged these itself, each time it read the file.
+                current.retain(|finding| !finding.code.starts_with("configuration-"));
+                log_changes(&mut logged, current);
+            }
+        }
+    }
+}
+
+/// What cannot be read is shown as absent; the facts task tells why.
+async fn read(netlink: &mut Option<Netlink>) -> Readings {
+    let connected = match netlink.take() {
+        Some(connected) => Some(connected),
+        None => Netlink::connect().ok(),
+    };
+    let Some(connected) = connected else { return Readings::default() };
+    let read = tokio::join!(connected.interface_counters(), connected.default_gateways(), connected.neighbours());
+    let (Ok(counters), Ok(gateways), Ok(neighbours)) = read else { return Readings::default() };
+    *netlink = Some(connected);
+    Readings { counters, gateways, neighbours }
+}
+
+fn system(hostname: String, daemon_uptime: Duration, starts: u32) -> System {
+    let machine = Machine::read();
+    System {
+        hostname,
+        sixgate: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: machine.kernel,
+        daemon_uptime: daemon_uptime.as_secs(),
+        machine_uptime: machine.uptime,
+        memory_total: machine.memory_total,
+        memory_available: machine.memory_available,
+        daemon_resident: machine.resident,
+        load: machine.load,
+        starts,
+    }
+}
+
+fn assemble(ends: &Ends, readings: &Readings) -> Status {
+    let facts = ends.facts.borrow().clone().unwrap_or_default();
+    let config = ends.configured.borrow().config.clone();
+    let ra = ends.ra.borrow();
+    let control = ends.control.borrow();
+    let mut status = Status {
+        version: status::VERSION,
+        nat64: ends.nat64.borrow().status.clone(),
+        dns64: ends.dns64.borrow().status(),
+        control: status::Control { requests: control.requests, refused: control.refused.clone() },
+        findings: findings(ends),
+        ..Status::default()
+    };
+    let Some(config) = config else { return status };
+    let config: &Config = &config;
+    status.system.hostname.clone_from(&config.hostname);
+    status.wan = interface(&config.wan.interface, &facts, readings);
+    status.lans = config.lans.iter().map(|lan| lan_status(lan, &facts, readings, &ra)).collect();
+    status.vms = config.vms.iter().map(|vm| vm_status(vm, config, &facts, readings)).collect();
+    status
+}
+
+fn lan_status(lan: &config::Lan, facts: &Facts, readings: &Readings, ra: &ra::Slice) -> Lan {
+    Lan {
+        name: lan.name.clone(),
+        interface: interface(&lan.interface, facts, readings),
+        advertised: ra.advertised.get(&lan.name).cloned(),
+    }
+}
+
+fn vm_status(vm: &config::Vm, config: &Config, facts: &Facts, readings: &Readings) -> Vm {
+    let next_hop = vm.address.or(vm.mac.map(config::MacAddr::link_local));
+    let lan = config.lans.iter().find(|lan| lan.name == vm.lan);
+    let link = lan.and_then(|lan| link(&lan.interface, facts)).map(|link| link.index);
+    let seen = next_hop.map(|hop| {
+        let known = |neighbour: &&Neighbour| Some(neighbour.link) == link && neighbour.address == hop;
+        readings.neighbours.iter().find(known).is_some_and(|neighbour| neighbour.seen)
+    });
+    Vm {
+        name: vm.name.clone(),
+        lan: vm.lan.clone(),
+        gateway: vm.gateway,
+        next_hop,
+        containers: vm.containers.clone(),
+        seen,
+    }
+}
+
+fn link<'a>(interface: &config::Interface, facts: &'a Facts) -> Option<&'a Link> {
+    match interface {
+        config::Interface::Name(name) => facts.link(name),
+        config::Interface::Mac(mac) => facts.links.iter().find(|link| link.mac == Some(*mac)),
+    }
+}
+
+fn interface(configured: &config::Interface, facts: &Facts, readings: &Readings) -> Interface {
+    let Some(link) = link(configured, facts) else { return Interface::default() };
+    let counters = readings.counters.get(&link.index).copied().unwrap_or_default();
+    let addresses = facts.addresses.iter().filter(|address| address.link == link.index);
+    let gateways = readings.gateways.iter().filter(|gateway| gateway.link == link.index);
+    Interface {
+        name: link.name.clone(),
+        present: true,
+        carrier: link.carrier,
+        mtu: link.mtu,
+        addresses: addresses.map(|address| (address.net, address.state)).collect(),
+        gateways: gateways.map(|gateway| gateway.address).collect(),
+        received: counters.received,
+        sent: counters.sent,
+    }
+}
+
+/// Everybody's findings, worst first.
+fn findings(ends: &Ends) -> Vec<Finding> {
+    let mut all = ends.configured.borrow().findings.clone();
+    all.extend(ends.facts_slice.borrow().findings.iter().cloned());
+    if let Some(plan) = ends.desired.borrow().plan() {
+        all.extend(plan.findings.iter().cloned());
+    }
+    all.extend(ends.network.borrow().findings.iter().cloned());
+    all.extend(ends.ra.borrow().problems.values().cloned());
+    all.extend(ends.dns64.borrow().findings().cloned());
+    all.extend(ends.nat64.borrow().findings.iter().cloned());
+    all.extend(ends.control.borrow().findings.iter().cloned());
+    all.sort_by(|a, b| (b.severity, &a.code, &a.subject).cmp(&(a.severity, &b.code, &b.subject)));
+    all
+}
+
+fn log_changes(logged: &mut Vec<Finding>, current: Vec<Finding>) {
+    for gone in logged.iter().filter(|old| !current.iter().any(|new| same(old, new))) {
+        tracing::info!("mended: {} ({})", gone.subject, gone.code);
+    }
+    for new in current.iter().filter(|new| !logged.iter().any(|old| same(old, new))) {
+        match new.severity {
+            Severity::Note => tracing::info!("{} ({}): {} {}", new.subject, new.code, new.text, new.mend),
+            Severity::Warning => tracing::warn!("{} ({}): {} {}", new.subject, new.code, new.text, new.mend),
+            Severity::Error => tracing::error!("{} ({}): {} {}", new.subject, new.code, new.text, new.mend),
+        }
+    }
+    *logged = current;
+}
+
+fn same(a: &Finding, b: &Finding) -> bool {
+    (&a.code, &a.subject) == (&b.code, &b.subject)
+}

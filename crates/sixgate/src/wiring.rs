@@ -1,0 +1,172 @@
+//! Every channel of the daemon is created, and drawn, here.
+//!
+//! ```text
+//!  file ──> configuration ──Configured──┐
+//!             ^ Reload                  v
+//!             │                      planner ──Desired──┬──────────┬─────────┬─────────┐
+//!             │                         ^               v          v         v         v
+//!  rtnetlink ──> facts ─────Facts───────┘            network      ra       dns64     nat64 (own thread)
+//!                  └──KernelChange──────────────────────^          │         │         │
+//!                                                       │          │         │         │
+//!   configuration, planner, network, ra, dns64, nat64, control: a slice of Status each │
+//!                                 │                                                    │
+//!                                 v                                                    │
+//!   clients ──> control ──Ask──> status                                                │
+//!                  ├──Reload──> configuration                                          │
+//!                  └──Ending──> lifecycle ──Withdraw──> 1. ra  2. nat64 ───────────────┘  3. network
+//!  signals ────────────────────────^
+//! ```
+//!
+//! State travels in `watch` channels, the newest value wins; commands travel in bounded `mpsc` channels.
+use std::path::Path;
+use std::sync::Arc;
+
+use sixgate_engine::config::Config;
+use sixgate_engine::facts::Facts;
+use sixgate_engine::finding::Finding;
+use sixgate_engine::plan::Plan;
+use sixgate_engine::status::Status;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::lifecycle::{self, Ending};
+use crate::tasks::{configuration, control, dns64, facts, nat64, network, planner, ra, status};
+
+/// Commands that may wait in a channel; a sender that finds it full is told so.
+const COMMANDS: usize = 16;
+
+/// What the configuration task holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Configured {
+    /// The file has been looked at.
+    pub attempted: bool,
+    /// The last valid configuration.
+    pub config: Option<Arc<Config>>,
+    /// What is wrong with the file as it stands.
+    pub findings: Vec<Finding>,
+}
+
+/// What the tasks are to make true.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Desired {
+    /// Nothing is known yet: what a former daemon left behind stays.
+    #[default]
+    Unknown,
+    /// There is no valid configuration: everything is denied, nothing is forwarded.
+    Closed,
+    /// The plan.
+    Open(Arc<Plan>),
+}
+
+impl Desired {
+    /// The plan, where there is one.
+    pub fn plan(&self) -> Option<&Plan> {
+        match self {
+            Self::Unknown | Self::Closed => None,
+            Self::Open(plan) => Some(plan),
+        }
+    }
+}
+
+/// Raised by one whenever the kernel's links, addresses, routes or rules change.
+pub type KernelChange = u64;
+/// Read the file again; the answer is what is wrong with it.
+pub type Reload = oneshot::Sender<Result<(), String>>;
+/// The whole state, please.
+pub type Ask = oneshot::Sender<Status>;
+/// Take back from the network what this task put there; the answer is that it is done.
+pub type Withdraw = oneshot::Sender<()>;
+
+/// Every task's end of the channels.
+pub struct Wiring {
+    configuration: configuration::Ends,
+    facts: facts::Ends,
+    planner: planner::Ends,
+    network: network::Ends,
+    ra: ra::Ends,
+    dns64: dns64::Ends,
+    nat64: nat64::Ends,
+    status: status::Ends,
+    control: control::Ends,
+    lifecycle: lifecycle::Ends,
+}
+
+impl Wiring {
+    /// Creates the channels.
+    pub fn new() -> Self {
+        let (configured, configured_seen) = watch::channel(Configured::default());
+        let (facts, facts_seen) = watch::channel(None::<Arc<Facts>>);
+        let (kernel, kernel_seen) = watch::channel(KernelChange::default());
+        let (desired, desired_seen) = watch::channel(Desired::default());
+
+        let (facts_slice, facts_slice_seen) = watch::channel(facts::Slice::default());
+        let (network_slice, network_slice_seen) = watch::channel(network::Slice::default());
+        let (ra_slice, ra_slice_seen) = watch::channel(ra::Slice::default());
+        let (dns64_slice, dns64_slice_seen) = watch::channel(dns64::Slice::default());
+        let (nat64_slice, nat64_slice_seen) = watch::channel(nat64::Slice::default());
+        let (control_slice, control_slice_seen) = watch::channel(control::Slice::default());
+
+        let (reload, reloads) = mpsc::channel::<Reload>(COMMANDS);
+        let (ask, asked) = mpsc::channel::<Ask>(COMMANDS);
+        let (ending, endings) = mpsc::channel::<Ending>(COMMANDS);
+        let (withdraw_ra, ra_withdrawn) = mpsc::channel::<Withdraw>(1);
+        let (withdraw_nat64, nat64_withdrawn) = mpsc::channel::<Withdraw>(1);
+        let (withdraw_network, network_withdrawn) = mpsc::channel::<Withdraw>(1);
+
+        Self {
+            configuration: configuration::Ends { reloads, configured },
+            facts: facts::Ends { facts, kernel, slice: facts_slice },
+            planner: planner::Ends { configured: configured_seen.clone(), facts: facts_seen.clone(), desired },
+            network: network::Ends {
+                desired: desired_seen.clone(),
+                kernel: kernel_seen,
+                withdraw: network_withdrawn,
+                slice: network_slice,
+            },
+            ra: ra::Ends { desired: desired_seen.clone(), withdraw: ra_withdrawn, slice: ra_slice },
+            dns64: dns64::Ends { desired: desired_seen.clone(), slice: dns64_slice },
+            nat64: nat64::Ends { desired: desired_seen.clone(), withdraw: nat64_withdrawn, slice: nat64_slice },
+            status: status::Ends {
+                asked,
+                configured: configured_seen,
+                facts: facts_seen,
+                desired: desired_seen,
+                facts_slice: facts_slice_seen,
+                network: network_slice_seen,
+                ra: ra_slice_seen,
+                dns64: dns64_slice_seen,
+                nat64: nat64_slice_seen,
+                control: control_slice_seen,
+            },
+            control: control::Ends { ask, reload: reload.clone(), ending, slice: control_slice },
+            lifecycle: lifecycle::Ends { endings, reload, withdraw_ra, withdraw_nat64, withdraw_network },
+        }
+    }
+
+    /// Starts every task and stays until the daemon ends. A task that ends by itself ends the daemon.
+    pub async fn run(self, file: &Path, socket: &Path, starts: u32) -> Ending {
+        let mut tasks = JoinSet::new();
+        let (file, socket) = (file.to_owned(), socket.to_owned());
+        tasks.spawn(named("configuration", configuration::run(self.configuration, file)));
+        tasks.spawn(named("facts", facts::run(self.facts)));
+        tasks.spawn(named("planner", planner::run(self.planner)));
+        tasks.spawn(named("network", network::run(self.network)));
+        tasks.spawn(named("ra", ra::run(self.ra)));
+        tasks.spawn(named("dns64", dns64::run(self.dns64)));
+        tasks.spawn(named("nat64", nat64::run(self.nat64)));
+        tasks.spawn(named("status", status::run(self.status, starts)));
+        tasks.spawn(named("control", control::run(self.control, socket)));
+        lifecycle::run(self.lifecycle, tasks).await
+    }
+}
+
+impl Default for Wiring {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {
+    task.await;
+    name
+}
