@@ -193,7 +193,7 @@ fn run_command() -> io::Result<Command> {
 fn tui_command(console: &Console) -> io::Result<Command> {
     let terminal = console.open()?;
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("tui").env("TERM", console.terminal);
+    command.args(["tui", "--console"]).env("TERM", console.terminal);
     command.stdin(terminal.try_clone()?).stdout(terminal.try_clone()?).stderr(terminal);
     Ok(command)
 }

@@ -42,11 +42,11 @@ impl Theme {
         Self { color }
     }
 
-    /// With colours unless the environment asks for none: <https://no-color.org>.
+    /// With colours unless the environment asks for none: <https://no-color.org>. The appliance calls its serial lines
+    /// vt220, as getty does; what is attached to them has colours.
     pub(super) fn from_environment() -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let monochrome =
-            std::env::var_os("TERM").is_some_and(|term| term == "dumb" || term == "vt100" || term == "vt220");
+        let monochrome = std::env::var_os("TERM").is_some_and(|term| term == "dumb" || term == "vt100");
         Self::new(!refused && !monochrome)
     }
 
