@@ -63,10 +63,10 @@ fn write_table(out: &mut String, status: &Status) -> fmt::Result {
     row(out, "ruleset", if status.firewall.loaded { "in force" } else { "NOT LOADED" })?;
     row(out, "forwarding", if status.firewall.forwarding { "on" } else { "off" })?;
     for (name, traffic) in &status.firewall.allowed {
-        row(out, "allowed", &format!("{name}: {}", packets(*traffic)))?;
+        row(out, "allowed", &format!("{}, {name}", packets(*traffic)))?;
     }
-    for (name, traffic) in &status.firewall.dropped {
-        row(out, "dropped", &format!("{name}: {}", packets(*traffic)))?;
+    for (name, traffic) in status.firewall.dropped.iter().filter(|(_, traffic)| traffic.packets > 0) {
+        row(out, "dropped", &format!("{}, {name}", packets(*traffic)))?;
     }
     writeln!(out, "\nFINDINGS")?;
     if status.findings.is_empty() {
@@ -92,6 +92,9 @@ fn write_interface(out: &mut String, interface: &Interface) -> fmt::Result {
         (true, false) => "no carrier",
         (true, true) => "up",
     };
+    if !interface.present {
+        return row(out, "interface", state);
+    }
     row(out, "interface", &format!("{} {state}, mtu {}", interface.name, interface.mtu))?;
     for (net, state) in &interface.addresses {
         let state = match state {

@@ -3,7 +3,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sixgate_engine::config::Config;
+use sixgate_engine::config::{self, Config};
 use sixgate_engine::finding::{Finding, Severity};
 use tokio::sync::{mpsc, watch};
 
@@ -50,7 +50,7 @@ pub fn read(file: &Path) -> Result<Config, String> {
     if text.len() as u64 > MAX_FILE {
         return Err(format!("{}: longer than {MAX_FILE} bytes", file.display()));
     }
-    Err(format!("{}: this build does not read configurations yet", file.display()))
+    config::parse(&text, &file.display().to_string()).map_err(|errors| errors.to_string())
 }
 
 fn take(configured: &mut Configured, file: &Path, outcome: Result<Config, String>) {
@@ -74,5 +74,60 @@ fn take(configured: &mut Configured, file: &Path, outcome: Result<Config, String
                     .to_owned(),
             }];
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VALID: &str = "[wan]\ninterface = \"eth0\"\n";
+    const WRONG: &str = "[wan]\ninterfaec = \"eth0\"\n";
+
+    fn file_with(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn an_error_keeps_the_configuration_in_force() {
+        let file = file_with(VALID);
+        let mut configured = Configured::default();
+        take(&mut configured, file.path(), read(file.path()));
+        let before = configured.config.clone();
+        assert!(before.is_some() && configured.findings.is_empty());
+
+        std::fs::write(file.path(), WRONG).unwrap();
+        take(&mut configured, file.path(), read(file.path()));
+        assert_eq!(configured.config, before);
+        assert_eq!(configured.findings[0].code, "configuration-rejected");
+        assert!(configured.findings[0].text.contains("interfaec"), "{}", configured.findings[0].text);
+    }
+
+    #[test]
+    fn a_missing_or_oversized_file_is_an_error_with_its_name() {
+        let error = read(Path::new("/nonexistent/sixgate.toml")).unwrap_err();
+        assert!(error.contains("/nonexistent/sixgate.toml"), "{error}");
+        let file = file_with(&"#".repeat(MAX_FILE as usize + 1));
+        assert!(read(file.path()).unwrap_err().contains("longer than"));
+    }
+
+    #[tokio::test]
+    async fn a_reload_is_answered_after_the_new_configuration_is_visible() {
+        let file = file_with(WRONG);
+        let (reload, reloads) = mpsc::channel(1);
+        let (configured, mut seen) = watch::channel(Configured::default());
+        let task = tokio::spawn(run(Ends { reloads, configured }, file.path().to_owned()));
+        seen.wait_for(|configured| configured.attempted).await.unwrap();
+        assert!(seen.borrow().config.is_none());
+
+        std::fs::write(file.path(), VALID).unwrap();
+        let (asked, answer) = tokio::sync::oneshot::channel();
+        reload.send(asked).await.unwrap();
+        assert_eq!(answer.await.unwrap(), Ok(()));
+        assert!(seen.borrow().config.is_some() && seen.borrow().findings.is_empty());
+        drop(reload);
+        task.await.unwrap();
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sixgate_engine::finding::{Finding, Severity};
-use sixgate_engine::firewall::ruleset::{Chain, Hook, HookPoint, Policy, Ruleset};
+use sixgate_engine::firewall::{self, ruleset::Ruleset};
 use sixgate_engine::plan::{Plan, Stage};
 use sixgate_linux::netlink::Netlink;
 use sixgate_linux::network::ApplyError;
@@ -105,7 +105,14 @@ impl Kernel {
         let mut errors = sysctl::apply_sysctls(&plan.network.sysctls, Stage::Early);
         let mut findings = self.enforce(&plan.firewall).await;
         match self.netlink() {
-            Ok(netlink) => errors.extend(netlink.apply(&plan.network).await),
+            Ok(netlink) => {
+                let refused = netlink.apply(&plan.network).await;
+                if !refused.is_empty() {
+                    // The connection itself may be what is broken.
+                    self.netlink = None;
+                }
+                errors.extend(refused);
+            }
             Err(finding) => findings.push(finding),
         }
         if self.ruleset.is_some() {
@@ -119,7 +126,7 @@ impl Kernel {
 
     /// Without a valid configuration: nothing is forwarded, nothing is let in; what a former daemon put there stays.
     async fn close(&mut self) -> Vec<Finding> {
-        let mut findings = self.enforce(&closed()).await;
+        let mut findings = self.enforce(&firewall::closed()).await;
         findings.extend(sysctl::stop_forwarding().iter().map(ApplyError::finding));
         findings
     }
@@ -173,15 +180,4 @@ impl Kernel {
         };
         Ok(self.netlink.insert(connected))
     }
-}
-
-/// Everything that comes in or goes through is dropped.
-fn closed() -> Ruleset {
-    let chain = |name: &str, point| Chain {
-        name: name.to_owned(),
-        hook: Some(Hook { point, priority: 0, policy: Policy::Drop }),
-        rules: Vec::new(),
-    };
-    let chains = vec![chain("input", HookPoint::Input), chain("forward", HookPoint::Forward)];
-    Ruleset { table: "sixgate".to_owned(), chains }
 }

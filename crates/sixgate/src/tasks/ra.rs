@@ -106,3 +106,58 @@ fn instruct(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use sixgate_engine::config;
+    use sixgate_engine::ra::AdvertisementPlan;
+
+    use super::*;
+
+    fn plan(lan: &str, link: u32, rdnss: &[Ipv6Addr]) -> RaPlan {
+        let text = format!(
+            "[wan]\ninterface = \"w\"\n[[lan]]\nname = \"{lan}\"\ninterface = \"l\"\naddresses = [\"2001:db8::1/64\"]\n"
+        );
+        let variables = config::parse(&text, "test").unwrap().lans[0].advertise.clone().unwrap();
+        let advertisement = AdvertisementPlan {
+            variables,
+            prefixes: Vec::new(),
+            rdnss: rdnss.to_vec(),
+            dnssl: Vec::new(),
+            pref64: None,
+            mtu: None,
+            source_link_layer: None,
+        };
+        let source = "fe80::1".parse().unwrap();
+        RaPlan { lan: lan.to_owned(), link, interface: format!("eth{link}"), source, advertisement }
+    }
+
+    #[test]
+    fn stations_follow_the_plan() {
+        let mut orders = BTreeMap::new();
+        let mut started = Vec::new();
+        instruct(&[plan("a", 2, &[]), plan("b", 3, &[])], &mut orders, |order| started.push(order));
+        assert_eq!(started.len(), 2);
+
+        let mut none = |_| unreachable!("no station is new");
+        instruct(&[plan("a", 2, &[]), plan("b", 3, &[])], &mut orders, &mut none);
+        assert!(!started[0].has_changed().unwrap(), "an equal plan is no news");
+
+        let changed = plan("a", 2, &["2001:db8::53".parse().unwrap()]);
+        instruct(std::slice::from_ref(&changed), &mut orders, &mut none);
+        assert_eq!(*started[0].borrow(), Order::Advertise(Box::new(changed)));
+        assert_eq!(*started[1].borrow(), Order::Cease);
+    }
+
+    #[test]
+    fn an_interface_that_came_back_with_another_index_gets_a_new_station() {
+        let mut orders = BTreeMap::new();
+        let mut started = Vec::new();
+        instruct(&[plan("a", 2, &[])], &mut orders, |order| started.push(order));
+        instruct(&[plan("a", 7, &[])], &mut orders, |order| started.push(order));
+        assert_eq!(*started[0].borrow(), Order::Cease);
+        assert!(matches!(&*started[1].borrow(), Order::Advertise(plan) if plan.link == 7));
+    }
+}
