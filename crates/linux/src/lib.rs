@@ -16,6 +16,7 @@
 //! | [`dns_socket`] | [`dns_socket::udp`], [`dns_socket::tcp`]: the resolver's sockets |
 //! | [`clock`] | [`clock::now`], [`clock::seed`]: the engine's time and randomness |
 //! | [`system`] | [`system::Machine::read`]: memory, load, uptime for the status |
+//! | [`pid1`] | mounts, modules, consoles, children, power: what `sixgate init` asks of the kernel |
 //! | [`virtio_port`] | [`virtio_port::find`], [`virtio_port::VirtioPort`]: the control protocol from the host |
 //!
 //! The order of a start: `apply_sysctls(Early)`, `Netlink::apply`, `nft::load`, `apply_sysctls(Forwarding)`. The order of a

@@ -16,7 +16,15 @@ pub struct Modules {
     files: BTreeMap<String, (String, Vec<String>)>,
     /// Patterns of hardware and names, with the module that serves them.
     aliases: Vec<(CString, String)>,
+    /// What else is worth loading before and after a module, if it is there.
+    soft: BTreeMap<String, Soft>,
     loaded: BTreeSet<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Soft {
+    before: Vec<String>,
+    after: Vec<String>,
 }
 
 impl Modules {
@@ -29,6 +37,7 @@ impl Modules {
     fn read(home: &Path) -> Self {
         let table = |name| fs::read_to_string(home.join(name)).unwrap_or_default();
         let mut modules = Self::parse(&table("modules.dep"), &table("modules.alias"));
+        modules.soft = table("modules.softdep").lines().filter_map(soft_dependency).collect();
         modules.home = home.to_owned();
         modules
     }
@@ -40,20 +49,33 @@ impl Modules {
         });
         let aliases = aliases.lines().filter_map(|line| {
             let mut words = line.strip_prefix("alias ")?.split_whitespace();
-            let pattern = words.next()?.replace('-', "_");
+            let pattern = underscored(words.next()?);
             Some((CString::new(pattern).ok()?, module_name(words.next()?)))
         });
         Self { files: files.collect(), aliases: aliases.collect(), ..Self::default() }
     }
 
     /// Loads a module by its name or an alias of it, dependencies first. Returns how many were new; a name that nothing
-    /// serves loads none, as it may be built in.
+    /// serves loads none, as it may be built in. Of several that serve an alias one has to work.
     pub fn load(&mut self, name: &str) -> io::Result<usize> {
         let mut count = 0;
-        for module in self.serving(name) {
-            count += self.load_module(&module)?;
+        let mut failed = None;
+        let serving = self.serving(name);
+        let several = serving.len();
+        let mut failures = 0;
+        for module in serving {
+            match self.load_module(&module, &mut BTreeSet::new()) {
+                Ok(new) => count += new,
+                Err(error) => {
+                    failures += 1;
+                    failed.get_or_insert(error);
+                }
+            }
         }
-        Ok(count)
+        match failed {
+            Some(error) if failures == several => Err(error),
+            _ => Ok(count),
+        }
     }
 
     /// Loads the drivers of all hardware that is there. What a driver reveals may need another one, so callers repeat
@@ -79,9 +101,14 @@ impl Modules {
         matching.map(|(_, module)| module.clone()).collect()
     }
 
-    fn load_module(&mut self, name: &str) -> io::Result<usize> {
+    /// `above` are the modules whose wishes led here: soft dependencies may go in circles.
+    fn load_module(&mut self, name: &str, above: &mut BTreeSet<String>) -> io::Result<usize> {
         let Some((file, needs)) = self.files.get(name).cloned() else { return Ok(0) };
-        let mut count = 0;
+        if !above.insert(name.to_owned()) {
+            return Ok(0);
+        }
+        let soft = self.soft.get(name).cloned().unwrap_or_default();
+        let mut count = self.load_softly(&soft.before, above);
         for file in needs.iter().rev().chain([&file]) {
             let name = module_name(file);
             if self.loaded.contains(&name) {
@@ -91,7 +118,13 @@ impl Modules {
             self.loaded.insert(name);
             count += 1;
         }
-        Ok(count)
+        Ok(count + self.load_softly(&soft.after, above))
+    }
+
+    fn load_softly(&mut self, names: &[String], above: &mut BTreeSet<String>) -> usize {
+        let wished: Vec<String> = names.iter().flat_map(|name| self.serving(name)).collect();
+        // A soft dependency that fails does not matter to the module that wishes for it.
+        wished.iter().map(|module| self.load_module(module, above).unwrap_or_default()).sum()
     }
 }
 
@@ -101,10 +134,39 @@ fn module_name(file: &str) -> String {
     file.split('.').next().unwrap_or(file).replace('-', "_")
 }
 
+/// A pattern with `_` for `-`, which the kernel takes for the same, but for the ranges in brackets.
+fn underscored(pattern: &str) -> String {
+    let mut inside = false;
+    let character = |character| {
+        inside = (inside || character == '[') && character != ']';
+        if character == '-' && !inside { '_' } else { character }
+    };
+    pattern.chars().map(character).collect()
+}
+
+/// `softdep MODULE pre: A B post: C`.
+fn soft_dependency(line: &str) -> Option<(String, Soft)> {
+    let mut words = line.strip_prefix("softdep ")?.split_whitespace();
+    let module = module_name(words.next()?);
+    let mut soft = Soft::default();
+    let mut list = &mut soft.before;
+    for word in words {
+        match word {
+            "pre:" => list = &mut soft.before,
+            "post:" => list = &mut soft.after,
+            name => list.push(name.to_owned()),
+        }
+    }
+    Some((module, soft))
+}
+
 fn insert(path: &Path) -> io::Result<()> {
-    let loaded = match finit_module(File::open(path)?, c"", 0) {
+    /// MODULE_INIT_COMPRESSED_FILE of linux/module.h: the kernel unpacks the file itself.
+    const COMPRESSED: i32 = 4;
+    let packed = path.extension().is_some_and(|extension| extension != "ko");
+    let loaded = match finit_module(File::open(path)?, c"", if packed { COMPRESSED } else { 0 }) {
         // The file system it lies on may refuse to hand out its pages.
-        Err(Errno::NOEXEC | Errno::NOSYS) => init_module(&fs::read(path)?, c""),
+        Err(Errno::NOEXEC | Errno::NOSYS) if !packed => init_module(&fs::read(path)?, c""),
         other => other,
     };
     match loaded {
@@ -166,6 +228,27 @@ mod tests {
     fn dashes_and_underscores_are_the_same() {
         assert_eq!(modules().serving("virtio-rng"), ["virtio_rng"]);
         assert_eq!(modules().serving("nft-expr-1-ct"), ["nft_ct"]);
+    }
+
+    #[test]
+    fn brackets_in_a_pattern_keep_their_ranges() {
+        assert_eq!(underscored("usb-serial:v[0-9a-f]*dc-dp-"), "usb_serial:v[0-9a-f]*dc_dp_");
+        let modules = Modules::parse("kernel/a.ko:\n", "alias usb:v[0-9]d* a\n");
+        assert_eq!(modules.serving("usb:v7d1"), ["a"]);
+        assert!(modules.serving("usb:v-d1").is_empty());
+    }
+
+    #[test]
+    fn soft_dependencies_are_wishes_and_may_go_in_circles() {
+        let (name, soft) = soft_dependency("softdep nft-ct pre: virtio-rng post: nft_ct nothing").unwrap();
+        assert_eq!((name.as_str(), &soft.before[..]), ("nft_ct", &["virtio-rng".to_owned()][..]));
+        assert_eq!(soft.after, ["nft_ct", "nothing"]);
+        assert!(soft_dependency("# softdep").is_none() && soft_dependency("softdep ").is_none());
+        let mut modules = modules();
+        modules.soft.insert(name, soft);
+        // The wish cannot be loaded here, and the module's own failure is the one that is told.
+        let error = modules.load("nft_ct").unwrap_err();
+        assert!(error.to_string().starts_with("nft_ct: "), "{error}");
     }
 
     #[test]

@@ -15,19 +15,30 @@ pub enum Ending {
     Reboot,
 }
 
-/// Asks the kernel for SIGINT at Ctrl-Alt-Del instead of an immediate reset.
+/// Asks the kernel for SIGINT at Ctrl-Alt-Del instead of an immediate reset. Only process 1 may.
 pub fn catch_ctrl_alt_del() -> io::Result<()> {
+    only_first_process()?;
     Ok(reboot(RebootCommand::CadOff)?)
 }
 
-/// Writes everything to the disks and ends the machine. Returns only when the kernel refuses.
+/// Writes everything to the disks and ends the machine. Only process 1 may. Returns only when that is refused.
 pub fn end(ending: Ending) -> io::Result<()> {
+    only_first_process()?;
     rustix::fs::sync();
     reboot(match ending {
         Ending::PowerOff => RebootCommand::PowerOff,
         Ending::Reboot => RebootCommand::Restart,
     })?;
     Ok(())
+}
+
+/// On a machine with another init these calls would end that machine.
+fn only_first_process() -> io::Result<()> {
+    if super::is_first_process() {
+        Ok(())
+    } else {
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, "this is not process 1"))
+    }
 }
 
 /// The machine's input devices, one of which is its power button.
@@ -103,6 +114,12 @@ mod tests {
         bytes.extend(code.to_ne_bytes());
         bytes.extend(value.to_ne_bytes());
         bytes
+    }
+
+    #[test]
+    fn nobody_but_the_first_process_ends_the_machine() {
+        assert!(!crate::pid1::is_first_process(), "this test must not run as process 1");
+        assert_eq!(only_first_process().unwrap_err().kind(), io::ErrorKind::PermissionDenied);
     }
 
     #[test]

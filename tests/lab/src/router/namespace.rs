@@ -21,6 +21,7 @@ pub struct NamespaceRouter {
     daemon: Option<Daemon>,
     namespace: Namespace,
     binary: PathBuf,
+    launcher: Option<PathBuf>,
     config: PathBuf,
     control: PathBuf,
     log: PathBuf,
@@ -49,6 +50,7 @@ impl NamespaceRouter {
             daemon: None,
             namespace,
             binary: binary()?,
+            launcher: None,
             config: world.folder().join("sixgate.toml"),
             control: world.runtime().join("control.sock"),
             log: world.folder().join("router.log"),
@@ -65,9 +67,22 @@ impl NamespaceRouter {
         &self.control
     }
 
+    /// Path of the configuration file.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
     /// Path of the binary under test.
     pub fn binary(&self) -> &Path {
         &self.binary
+    }
+
+    /// Lets a shell script prepare the daemon's surroundings. `ip netns exec` gives it mounts of its own.
+    pub fn prepare(&mut self, script: &str) -> Result<()> {
+        let launcher = self.config.with_file_name("launcher.sh");
+        fs::write(&launcher, format!("set -eu\n{script}\nexec \"$@\"\n"))?;
+        self.launcher = Some(launcher);
+        Ok(())
     }
 
     /// Writes the configuration file.
@@ -84,7 +99,8 @@ impl NamespaceRouter {
     /// Starts the daemon with the configuration as it is.
     pub fn start_again(&mut self) -> Result<()> {
         let (binary, config, control) = (self.binary.display(), self.config.display(), self.control.display());
-        let line = format!("{binary} run --config {config} --control {control}");
+        let launcher = self.launcher.as_ref().map_or_else(String::new, |script| format!("sh {} ", script.display()));
+        let line = format!("{launcher}{binary} run --config {config} --control {control}");
         self.daemon = Some(Daemon::start(self.namespace.command_line(&line), &self.log)?);
         Ok(())
     }

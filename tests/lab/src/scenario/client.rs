@@ -181,3 +181,35 @@ pub(super) fn is_refused_private_ipv4(lab: &mut Lab) -> Result<()> {
     ensure!(seen_as.trim() == ROUTER_V4.to_string(), "the server sees {seen_as}");
     Ok(())
 }
+
+/// RFC 8781 section 4.1: a prefix that does not work any more is advertised with lifetime 0.
+pub(super) fn loses_and_regains_nat64(lab: &mut Lab) -> Result<()> {
+    let resolver = lab.learn_resolver(&lab.client)?;
+    let with = lab.config("");
+    let without: Vec<&str> = with.lines().filter(|line| !line.starts_with("ipv4 = ")).collect();
+    let router = lab.router.in_namespace()?;
+    router.write_config(&without.join("\n"))?;
+    router.signal(rustix::process::Signal::HUP)?;
+
+    let client = &lab.client.namespace;
+    let question = format!("@{resolver} AAAA v6.lab.test");
+    wait::until_ok("the withdrawal of PREF64", SOON, || {
+        let said = lab.solicit(&lab.client)?;
+        ensure!(said.router_lifetime > 0 && said.pref64.is_some_and(|(.., lifetime)| lifetime == 0), "{said:?}");
+        Ok(())
+    })?;
+    // The upstream is reached over IPv4, so that names do not resolve at all; what matters is that nothing is made up.
+    let answer = client.run(&format!("dig +short +time=1 +tries=1 @{resolver} AAAA ipv4only.arpa"))?;
+    ensure!(!answer.stdout.contains("2001:db8:64:"), "synthesized without an uplink: {answer}");
+    ping(client, SITE_V6)?;
+
+    let router = lab.router.in_namespace()?;
+    router.write_config(&with)?;
+    router.signal(rustix::process::Signal::HUP)?;
+    let client = &lab.client.namespace;
+    wait::until_ok("NAT64 to work again", SOON, || fetch(client, "http://v4.lab.test/"))?;
+    ensure!(dig(client, &question)? == [SITE_V6.to_string()], "{question}");
+    let said = lab.solicit(&lab.client)?;
+    ensure!(said.pref64.is_some_and(|(.., lifetime)| lifetime > 0), "{said:?}");
+    Ok(())
+}

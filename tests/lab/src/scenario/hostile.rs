@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::client::{dig, ping};
 use crate::lab::{Lab, SOON, connect, ensure_refused, fetch};
-use crate::network::{ROUTER_LAN_MAC, SITE_V4, synthesized};
+use crate::network::{ROUTER_LAN_MAC, SITE_V4, SITE_V6, synthesized};
 use crate::packet::Tap;
 use crate::snapshot::Snapshot;
 use crate::wait;
@@ -116,6 +116,23 @@ pub(super) fn busy_port(lab: &mut Lab) -> Result<()> {
     let answer = dig(&lab.client.namespace, &format!("@{resolver} AAAA v4.lab.test"))?;
     ensure!(answer == [synthesized(SITE_V4).to_string()], "{answer:?}");
     lab.await_status("the finding to go", |status| !mentions(status, "port 53")).map(drop)
+}
+
+pub(super) fn missing_tun(lab: &mut Lab) -> Result<()> {
+    let empty = lab.world.runtime().join("empty");
+    std::fs::create_dir(&empty)?;
+    lab.router.in_namespace()?.prepare(&format!("mount --bind {} /dev/net", empty.display()))?;
+    let config = lab.config("");
+    lab.router.start(&config)?;
+    let status = lab.await_status("a finding about /dev/net/tun", |status| mentions(status, "/dev/net/tun"))?;
+    ensure!(!status["nat64"]["obstacle"].is_null(), "{}", status["nat64"]);
+    ensure!(status["dns64"]["synthesizing"] == false, "{}", status["dns64"]);
+    lab.await_status("forwarding", |status| status["firewall"]["forwarding"] == true)?;
+    lab.bring_hosts_up()?;
+    ping(&lab.client.namespace, SITE_V6)?;
+    let said = lab.solicit(&lab.client)?;
+    ensure!(said.pref64.is_none_or(|(.., lifetime)| lifetime == 0), "{said:?}");
+    Ok(())
 }
 
 pub(super) fn garbage(lab: &mut Lab) -> Result<()> {

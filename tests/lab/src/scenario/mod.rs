@@ -7,6 +7,7 @@ use crate::network::Network::{Slaac, Slash76};
 use crate::router::BackEnd;
 
 mod client;
+mod command_line;
 mod container;
 mod firewall;
 mod hostile;
@@ -67,6 +68,7 @@ table! {
     plain_ipv6_passes_untranslated:                                BOTH, Slaac, Running => client::fetches_over_ipv6;
     statically_configured_hosts_on_76s_are_served_too:             NAMESPACE, Slash76, Running => client::is_served_without_slaac;
     the_default_refuses_to_translate_to_private_ipv4:              NAMESPACE, Slaac, Running => client::is_refused_private_ipv4;
+    without_ipv4_pref64_is_withdrawn_and_synthesis_stops:          NAMESPACE, Slaac, Running => client::loses_and_regains_nat64;
 
     // Containers behind VMs.
     containers_behind_a_vm_reach_ipv6_and_ipv4:                    NAMESPACE, Slaac, Running => container::reach_out;
@@ -93,7 +95,11 @@ table! {
     a_wrong_configuration_at_start_keeps_default_deny:             NAMESPACE, Slaac, ByBody => hostile::wrong_configuration;
     a_wrong_configuration_on_reload_keeps_the_old_one:             NAMESPACE, Slaac, Running => hostile::wrong_reload;
     a_busy_port_53_is_named:                                       NAMESPACE, Slaac, ByBody => hostile::busy_port;
+    a_missing_tun_device_is_named_and_the_rest_runs:               NAMESPACE, Slaac, ByBody => hostile::missing_tun;
     garbage_on_any_socket_is_counted_and_dropped:                  NAMESPACE, Slaac, Running => hostile::garbage;
+
+    // The command line.
+    the_command_line_shows_the_status_and_checks_files:            NAMESPACE, Slaac, Running => command_line::speaks;
 
     // Beginning and end.
     a_restart_keeps_everything_and_comes_back_the_same:            NAMESPACE, Slaac, Running => lifecycle::restart;
