@@ -40,7 +40,9 @@ pub(super) fn validate(raw: Spanned<raw::Allow>, line: usize, names: Names<'_>, 
         }
         from.push(net);
     }
-    if raw.tcp.is_none() && raw.udp.is_none() && !raw.icmp.as_ref().is_some_and(|key| *key.get_ref()) {
+    let left_out = ["tcp", "udp", "icmp"].iter().any(|key| errors.has_left_out(&table, key));
+    let none = raw.tcp.is_none() && raw.udp.is_none() && !raw.icmp.as_ref().is_some_and(|key| *key.get_ref());
+    if none && !left_out {
         errors.note(
             table,
             "this entry admits nothing: it names no protocol",

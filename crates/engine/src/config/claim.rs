@@ -188,14 +188,13 @@ impl Claims {
                     "route a longer prefix out of it to the vm",
                 );
             }
-            for ((address, _), holder) in &self.addresses {
-                if IpNet::V6(claim.net).contains(address) {
-                    errors.note(
-                        claim.span.clone(),
-                        format!("the container prefix {} contains {address}, the address of {holder}", claim.net),
-                        "next hop and gateway lie outside what is routed to the vm; choose another prefix or address",
-                    );
-                }
+            let inside = self.addresses.iter().filter(|((address, _), _)| IpNet::V6(claim.net).contains(address));
+            if let Some(((address, _), holder)) = inside.min_by_key(|((address, _), _)| *address) {
+                errors.note(
+                    claim.span.clone(),
+                    format!("the container prefix {} contains {address}, the address of {holder}", claim.net),
+                    "next hop and gateway lie outside what is routed to the vm; choose another prefix or address",
+                );
             }
         }
     }

@@ -25,7 +25,7 @@ pub(super) fn validate(raw: Spanned<raw::Dns64>, claims: &Claims, errors: &mut E
     let enabled = raw.enabled.as_ref().is_none_or(|key| *key.get_ref());
     let given = raw.upstream.is_some();
     let items = scalar::items(raw.upstream);
-    if enabled && items.is_empty() {
+    if enabled && items.is_empty() && !errors.has_left_out(&table, "upstream") {
         let message = if given { "`upstream` is empty in [dns64]" } else { "`upstream` is missing in [dns64]" };
         errors.note(table, message, keys::describe("dns64", "upstream"));
     }

@@ -12,12 +12,16 @@ const PER_TABLE: usize = 20;
 
 /// Where errors are noted while the file is being checked.
 #[derive(Debug, Default)]
-pub(super) struct Errors(Vec<(Range<usize>, String, String)>);
+pub(super) struct Errors {
+    noted: Vec<(Range<usize>, String, String)>,
+    /// Keys that were left out because of an error of their own, with the start of their table.
+    left_out: Vec<(usize, String)>,
+}
 
 impl Errors {
     /// Notes what is wrong at a place, and the mend.
     pub(super) fn note(&mut self, span: Range<usize>, message: impl Into<String>, mend: impl Into<String>) {
-        self.0.push((span, message.into(), mend.into()));
+        self.noted.push((span, message.into(), mend.into()));
     }
 
     /// Notes that a value is out of the range that its key documents.
@@ -25,17 +29,25 @@ impl Errors {
         self.note(span, format!("`{key}` = {value} is out of range"), keys::describe(section, key));
     }
 
+    /// Whether a key is there, but was left out because of an error that is noted already; `table` is its table's place.
+    pub(super) fn has_left_out(&self, table: &Range<usize>, key: &str) -> bool {
+        self.left_out.iter().any(|(start, left_out)| *start == table.start && left_out == key)
+    }
+
     /// Notes that a required key is missing; `span` is the table's.
     pub(super) fn missing(&mut self, span: Range<usize>, section: &str, key: &str) {
+        if self.has_left_out(&span, key) {
+            return;
+        }
         self.note(span, format!("`{key}` is missing in [{section}]"), keys::describe(section, key));
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.noted.is_empty()
     }
 
     pub(super) fn into_inner(self) -> Vec<(Range<usize>, String, String)> {
-        self.0
+        self.noted
     }
 }
 
@@ -65,6 +77,7 @@ pub(super) fn table<T: DeserializeOwned + Default>(
         let culprit = culprit(&keys, &place);
         explain(section, culprit.as_deref(), error.message(), place, errors);
         let Some(culprit) = culprit else { break };
+        errors.left_out.push((span.start, culprit.clone()));
         keys = keys.into_iter().filter(|(key, _)| key.get_ref().as_ref() != culprit).collect();
     }
     Spanned::new(span, T::default())

@@ -22,7 +22,7 @@ const fn key(section: &'static str, name: &'static str, text: &'static str) -> K
 }
 
 /// Words for what only a later version does.
-pub(super) const LATER: &str = "comes with a later version; only static addresses now";
+pub(super) const LATER: &str = "comes with a later version; only static configuration now";
 
 /// All keys, in the order of `docs/reference.toml`.
 #[rustfmt::skip]

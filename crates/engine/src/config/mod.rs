@@ -254,3 +254,6 @@ pub enum Target {
     /// A literal prefix or address.
     Prefix(Ipv6Net),
 }
+
+#[cfg(test)]
+mod tests;

@@ -295,7 +295,11 @@ fn next(address: Ipv6Addr) -> Ipv6Addr {
 
 /// Notes that a word such as "dhcp" comes later.
 pub(super) fn later(span: Range<usize>, what: &str, errors: &mut Errors) {
-    errors.note(span, format!("{what} {}", keys::LATER), "leave it out, or give a static address");
+    errors.note(
+        span,
+        format!("{what} {}", keys::LATER),
+        "leave it out; addresses are given as { address = \"..\", gateway = \"..\" } for now",
+    );
 }
 
 /// The table of a key that may also be a word, or nothing.

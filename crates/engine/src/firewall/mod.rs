@@ -35,7 +35,7 @@ struct Scene<'a> {
     wan: Vec<String>,
     /// Names of the LANs that are present.
     lans: Vec<String>,
-    /// Prefixes behind the router.
+    /// Prefixes behind the router, longer ones inside wider ones too.
     inside: Vec<Ipv6Net>,
 }
 
@@ -116,7 +116,7 @@ impl Scene<'_> {
     }
 
     fn source_inside(&self) -> Match {
-        Match::Source6(self.inside.clone())
+        Match::Source6(Ipv6Net::aggregate(&self.inside))
     }
 }
 

@@ -38,27 +38,26 @@ fn translator(scene: &Scene<'_>) -> Vec<Option<Rule>> {
 }
 
 /// BCP 38: the uplink brings no packet from a prefix behind the router. Where the uplink's own prefix lies inside such
-/// a prefix, or the other way round, the longer one decides.
+/// a prefix, the longer one decides.
 fn spoofed(scene: &Scene<'_>) -> Vec<Option<Rule>> {
-    let own = scene.topology.config.wan.ipv6.as_ref().map(|ipv6| ipv6.address.trunc());
-    let within = |outer: Option<Ipv6Net>| outer.is_some_and(|outer| scene.inside.iter().any(|net| outer.contains(net)));
-    let drop = |nets: Vec<Ipv6Net>| {
+    let drop = |nets: &Vec<Ipv6Net>| {
         rule(
-            vec![scene.input_wan(), Match::Source6(nets)],
+            vec![scene.input_wan(), Match::Source6(Ipv6Net::aggregate(nets))],
             &[Statement::Counter, Statement::Drop],
             "drop: source from behind the router came in by the uplink",
         )
     };
-    let Some(own) = own.filter(|own| within(Some(*own)) || scene.inside.iter().any(|net| net.contains(own))) else {
-        return vec![drop(scene.inside.clone())];
+    let own = scene.topology.config.wan.ipv6.as_ref().map(|ipv6| ipv6.address.trunc());
+    let Some(own) = own.filter(|own| scene.inside.iter().any(|net| net.contains(own))) else {
+        return vec![drop(&scene.inside)];
     };
-    let (longer, wider): (Vec<Ipv6Net>, Vec<Ipv6Net>) = scene.inside.iter().partition(|net| own.contains(*net));
+    let (longer, others): (Vec<Ipv6Net>, Vec<Ipv6Net>) = scene.inside.iter().partition(|net| own.contains(*net));
     let accept = rule(
         vec![scene.input_wan(), Match::Source6(vec![own])],
         &[Statement::Accept],
         "source in the uplink's own prefix",
     );
-    vec![drop(longer), accept, drop(wider)]
+    vec![drop(&longer), accept, drop(&others)]
 }
 
 /// After connection tracking: ICMP identifiers cannot be reserved, so conntrack tells the router's own pings and the

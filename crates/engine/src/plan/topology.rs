@@ -133,11 +133,12 @@ impl<'a> Topology<'a> {
             .any(|net| net.trunc() != prefix.trunc() && prefix.contains(&net))
     }
 
-    /// Prefixes behind the router, whether their links are present or not: LANs, gateways, containers, and static routes into LANs.
+    /// Prefixes behind the router, whether their links are present or not: LANs, gateways, containers,
+    /// and static routes into LANs. Longer ones inside wider ones are listed too.
     pub(crate) fn inside(&self) -> Vec<Ipv6Net> {
         let config = self.config;
         let routed = config.routes.iter().filter(|route| self.leads_inside(route)).filter_map(|route| v6(route.to));
-        let nets = config
+        let mut nets: Vec<Ipv6Net> = config
             .lans
             .iter()
             .flat_map(|lan| lan.addresses.iter().copied())
@@ -148,7 +149,9 @@ impl<'a> Topology<'a> {
             .filter(|net| !net.addr().is_unicast_link_local())
             .map(|net| net.trunc())
             .collect();
-        Ipv6Net::aggregate(&nets)
+        nets.sort();
+        nets.dedup();
+        nets
     }
 
     fn leads_inside(&self, route: &crate::config::Route) -> bool {

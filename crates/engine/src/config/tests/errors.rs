@@ -1,0 +1,289 @@
+//! What a wrong file is told: place, what is wrong, and the mend.
+use super::{BASE, error_of, errors};
+use crate::config::parse;
+
+/// The error of BASE and `more` lies at `place` and says all of `words`.
+#[track_caller]
+fn says(more: &str, place: &str, words: &[&str]) {
+    let error = error_of(more);
+    assert!(error.starts_with(&format!("{place} ")), "expected {place}: {error}");
+    for word in words {
+        assert!(error.contains(word), "no {word:?} in: {error}");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_table_and_the_known_ones() {
+    says("[nat64]\nprefx = \"64:ff9b::/96\"\n", "2:1", &["unknown key `prefx` in [nat64]", "`prefix`"]);
+    says("[nat65]\n", "1:2", &["unknown key `nat65`", "nat64"]);
+    says("[nat64]\ntimers = { tcp = 1 }\n", "2:12", &["unknown key `tcp` in [nat64.timers]", "`tcp_est`"]);
+}
+
+#[test]
+fn a_wrong_type_names_what_the_key_takes() {
+    says("[nat64]\nmax_sessions = \"many\"\n", "2:16", &["max_sessions", "integer, 16 to 4000000"]);
+    says("[nat64]\nenabled = 1\n", "2:11", &["enabled", "true or false"]);
+    says("[[allow]]\nto = \"vm1\"\ntcp = [true]\n", "3:8", &["tcp", "1 to 65535"]);
+    says("[vm2]\nname = \"x\"\n", "1:2", &["unknown key `vm2`"]);
+    says("[route]\nto = \"::/0\"\n", "1:1", &["not a list of tables", "[[route]]"]);
+}
+
+#[test]
+fn a_value_out_of_range_names_the_rfc_and_the_range() {
+    let lan = "[[lan]]\nname = \"b\"\ninterface = \"eth2\"\n";
+    let words: [(&str, &str, &[&str]); 9] = [
+        ("mtu = 1279\n", "4:7", &["mtu", "1280", "RFC 8200 section 5"]),
+        (
+            "advertise = { max_rtr_adv_interval = 3 }\n",
+            "4:38",
+            &["MaxRtrAdvInterval", "4 to 65535", "RFC 4861 section 6.2.1"],
+        ),
+        ("advertise = { min_rtr_adv_interval = 451 }\n", "4:38", &["MinRtrAdvInterval", "0.75 * MaxRtrAdvInterval"]),
+        (
+            "advertise = { adv_default_lifetime = 599 }\n",
+            "4:38",
+            &["AdvDefaultLifetime", "0 or MaxRtrAdvInterval to 65535"],
+        ),
+        ("advertise = { adv_cur_hop_limit = 256 }\n", "4:35", &["AdvCurHopLimit", "0 to 255"]),
+        ("advertise = { adv_reachable_time = 3600001 }\n", "4:36", &["AdvReachableTime", "3600000"]),
+        (
+            "advertise = { adv_preferred_lifetime = 2592001 }\n",
+            "4:40",
+            &["AdvPreferredLifetime", "0 to AdvValidLifetime"],
+        ),
+        ("advertise = { adv_link_mtu = 1279 }\n", "4:30", &["AdvLinkMTU", "1280"]),
+        ("advertise = { adv_retrans_timer = -1 }\n", "4:35", &["AdvRetransTimer", "4294967295"]),
+    ];
+    for (more, place, words) in words {
+        says(&format!("{lan}{more}"), place, words);
+    }
+    says("[nat64.timers]\ntcp_est = 7439\n", "2:11", &["TCP_EST", "7440", "RFC 5382 REQ-5"]);
+    says("[nat64.timers]\nudp_default = 119\n", "2:15", &["UDP_DEFAULT", "UDP_MIN"]);
+}
+
+#[test]
+fn two_links_with_the_same_prefix_have_two_owners() {
+    let lan = "[[lan]]\nname = \"b\"\ninterface = \"eth2\"\naddresses = [\"2001:db8:1:2::9/64\"]\n";
+    says(lan, "4:14", &["2001:db8:1:2::/64 has two owners: vms and b"]);
+}
+
+#[test]
+fn overlapping_container_prefixes_are_errors_at_the_later_one() {
+    let vm = |containers: &str| {
+        format!("[[vm]]\nname = \"vm2\"\nlan = \"vms\"\naddress = \"2001:db8:1:2::3\"\ncontainers = {containers}\n")
+    };
+    says(
+        &vm("\"2001:db8:1:2:21::/80\""),
+        "5:14",
+        &["2001:db8:1:2:21::/80 of vm2 overlaps 2001:db8:1:2:21::/80 of vm1"],
+    );
+    says(&vm("\"2001:db8:1:2:20::/76\""), "5:14", &["of vm2 overlaps"]);
+    says(&vm("\"2001:db8:1:2:21:8000::/81\""), "5:14", &["of vm2 overlaps"]);
+    says(&vm("[\"2001:db8:9::/80\", \"2001:db8:9::/81\"]"), "5:34", &["of vm2 overlaps 2001:db8:9::/80 of vm2"]);
+}
+
+#[test]
+fn the_same_address_twice_is_an_error() {
+    let vm = |more: &str| format!("[[vm]]\nname = \"vm2\"\nlan = \"vms\"\n{more}\n");
+    says(&vm("address = \"2001:db8:1:2::2\""), "4:11", &["2001:db8:1:2::2 is given twice", "vm1 has it already"]);
+    says(
+        &vm("gateway = \"2001:db8:1:2::1/64\""),
+        "4:11",
+        &["2001:db8:1:2::1 is given twice", "leave the vm's `gateway` out"],
+    );
+}
+
+#[test]
+fn a_container_prefix_holds_neither_its_next_hop_nor_the_router() {
+    let vm = |address: &str, net: &str| {
+        format!("[[vm]]\nname = \"b\"\nlan = \"vms\"\naddress = \"{address}\"\ncontainers = \"{net}\"\n")
+    };
+    says(&vm("2001:db8:9::5", "2001:db8:9::/80"), "5:14", &["contains 2001:db8:9::5, the address of b", "next hop"]);
+    says(
+        &vm("2001:db8:1:2:8::5", "2001:db8:1:2::/80"),
+        "5:14",
+        &["contains 2001:db8:1:2::1, the address of the router"],
+    );
+}
+
+#[test]
+fn a_prefix_is_on_link_or_routed_but_not_both() {
+    let vm = "[[vm]]\nname = \"b\"\nlan = \"vms\"\ngateway = \"2001:db8:5::1/64\"\naddress = \"2001:db8:5::2\"\n";
+    let found = errors(&format!("{BASE}{vm}containers = \"2001:db8:5::/64\"\n"));
+    assert!(
+        found.iter().any(|error| error.message.contains("has two owners: on-link at vms, and containers of b")),
+        "{found:#?}"
+    );
+    says(
+        "[[route]]\nto = \"2001:db8:1:2:21::/80\"\nvia = \"unreachable\"\n",
+        "2:6",
+        &["two owners", "it is routed to vm1"],
+    );
+    says("[[route]]\nto = \"2001:db8:1:2::/64\"\nvia = \"unreachable\"\n", "2:6", &["two owners", "on-link at vms"]);
+}
+
+#[test]
+fn a_link_named_twice_is_an_error() {
+    says("[[lan]]\nname = \"b\"\ninterface = \"eth1\"\n", "3:13", &["named twice", "vms has it already"]);
+    says("[[lan]]\nname = \"b\"\ninterface = \"eth0\"\n", "3:13", &["named twice", "wan has it already"]);
+    says(
+        "[[lan]]\nname = \"b\"\ninterface = \"eth2\"\nmac = \"52:54:00:00:00:01\"\n",
+        "4:7",
+        &["both `interface` and `mac`"],
+    );
+    says("[[lan]]\nname = \"b\"\n", "1:1", &["`interface` is missing in [lan]"]);
+}
+
+#[test]
+fn a_name_is_given_once_and_is_a_name() {
+    says("[[vm]]\nname = \"vms\"\nlan = \"vms\"\n", "2:8", &["\"vms\" is given twice", "there is a lan of that name"]);
+    says("[[vm]]\nname = \"router\"\nlan = \"vms\"\n", "2:8", &["\"router\" cannot be a name"]);
+    says("[[vm]]\nname = \"v m\"\nlan = \"vms\"\n", "2:8", &["1 to 32 letters"]);
+    says("[[vm]]\nlan = \"vms\"\n", "1:1", &["`name` is missing in [vm]"]);
+}
+
+#[test]
+fn a_reference_to_nothing_lists_what_there_is() {
+    says("[[vm]]\nname = \"b\"\nlan = \"vmz\"\n", "3:7", &["there is no lan \"vmz\"", "known lans: vms"]);
+    says("[[allow]]\nto = \"vm9\"\ntcp = 1\n", "2:6", &["\"vm9\" names nothing", "known names: vm1, vms"]);
+    says("[[allow]]\nto = \"vm9/containers\"\ntcp = 1\n", "2:6", &["names nothing"]);
+    says("[[allow]]\nto = \"2001:db8:99::1\"\ntcp = 1\n", "2:6", &["lies in no prefix of this network"]);
+    says("[[allow]]\nto = \"2001:db8:1:2::1\"\ntcp = 1\n", "2:6", &["is the router itself", "to = \"router\""]);
+    says("[[route]]\nto = \"2001:db8:9::/48\"\nvia = \"fe80::1%eth7\"\n", "3:7", &["\"eth7\" is neither an interface"]);
+}
+
+#[test]
+fn an_entry_of_the_allowlist_that_cannot_work_is_an_error() {
+    says("[[allow]]\nto = \"vm1\"\n", "1:1", &["admits nothing"]);
+    says("[[allow]]\nto = \"vm1\"\ntcp = []\n", "3:7", &["empty list"]);
+    says("[[allow]]\nto = \"vm1\"\ntcp = 0\n", "3:7", &["1 to 65535"]);
+    says("[[allow]]\nto = \"vm1\"\nudp = \"9-8\"\n", "3:7", &["out of range"]);
+    says("[[allow]]\nto = \"vm1\"\ntcp = 1\nfrom = \"192.0.2.0/24\"\n", "4:8", &["IPv4", "publishing"]);
+    says(
+        "[[allow]]\nto = \"vm1/containers::1:0:0:0:5\"\ntcp = 1\n",
+        "2:6",
+        &["reaches into the prefix", "last 48 bits"],
+    );
+    says("[[allow]]\nto = \"vms5\"\ntcp = 1\n", "2:6", &["names nothing"]);
+}
+
+#[test]
+fn host_bits_and_missing_lengths_are_errors_with_the_mend() {
+    says(
+        "[[route]]\nto = \"2001:db8:77::1/48\"\nvia = \"unreachable\"\n",
+        "2:6",
+        &["host bits", "write 2001:db8:77::/48"],
+    );
+    says("[[vm]]\nname = \"b\"\nlan = \"vms\"\ncontainers = \"2001:db8:9::\"\n", "4:14", &["no prefix length"]);
+    says(
+        "[[vm]]\nname = \"b\"\nlan = \"vms\"\ngateway = \"2001:db8:9::/64\"\n",
+        "4:11",
+        &["is a prefix, not an address", "2001:db8:9::1/64"],
+    );
+    says("[[vm]]\nname = \"b\"\nlan = \"vms\"\naddress = \"ff02::1\"\n", "4:11", &["multicast"]);
+    says(
+        "[[vm]]\nname = \"b\"\nlan = \"vms\"\ngateway = \"fe80::1/64\"\n",
+        "4:11",
+        &["link-local", "leave `gateway` out"],
+    );
+}
+
+#[test]
+fn the_nat64_prefix_is_one_of_rfc_6052() {
+    says("[nat64]\nprefix = \"2001:db8:64::/97\"\n", "2:10", &["length 97", "32, 40, 48, 56, 64 or 96", "RFC 6052"]);
+    says("[nat64]\nprefix = \"2001:db8:64:0:100::/96\"\n", "2:10", &["bits 64 to 71", "RFC 6052 section 2.2"]);
+    says("[nat64]\nprefix = \"2001:db8:1:2::/96\"\n", "2:10", &["overlaps 2001:db8:1:2::/64 of vms"]);
+    says(
+        "[nat64]\ntranslate_non_global = [\"10.0.0.0/8\"]\n",
+        "2:24",
+        &["64:ff9b::/96", "RFC 6052 section 3.1", "RFC 8215"],
+    );
+    says(
+        "[nat64]\nprefix = \"64:ff9b:1::/96\"\ntranslate_non_global = [\"0.0.0.0/0\"]\n",
+        "3:25",
+        &["overlaps 0.0.0.0/8"],
+    );
+    says(
+        "[nat64]\nports = \"36864-65535\"\n",
+        "2:9",
+        &["out of range", "40960-65535", "36864-40959 are kept for NAT44"],
+    );
+}
+
+#[test]
+fn next_hops_lie_on_a_link() {
+    says(
+        "[[route]]\nto = \"2001:db8:9::/48\"\nvia = \"fe80::1\"\n",
+        "3:7",
+        &["does not say on which link", "fe80::1%wan"],
+    );
+    says("[[route]]\nto = \"2001:db8:9::/48\"\nvia = \"2001:db8:8::1\"\n", "3:7", &["lies in no prefix"]);
+    says("[[route]]\nto = \"2001:db8:9::/48\"\nvia = \"2001:db8:1:2::1\"\n", "3:7", &["is the router itself"]);
+    says("[[route]]\nto = \"192.0.2.0/24\"\nvia = \"2001:db8:1:2::9\"\n", "3:7", &["one is IPv6, the other IPv4"]);
+}
+
+#[test]
+fn the_resolver_needs_somebody_else_to_ask() {
+    says("[dns64]\n", "1:1", &["`upstream` is missing in [dns64]"]);
+    says("[dns64]\nupstream = \"2001:db8:1:2::1\"\n", "2:12", &["is the router itself"]);
+    says("[dns64]\nupstream = \"tls://9.9.9.9\"\n", "2:12", &["comes with a later version"]);
+    says("[dns64]\nupstream = \"9.9.9.9\"\nsearch = \"a..b\"\n", "3:10", &["RFC 1035"]);
+}
+
+#[test]
+fn what_comes_later_says_so() {
+    for (text, what) in [
+        ("[wan]\ninterface = \"eth0\"\nipv4 = \"dhcp\"\n", "wan.ipv4 = \"dhcp\""),
+        ("[wan]\ninterface = \"eth0\"\nipv6 = \"ra\"\n", "wan.ipv6 = \"ra\""),
+        ("[wan]\ninterface = \"eth0\"\nipv6 = \"dhcpv6-pd\"\n", "wan.ipv6 = \"dhcpv6-pd\""),
+        ("[wan]\ninterface = \"eth0\"\nndp_proxy = true\n", "`ndp_proxy`"),
+        ("[wan]\ninterface = \"eth0\"\npresent_mac = \"00:50:56:00:aa:bb\"\n", "`present_mac`"),
+        ("[wan]\ninterface = \"eth0\"\n[[publish]]\nlisten = \"wan:tcp/1\"\n", "`publish`"),
+    ] {
+        let found = errors(text);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert_eq!(found[0].line, 3);
+        assert!(
+            found[0].message.starts_with(what) && found[0].message.contains("comes with a later version"),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn all_errors_are_found_at_once_and_in_the_files_order() {
+    let found = errors(
+        "hostname = \"-\"\n[wan]\ninterfaces = \"eth0\"\nmtu = 12\nipv4 = 7\n[[lan]]\nname = \"a b\"\nfoo = 1\n[nat64]\nports = \"1-2\"\nbar = 1\n",
+    );
+    let places: Vec<(usize, usize)> = found.iter().map(|error| (error.line, error.column)).collect();
+    assert_eq!(
+        places,
+        [(1, 12), (2, 1), (3, 1), (4, 7), (5, 8), (6, 1), (7, 8), (8, 1), (10, 9), (11, 1)],
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn syntax_errors_end_the_search_early_and_have_their_place() {
+    let found = errors("[wan\ninterface = \"eth0\"\nmtu = 1\n");
+    assert_eq!((found[0].line, found[0].column), (1, 5));
+    assert!(found.iter().all(|error| !error.message.contains("out of range")));
+    let twice = errors("[wan]\ninterface = \"eth0\"\ninterface = \"eth1\"\n");
+    assert_eq!((twice[0].line, twice[0].column), (3, 1), "{twice:?}");
+}
+
+#[test]
+fn an_error_displays_as_an_excerpt_with_a_caret_and_the_mend() {
+    let text = "hostname = \"é\"\n[wan]\ninterface = \"eth0\"\nmtu = 12 # ü\n";
+    let shown = parse(text, "sixgate.toml").unwrap_err().to_string();
+    let expected = "\
+error: `mtu` = 12 is out of range
+ --> sixgate.toml:4:7
+  |
+4 | mtu = 12 # ü
+  |       ^^
+  |
+  = help: mtu: integer, 1280 (RFC 8200 section 5) to 65535; default: as the link has it";
+    assert!(shown.contains(expected), "{shown}");
+    assert!(shown.ends_with("sixgate.toml: 2 errors"), "{shown}");
+}

@@ -1,0 +1,100 @@
+//! What a right file means.
+use core::net::Ipv6Addr;
+use core::time::Duration;
+
+use super::{BASE, valid};
+use crate::config::{Interface, Target, Via};
+
+#[test]
+fn the_smallest_file_has_everything_optional_off() {
+    let config = valid("[wan]\ninterface = \"eth0\"\n");
+    assert_eq!(config.hostname, "sixgate");
+    assert_eq!(config.wan.interface, Interface::Name("eth0".to_owned()));
+    assert!(config.wan.ipv4.is_none() && config.wan.ipv6.is_none());
+    assert!(config.lans.is_empty() && config.vms.is_empty() && config.allow.is_empty());
+    assert!(!config.dns64.enabled);
+    assert_eq!(config.nat64, None);
+}
+
+#[test]
+fn router_variables_follow_the_interval_where_they_are_left_out() {
+    let config = valid(
+        "[wan]\ninterface = \"eth0\"\n[[lan]]\nname = \"a\"\ninterface = \"eth1\"\nadvertise = { max_rtr_adv_interval = 4 }\n",
+    );
+    let variables = config.lans[0].advertise.as_ref().unwrap();
+    assert_eq!(variables.min_rtr_adv_interval, Duration::from_secs(3));
+    assert_eq!(variables.adv_default_lifetime, Duration::from_secs(12));
+    assert_eq!(variables.adv_cur_hop_limit, 64);
+}
+
+#[test]
+fn advertise_false_is_no_advertisement_and_absent_is_true() {
+    let lan = |more: &str| {
+        let text = format!("[wan]\ninterface = \"eth0\"\n[[lan]]\nname = \"a\"\ninterface = \"eth1\"\n{more}");
+        valid(&text).lans.remove(0).advertise
+    };
+    assert_eq!(lan("advertise = false\n"), None);
+    assert_eq!(lan("advertise = true\n"), lan(""));
+    assert!(lan("").is_some());
+}
+
+#[test]
+fn upstreams_take_port_53_unless_told_otherwise() {
+    let text =
+        format!("{BASE}[dns64]\nupstream = [\"2620:fe::fe\", \"9.9.9.9:5353\", \"[2620:fe::9]:853\", \"127.0.0.1\"]\n");
+    let upstream: Vec<String> = valid(&text).dns64.upstream.iter().map(ToString::to_string).collect();
+    assert_eq!(upstream, ["[2620:fe::fe]:53", "9.9.9.9:5353", "[2620:fe::9]:853", "127.0.0.1:53"]);
+}
+
+#[test]
+fn a_switched_off_translator_is_none_but_still_checked() {
+    assert_eq!(valid(&format!("{BASE}[nat64]\nenabled = false\n")).nat64, None);
+    let error = super::error_of("[nat64]\nenabled = false\nprefix = \"64:ff9b::/95\"\n");
+    assert!(error.starts_with("3:10 "), "{error}");
+}
+
+#[test]
+fn allow_entries_know_their_targets_and_their_line() {
+    let text = format!(
+        "{BASE}[[allow]]\nto = \"vm1/containers::5\"\ntcp = [443, \"1000-2000\", \"1500-3000\"]\n\
+         [[allow]]\nto = \"vms::7\"\nudp = 53\n[[allow]]\nto = \"vm1\"\nicmp = true\n[[allow]]\nto = \"2001:db8:1:2:8000::/66\"\ntcp = 1\n"
+    );
+    let config = valid(&text);
+    let suffix = |text: &str| Some(text.parse::<Ipv6Addr>().unwrap());
+    let targets: Vec<&Target> = config.allow.iter().map(|allow| &allow.to).collect();
+    assert_eq!(
+        targets,
+        [
+            &Target::Containers("vm1".to_owned(), suffix("::5")),
+            &Target::Lan("vms".to_owned(), suffix("::7")),
+            &Target::Vm("vm1".to_owned()),
+            &Target::Prefix("2001:db8:1:2:8000::/66".parse().unwrap()),
+        ]
+    );
+    assert_eq!(config.allow[0].tcp, [443..=443, 1000..=3000]);
+    let lines = BASE.lines().count();
+    let at: Vec<usize> = config.allow.iter().map(|allow| allow.line - lines).collect();
+    assert_eq!(at, [1, 4, 7, 10]);
+}
+
+#[test]
+fn a_name_comes_before_an_address_that_it_could_be() {
+    let text = "[wan]\ninterface = \"eth0\"\n[[lan]]\nname = \"cafe\"\ninterface = \"eth1\"\naddresses = [\"2001:db8::1/64\"]\n\
+                [[allow]]\nto = \"cafe::5\"\ntcp = 1\n";
+    assert_eq!(valid(text).allow[0].to, Target::Lan("cafe".to_owned(), Some("::5".parse().unwrap())));
+}
+
+#[test]
+fn more_specific_prefixes_inside_wider_ones_are_normal() {
+    let config = valid(
+        "[wan]\ninterface = \"eth0\"\nipv6 = { address = \"2001:db8:1:2:10::1/76\", gateway = \"fe80::1\" }\n\
+         [[lan]]\nname = \"vms\"\ninterface = \"eth1\"\naddresses = [\"2001:db8:1:2::1/64\", \"fe80::1/64\"]\n\
+         [[lan]]\nname = \"more\"\ninterface = \"eth2\"\naddresses = [\"fe80::1/64\"]\n\
+         [[vm]]\nname = \"vm1\"\nlan = \"vms\"\ngateway = \"2001:db8:1:2:20::1/76\"\naddress = \"2001:db8:1:2:20::2\"\n\
+         containers = [\"2001:db8:1:2:21::/80\", \"2001:db8:1:2:22::/80\"]\n\
+         [[route]]\nto = \"2001:db8:1::/48\"\nvia = \"unreachable\"\n[[route]]\nto = \"2001:db8:9::/48\"\nvia = \"fe80::9%vms\"\n",
+    );
+    assert_eq!(config.vms[0].containers.len(), 2);
+    assert_eq!(config.routes[0].via, Via::Unreachable);
+    assert_eq!(config.routes[1].via, Via::Gateway("fe80::9".parse().unwrap(), Some("vms".to_owned())));
+}
