@@ -15,6 +15,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sixgate-linux", &["sixgate-engine", "sixgate-wire"]),
     ("sixgate", &["sixgate-linux", "sixgate-engine", "sixgate-wire"]),
     ("sixgate-qemu", &[]),
+    ("sixgate-client", &[]),
     ("sixgate-lab", &["sixgate-qemu", "sixgate-wire"]),
     ("xtask", &["sixgate-qemu"]),
 ];
