@@ -22,7 +22,6 @@ const FOLDERS: &[&str] = &["dev", "etc", "proc", "root", "run", "sys", "tmp", "v
 /// A built image.
 pub(crate) struct Image {
     /// What a machine boots.
-    #[expect(dead_code, reason = "the demo follows")]
     pub(crate) boot: Boot,
     /// Name and version of the kernel's package.
     kernel_package: String,
@@ -76,7 +75,6 @@ pub(crate) fn build() -> Result<Image> {
 }
 
 /// Builds the demo's client: the same kernel, the driver of its network card, one program.
-#[expect(dead_code, reason = "the demo follows")]
 pub(crate) fn build_client() -> Result<Boot> {
     let folder = folder()?;
     let kernel = kernel::fetch(&folder)?;
