@@ -135,3 +135,35 @@ fn every_code_of_a_finding_is_documented_and_every_documented_code_exists() {
     let documented: Vec<&str> = docs.lines().filter_map(|line| line.strip_prefix("## ")).collect();
     assert_eq!(documented, CODES);
 }
+
+/// All Rust files below a folder that are not tests.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && path.file_name().is_none_or(|name| name != "tests" && name != "target") {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|kind| kind == "rs")
+            && path.file_name().is_none_or(|name| name != "tests.rs")
+        {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn every_code_in_the_sources_is_a_known_one() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut seen = 0;
+    for file in sources(&crates) {
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for piece in code.split("code: \"").skip(1) {
+            let code = piece.split('"').next().unwrap_or_default();
+            assert!(CODES.contains(&code), "{}: the code {code} is not in finding::CODES", file.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 0, "no code was found in the sources");
+}

@@ -25,10 +25,9 @@ pub(super) fn plan(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<Sy
     if nat64.is_some() {
         early.extend(shared_address(topology));
     }
-    let mut forwarding = vec![("net/ipv6/conf/all/forwarding".to_owned(), "1".to_owned())];
-    if nat64.is_some() {
-        forwarding.push(("net/ipv4/ip_forward".to_owned(), "1".to_owned()));
-    }
+    // Both families, also where only one is routed: the forward chain denies the other one.
+    let forwarding =
+        ["net/ipv4/conf/all/forwarding", "net/ipv6/conf/all/forwarding"].map(|path| (path.to_owned(), "1".to_owned()));
     let staged = |stage| move |(path, value)| Sysctl { path, value, stage };
     early.into_iter().map(staged(Stage::Early)).chain(forwarding.into_iter().map(staged(Stage::Forwarding))).collect()
 }
