@@ -52,6 +52,12 @@ impl Sum {
         self.bytes(&address.octets())
     }
 
+    /// Adds another sum.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
     /// The sum in 16 bits.
     pub const fn fold(self) -> u16 {
         let sum = (self.0 >> 32) + (self.0 & 0xffff_ffff);
