@@ -1,1 +1,392 @@
 //! Stateful NAT64: RFC 6146, cut along its own steps.
+//!
+//! [`Nat64`] is given packets and time and writes packets. Its two ways, `v6_to_v4` and `v4_to_v6`, read like the RFC's
+//! table of contents.
+mod admission;
+mod answer;
+mod bib;
+mod expiry;
+mod filter;
+mod fragment;
+mod hairpin;
+mod icmp;
+mod keyed;
+mod limiter;
+mod pool;
+mod session;
+mod tables;
+mod tcp;
+pub mod tuple;
+mod udp;
+pub mod verdict;
+
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+use sixgate_wire::ipv4::{Ipv4Error, Ipv4Packet};
+use sixgate_wire::ipv6::{self, Ipv6Packet};
+use sixgate_wire::rfc6052::Pref64;
+
+use self::bib::Binding;
+use self::fragment::Fragments;
+use self::keyed::Keyed;
+use self::limiter::Limiter;
+use self::pool::Pool;
+use self::tables::Tables;
+use self::tcp::Segment;
+use self::tuple::{Incoming, Protocol, TransportV4, TupleV4, TupleV6};
+use self::verdict::{Counters, Direction, Reason, Refused, Verdict};
+pub use crate::xlat::transmit::{Offload, Transmit};
+
+use crate::plan::{Nat64Plan, Obstacle};
+use crate::status::{self, Traffic};
+use crate::time::Instant;
+use crate::xlat::{Mtus, Refusal, v4_to_v6, v6_to_v4};
+
+/// The translator with its bindings and sessions.
+#[derive(Debug)]
+pub struct Nat64 {
+    prefix: Ipv6Net,
+    /// None while the prefix is no RFC 6052 prefix, which the configuration rules out.
+    pref64: Option<Pref64>,
+    exempted: Vec<Ipv4Net>,
+    router_v6: Option<Ipv6Addr>,
+    mtus: Mtus,
+    obstacle: Option<Obstacle>,
+    tables: Tables,
+    fragments: Fragments,
+    limiter: Limiter,
+    /// Packets on their way through a hairpin; kept for its memory.
+    turned: Transmit,
+    identification: u16,
+    counters: Counters,
+    traffic: [Traffic; 2],
+}
+
+impl Nat64 {
+    /// A translator without sessions. Keys of hash tables, ports and identifications come from `seed`, which nobody
+    /// outside may know.
+    pub fn new(plan: &Nat64Plan, seed: [u8; 32]) -> Self {
+        let mut random = ChaCha8Rng::from_seed(seed);
+        let keyed = Keyed::new((random.next_u64(), random.next_u64()));
+        let identification = random.next_u32() as u16;
+        let pool = Pool::new(&plan.pool4, plan.ports.clone());
+        Self {
+            prefix: plan.pref64,
+            pref64: pref64(plan),
+            exempted: plan.translate_non_global.clone(),
+            router_v6: plan.router_v6,
+            mtus: mtus(plan),
+            obstacle: plan.obstacle,
+            tables: Tables::new(keyed, pool, plan.timers, plan.max_sessions, random),
+            fragments: Fragments::new(keyed),
+            limiter: Limiter::default(),
+            turned: Transmit::new(),
+            identification,
+            counters: Counters::new(),
+            traffic: [Traffic::default(); 2],
+        }
+    }
+
+    /// Takes over a plan. Sessions end that were under another prefix or whose mapped address or port is no longer
+    /// ours; all others stay.
+    pub fn reconfigure(&mut self, plan: &Nat64Plan, now: Instant) {
+        self.tables.timers = plan.timers;
+        self.tables.max_sessions = plan.max_sessions;
+        self.expire(now);
+        let renumbered = pref64(plan) != self.pref64;
+        self.tables.pool.replace(&plan.pool4, plan.ports.clone());
+        self.tables.end_where(|session, pool| renumbered || !pool.owns(session.mapped));
+        self.prefix = plan.pref64;
+        self.pref64 = pref64(plan);
+        self.exempted.clone_from(&plan.translate_non_global);
+        self.router_v6 = plan.router_v6;
+        self.mtus = mtus(plan);
+        self.obstacle = plan.obstacle;
+    }
+
+    /// Handles a packet from either side and writes to `out` what leaves in its place: the translation, in fragments if
+    /// need be, or an ICMP error, or nothing. What was in `out` is forgotten.
+    pub fn handle_input(&mut self, packet: &[u8], out: &mut Transmit, now: Instant) -> Verdict {
+        out.clear();
+        self.expire(now);
+        let verdict = match packet.first().map(|first| first >> 4) {
+            Some(6) => self.handle_v6(packet, out, now),
+            Some(4) => self.handle_v4(packet, out, now),
+            Some(_) | None => Verdict::Dropped(Reason::Malformed),
+        };
+        self.count(verdict, packet.len());
+        verdict
+    }
+
+    /// Ends what is over. Nothing is written to `out` yet; RFC 6146's probe of an established connection will be.
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut Transmit) {
+        out.clear();
+        self.expire(now);
+    }
+
+    /// When [`Self::handle_timeout`] is due next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let session = self.tables.sessions.next_expiry(&self.tables.timers);
+        let fragment = self.fragments.next_expiry(self.tables.timers.fragment_min);
+        session.into_iter().chain(fragment).min()
+    }
+
+    /// What the console shows.
+    pub fn status(&self) -> status::Nat64 {
+        let count = |count: &dyn Fn(Protocol) -> u64| status::Sessions {
+            tcp: count(Protocol::Tcp),
+            udp: count(Protocol::Udp),
+            icmp: count(Protocol::Icmp),
+        };
+        status::Nat64 {
+            pref64: Some(self.prefix),
+            obstacle: self.obstacle,
+            sessions: count(&|protocol| self.tables.sessions.count(protocol)),
+            bindings: count(&|protocol| self.tables.bib.count(protocol)),
+            v6_to_v4: self.traffic[Direction::V6ToV4 as usize],
+            v4_to_v6: self.traffic[Direction::V4ToV6 as usize],
+            reasons: self.counters.iter().map(|(name, count)| (name.to_owned(), count)).collect(),
+        }
+    }
+
+    fn handle_v6(&mut self, bytes: &[u8], out: &mut Transmit, now: Instant) -> Verdict {
+        let Ok(packet) = Ipv6Packet::parse(bytes) else { return Verdict::Dropped(Reason::Malformed) };
+        let result = match packet.fragment().filter(|fragment| fragment.more || fragment.offset != 0) {
+            None => self.v6_to_v4(&packet, self.identification, None, out, now),
+            Some(fragment) => self.admit_v6(&packet).and_then(|_| {
+                let Some(whole) = self.fragments.insert_v6(&packet, fragment, now)? else { return Ok(Verdict::Held) };
+                let packet = Ipv6Packet::parse(&whole.bytes).map_err(|_| Reason::Malformed)?;
+                self.v6_to_v4(&packet, whole.identification, Some(whole.size), out, now)
+            }),
+        };
+        self.identification = self.identification.wrapping_add(1);
+        result.unwrap_or_else(|refused| {
+            out.clear();
+            if let (Some(error), Some(router)) = (refused.answer, self.router_v6)
+                && self.limiter.admit(now)
+            {
+                answer::emit_v6(error, router, &packet, bytes, out);
+            }
+            Verdict::Dropped(refused.reason)
+        })
+    }
+
+    fn handle_v4(&mut self, bytes: &[u8], out: &mut Transmit, now: Instant) -> Verdict {
+        let packet = match Ipv4Packet::parse(bytes) {
+            Ok(packet) => packet,
+            Err(Ipv4Error::Checksum) => return Verdict::Dropped(Reason::BadChecksum),
+            Err(_) => return Verdict::Dropped(Reason::Malformed),
+        };
+        let result = self.admit_v4(&packet).and_then(|()| {
+            if !packet.is_fragment() {
+                return self.v4_to_v6(&packet, self.mtus, None, out, now);
+            }
+            let Some(whole) = self.fragments.insert_v4(&packet, now)? else { return Ok(Verdict::Held) };
+            let packet = Ipv4Packet::parse(&whole.bytes).map_err(|_| Reason::Malformed)?;
+            self.v4_to_v6(&packet, self.mtus, Some(whole.size), out, now)
+        });
+        result.unwrap_or_else(|refused| {
+            out.clear();
+            if let Some(error) = refused.answer
+                && self.limiter.admit(now)
+            {
+                self.identification = self.identification.wrapping_add(1);
+                answer::emit_v4(error, self.identification, &packet, bytes, out);
+            }
+            Verdict::Dropped(refused.reason)
+        })
+    }
+
+    /// RFC 6146 section 3 for a packet from IPv6, step by step.
+    fn v6_to_v4(
+        &mut self,
+        packet: &Ipv6Packet<'_>,
+        identification: u16,
+        reassembled_from: Option<u32>,
+        out: &mut Transmit,
+        now: Instant,
+    ) -> Result<Verdict, Refused> {
+        let (server, pref64) = self.admit_v6(packet)?;
+        // 3.4 Determining the Incoming Tuple
+        let incoming = tuple::incoming_v6(packet, server, pref64)?;
+        let turns_back = self.admit_server(&incoming)?;
+        // 3.5 Filtering and Updating Binding and Session Information
+        let binding = self.filter_and_update_v6(&incoming, packet, now).map_err(answer::refused_session_v6)?;
+        // 3.6 Computing the Outgoing Tuple
+        let tuple = incoming.tuple();
+        let flow = tuple::outgoing_v4(tuple.protocol, binding.mapped, tuple.server);
+        // 3.7 Translating the Packet
+        let egress = if turns_back {
+            hairpin::egress(self.mtus, identification, reassembled_from)
+        } else {
+            v6_to_v4::Egress { mtus: self.mtus, identification, reassembled_from }
+        };
+        match incoming {
+            Incoming::Packet(_) => v6_to_v4::translate(packet, &flow, &egress, out),
+            Incoming::Error(tuple) => {
+                let quoted = tuple::quoted_flow_v4(&tuple, &binding);
+                v6_to_v4::translate_error(packet, &flow, &quoted, &egress, out)
+            }
+        }
+        .map_err(answer::refused_v6)?;
+        // 3.8 Handling Hairpinning
+        if turns_back { self.turn_back(out, now) } else { Ok(Verdict::Translated(Direction::V6ToV4)) }
+    }
+
+    /// RFC 6146 section 3 for a packet from IPv4, step by step.
+    fn v4_to_v6(
+        &mut self,
+        packet: &Ipv4Packet<'_>,
+        mtus: Mtus,
+        reassembled_from: Option<u32>,
+        out: &mut Transmit,
+        now: Instant,
+    ) -> Result<Verdict, Refused> {
+        let pref64 = self.pref64.ok_or(Reason::NotOperational)?;
+        // 3.4 Determining the Incoming Tuple
+        let incoming = tuple::incoming_v4(packet)?;
+        // 3.5 Filtering and Updating Binding and Session Information
+        let binding = self.filter_and_update_v4(&incoming, packet, now)?;
+        // 3.6 Computing the Outgoing Tuple
+        let tuple = incoming.tuple();
+        let mut flow = tuple::outgoing_v6(tuple.protocol, tuple.server, binding.client, pref64);
+        // 3.7 Translating the Packet
+        let egress = v4_to_v6::Egress { mtus, reassembled_from };
+        match incoming {
+            Incoming::Packet(_) => v4_to_v6::translate(packet, &flow, &egress, out),
+            Incoming::Error(tuple) => {
+                flow.source = admission::error_source(packet.source(), pref64, self.router_v6);
+                let quoted = tuple::quoted_flow_v6(&tuple, &binding, pref64);
+                v4_to_v6::translate_error(packet, &flow, &quoted, &egress, out)
+            }
+        }
+        .map_err(answer::refused_v4)?;
+        Ok(Verdict::Translated(Direction::V4ToV6))
+    }
+
+    fn filter_and_update_v6(
+        &mut self,
+        incoming: &Incoming<TupleV6>,
+        packet: &Ipv6Packet<'_>,
+        now: Instant,
+    ) -> Result<Binding, Reason> {
+        match (incoming, incoming.tuple().protocol) {
+            (Incoming::Error(tuple), _) => icmp::find_error_v6(&self.tables, tuple),
+            (Incoming::Packet(tuple), Protocol::Tcp) => {
+                tcp::update_v6(&mut self.tables, tuple, Segment::parse(packet.upper())?, now)
+            }
+            (Incoming::Packet(tuple), Protocol::Udp) => udp::update_v6(&mut self.tables, tuple, now),
+            (Incoming::Packet(tuple), Protocol::Icmp) => icmp::update_v6(&mut self.tables, tuple, now),
+        }
+    }
+
+    fn filter_and_update_v4(
+        &mut self,
+        incoming: &Incoming<TupleV4>,
+        packet: &Ipv4Packet<'_>,
+        now: Instant,
+    ) -> Result<Binding, Reason> {
+        match (incoming, incoming.tuple().protocol) {
+            (Incoming::Error(tuple), _) => icmp::find_error_v4(&self.tables, tuple),
+            (Incoming::Packet(tuple), Protocol::Tcp) => {
+                tcp::update_v4(&mut self.tables, tuple, Segment::parse(packet.upper())?, now)
+            }
+            (Incoming::Packet(tuple), Protocol::Udp) => udp::update_v4(&mut self.tables, tuple, now),
+            (Incoming::Packet(tuple), Protocol::Icmp) => icmp::update_v4(&mut self.tables, tuple, now),
+        }
+    }
+
+    /// Addresses and hop limit of a packet from IPv6: returns the embedded address.
+    fn admit_v6(&self, packet: &Ipv6Packet<'_>) -> Result<(Ipv4Addr, Pref64), Refused> {
+        let pref64 = self.pref64.ok_or(answer::NOT_OPERATIONAL)?;
+        let server = pref64.extract(packet.destination()).ok_or(Reason::NotForUs)?;
+        admission::source_v6(packet.source(), pref64)?;
+        if self.tables.pool.is_empty() {
+            return Err(answer::NOT_OPERATIONAL);
+        }
+        // A packet that ends here makes no session.
+        if packet.hop_limit() <= 1 {
+            return Err(answer::refused_v6(Refusal::HopLimit));
+        }
+        if !self.tables.pool.contains(server) {
+            admission::destination_v4(server, &self.exempted)?;
+        }
+        Ok((server, pref64))
+    }
+
+    /// Addresses and TTL of a packet from IPv4.
+    fn admit_v4(&self, packet: &Ipv4Packet<'_>) -> Result<(), Refused> {
+        if !self.tables.pool.contains(packet.destination()) {
+            return Err(Reason::NotForUs.into());
+        }
+        admission::source_v4(packet.source())?;
+        // Our own addresses come back by hairpin alone.
+        if self.tables.pool.contains(packet.source()) {
+            return Err(Reason::InvalidSource.into());
+        }
+        if packet.ttl() <= 1 {
+            return Err(answer::refused_v4(Refusal::HopLimit));
+        }
+        Ok(())
+    }
+
+    /// Whether the server is one of our mapped addresses, so that the packet turns back.
+    fn admit_server(&self, incoming: &Incoming<TupleV6>) -> Result<bool, Refused> {
+        let TupleV6 { protocol, server, .. } = *incoming.tuple();
+        if !self.tables.pool.contains(server.address) {
+            return Ok(false);
+        }
+        // What else listens on that address is the router's own business.
+        let is_ours = protocol == Protocol::Icmp || self.tables.pool.owns(server);
+        if is_ours { Ok(true) } else { Err(answer::OWN_ADDRESS) }
+    }
+
+    /// RFC 6146 section 3.8: what is in `out` comes back as if from IPv4.
+    fn turn_back(&mut self, out: &mut Transmit, now: Instant) -> Result<Verdict, Refused> {
+        let mut turned = core::mem::take(&mut self.turned);
+        core::mem::swap(&mut turned, out);
+        out.clear();
+        let verdict = self.hairpin(&turned, out, now);
+        self.turned = turned;
+        verdict
+    }
+
+    fn expire(&mut self, now: Instant) {
+        self.tables.expire(now);
+        let incomplete = self.fragments.expire(self.tables.timers.fragment_min, now);
+        self.counters.add(Reason::FragmentTimeout, incomplete);
+    }
+
+    fn count(&mut self, verdict: Verdict, bytes: usize) {
+        let mut pass = |direction: Direction| {
+            let traffic = &mut self.traffic[direction as usize];
+            traffic.packets += 1;
+            traffic.bytes += bytes as u64;
+        };
+        match verdict {
+            Verdict::Translated(direction) => pass(direction),
+            Verdict::Hairpinned => {
+                pass(Direction::V6ToV4);
+                pass(Direction::V4ToV6);
+            }
+            Verdict::Held => {}
+            Verdict::Dropped(reason) => self.counters.count(reason),
+        }
+    }
+
+    /// The mapped address of a client's binding.
+    pub fn mapped(&self, protocol: Protocol, client: tuple::TransportV6) -> Option<TransportV4> {
+        self.tables.bib.find_client(protocol, client).map(|index| self.tables.bib[index].mapped)
+    }
+}
+
+fn pref64(plan: &Nat64Plan) -> Option<Pref64> {
+    Pref64::new(plan.pref64.network(), plan.pref64.prefix_len()).ok()
+}
+
+fn mtus(plan: &Nat64Plan) -> Mtus {
+    Mtus { v6: plan.mtu_v6.max(ipv6::MINIMUM_MTU), v4: plan.mtu_v4.max(68) }
+}

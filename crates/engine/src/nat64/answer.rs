@@ -1,0 +1,95 @@
+//! What the sender of a refused packet is told: the ICMP errors of RFC 7915 sections 4 and 5 and RFC 6146 section 3.
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+use sixgate_wire::ipv4::Ipv4Packet;
+use sixgate_wire::ipv6::Ipv6Packet;
+use sixgate_wire::{icmpv4, icmpv6};
+
+use super::verdict::{Reason, Refused};
+use crate::xlat::Refusal;
+use crate::xlat::originate::{self, Error};
+use crate::xlat::transmit::Transmit;
+
+/// What a sender in IPv6 is told of what the stateless translator refused.
+pub(super) fn refused_v6(refusal: Refusal) -> Refused {
+    let error = |kind, code, word| Some(Error { kind, code, word });
+    let answer = match refusal {
+        Refusal::HopLimit => error(icmpv6::TIME_EXCEEDED, 0, 0),
+        Refusal::TooBig { mtu } => error(icmpv6::PACKET_TOO_BIG, 0, mtu),
+        Refusal::SegmentsLeft { pointer } => error(icmpv6::PARAMETER_PROBLEM, icmpv6::ERRONEOUS_FIELD, pointer),
+        Refusal::Malformed
+        | Refusal::Checksum
+        | Refusal::SourceRoute
+        | Refusal::IcmpType
+        | Refusal::UdpChecksum
+        | Refusal::FragmentedIcmp => None,
+    };
+    Refused { reason: reason(refusal), answer }
+}
+
+/// What a sender in IPv4 is told of what the stateless translator refused.
+pub(super) fn refused_v4(refusal: Refusal) -> Refused {
+    let error = |kind, code, word| Some(Error { kind, code, word });
+    let answer = match refusal {
+        Refusal::HopLimit => error(icmpv4::TIME_EXCEEDED, 0, 0),
+        Refusal::TooBig { mtu } => {
+            error(icmpv4::DESTINATION_UNREACHABLE, icmpv4::FRAGMENTATION_NEEDED, mtu.min(u32::from(u16::MAX)))
+        }
+        Refusal::SourceRoute => error(icmpv4::DESTINATION_UNREACHABLE, icmpv4::SOURCE_ROUTE_FAILED, 0),
+        Refusal::Malformed
+        | Refusal::Checksum
+        | Refusal::SegmentsLeft { .. }
+        | Refusal::IcmpType
+        | Refusal::UdpChecksum
+        | Refusal::FragmentedIcmp => None,
+    };
+    Refused { reason: reason(refusal), answer }
+}
+
+/// RFC 6146 sections 3.5.1 to 3.5.3: a client that cannot get a session is told that the address is unreachable.
+pub(super) fn refused_session_v6(reason: Reason) -> Refused {
+    let unreachable = Error { kind: icmpv6::DESTINATION_UNREACHABLE, code: icmpv6::ADDRESS_UNREACHABLE, word: 0 };
+    let answer = matches!(reason, Reason::SessionLimit | Reason::PoolExhausted).then_some(unreachable);
+    Refused { reason, answer }
+}
+
+/// What is wrong while there is nothing to translate to.
+pub(super) const NOT_OPERATIONAL: Refused = Refused {
+    reason: Reason::NotOperational,
+    answer: Some(Error { kind: icmpv6::DESTINATION_UNREACHABLE, code: icmpv6::NO_ROUTE, word: 0 }),
+};
+
+/// What a client is told that tries one of our addresses outside of our share of ports.
+pub(super) const OWN_ADDRESS: Refused = Refused {
+    reason: Reason::OwnAddress,
+    answer: Some(Error { kind: icmpv6::DESTINATION_UNREACHABLE, code: icmpv6::PROHIBITED, word: 0 }),
+};
+
+const fn reason(refusal: Refusal) -> Reason {
+    match refusal {
+        Refusal::Malformed => Reason::Malformed,
+        Refusal::Checksum => Reason::BadChecksum,
+        Refusal::HopLimit => Reason::HopLimitExceeded,
+        Refusal::TooBig { .. } => Reason::TooBig,
+        Refusal::SegmentsLeft { .. } => Reason::RoutingHeader,
+        Refusal::SourceRoute => Reason::SourceRoute,
+        Refusal::IcmpType => Reason::IcmpType,
+        Refusal::UdpChecksum => Reason::UdpWithoutChecksum,
+        Refusal::FragmentedIcmp => Reason::FragmentInvalid,
+    }
+}
+
+/// Writes the answer to a packet from IPv6.
+pub(super) fn emit_v6(error: Error, router: Ipv6Addr, packet: &Ipv6Packet<'_>, bytes: &[u8], out: &mut Transmit) {
+    if originate::may_answer_v6(packet) {
+        originate::emit_v6(error, router, packet.source(), bytes, out);
+    }
+}
+
+/// Writes the answer to a packet from IPv4; it comes from the address that the packet was sent to.
+pub(super) fn emit_v4(error: Error, identification: u16, packet: &Ipv4Packet<'_>, bytes: &[u8], out: &mut Transmit) {
+    let source: Ipv4Addr = packet.destination();
+    if originate::may_answer_v4(packet) {
+        originate::emit_v4(error, source, packet.source(), identification, bytes, out);
+    }
+}

@@ -1,0 +1,169 @@
+//! When sessions end: one FIFO per timer class, since all of a class live equally long after their last packet.
+use crate::config::Nat64Timers;
+use crate::time::{Duration, Instant};
+
+/// RFC 6146 section 4: the timers that sessions are under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TimerClass {
+    /// UDP_DEFAULT.
+    UdpDefault,
+    /// TCP_EST.
+    TcpEst,
+    /// TCP_TRANS.
+    TcpTrans,
+    /// TCP_INCOMING_SYN.
+    TcpIncomingSyn,
+    /// ICMP_DEFAULT.
+    IcmpDefault,
+}
+
+impl TimerClass {
+    const ALL: [Self; 5] = [Self::UdpDefault, Self::TcpEst, Self::TcpTrans, Self::TcpIncomingSyn, Self::IcmpDefault];
+
+    const fn lifetime(self, timers: &Nat64Timers) -> Duration {
+        match self {
+            Self::UdpDefault => timers.udp_default,
+            Self::TcpEst => timers.tcp_est,
+            Self::TcpTrans => timers.tcp_trans,
+            Self::TcpIncomingSyn => timers.tcp_incoming_syn,
+            Self::IcmpDefault => timers.icmp_default,
+        }
+    }
+}
+
+/// No session.
+const NONE: u32 = u32::MAX;
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    previous: u32,
+    next: u32,
+    class: TimerClass,
+    since: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Queue {
+    head: u32,
+    tail: u32,
+}
+
+/// The queues. Sessions are named by the index that their table gives them.
+#[derive(Debug)]
+pub(super) struct Expiry {
+    nodes: Vec<Node>,
+    queues: [Queue; TimerClass::ALL.len()],
+}
+
+impl Expiry {
+    pub(super) const fn new() -> Self {
+        Self { nodes: Vec::new(), queues: [Queue { head: NONE, tail: NONE }; TimerClass::ALL.len()] }
+    }
+
+    /// Puts a session that is in no queue at the end of one.
+    pub(super) fn insert(&mut self, index: u32, class: TimerClass, now: Instant) {
+        let node = Node { previous: NONE, next: NONE, class, since: now };
+        if let Some(slot) = self.nodes.get_mut(index as usize) {
+            *slot = node;
+        } else {
+            // The table gives out the lowest free index first.
+            self.nodes.resize(index as usize + 1, node);
+        }
+        self.link(index);
+    }
+
+    /// Starts a session's lifetime anew.
+    pub(super) fn restart(&mut self, index: u32, class: TimerClass, now: Instant) {
+        self.remove(index);
+        let node = &mut self.nodes[index as usize];
+        (node.class, node.since) = (class, now);
+        self.link(index);
+    }
+
+    /// Takes a session out of its queue.
+    pub(super) fn remove(&mut self, index: u32) {
+        let Node { previous, next, class, .. } = self.nodes[index as usize];
+        match self.nodes.get_mut(previous as usize) {
+            Some(node) => node.next = next,
+            None => self.queues[class as usize].head = next,
+        }
+        match self.nodes.get_mut(next as usize) {
+            Some(node) => node.previous = previous,
+            None => self.queues[class as usize].tail = previous,
+        }
+    }
+
+    /// A session whose lifetime is over.
+    pub(super) fn expired(&self, timers: &Nat64Timers, now: Instant) -> Option<u32> {
+        let over = |class: &TimerClass| self.deadline(*class, timers).filter(|(_, deadline)| *deadline <= now);
+        TimerClass::ALL.iter().find_map(over).map(|(index, _)| index)
+    }
+
+    /// When the next session's lifetime is over.
+    pub(super) fn next(&self, timers: &Nat64Timers) -> Option<Instant> {
+        TimerClass::ALL.iter().filter_map(|class| self.deadline(*class, timers)).map(|(_, deadline)| deadline).min()
+    }
+
+    fn deadline(&self, class: TimerClass, timers: &Nat64Timers) -> Option<(u32, Instant)> {
+        let head = self.queues[class as usize].head;
+        self.nodes.get(head as usize).map(|node| (head, node.since + class.lifetime(timers)))
+    }
+
+    fn link(&mut self, index: u32) {
+        let queue = &mut self.queues[self.nodes[index as usize].class as usize];
+        let tail = core::mem::replace(&mut queue.tail, index);
+        if tail == NONE {
+            queue.head = index;
+        }
+        let node = &mut self.nodes[index as usize];
+        (node.previous, node.next) = (tail, NONE);
+        if let Some(tail) = self.nodes.get_mut(tail as usize) {
+            tail.next = index;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn sessions_end_in_the_order_of_their_last_packet() {
+        let timers = Nat64Timers::default();
+        let at = |seconds| Instant::ZERO + Duration::from_secs(seconds);
+        let mut expiry = Expiry::new();
+        for index in 0..3 {
+            expiry.insert(index, TimerClass::UdpDefault, at(u64::from(index)));
+        }
+        expiry.restart(0, TimerClass::UdpDefault, at(10));
+        expiry.restart(1, TimerClass::IcmpDefault, at(10));
+        assert_eq!(expiry.next(&timers), Some(at(70)), "ICMP_DEFAULT is the shortest");
+        assert_eq!(expiry.expired(&timers, at(69)), None);
+        assert_eq!(expiry.expired(&timers, at(70)), Some(1));
+        expiry.remove(1);
+        assert_eq!(expiry.next(&timers), Some(at(302)));
+        expiry.remove(2);
+        assert_eq!(expiry.expired(&timers, at(310)), Some(0));
+        expiry.remove(0);
+        assert_eq!(expiry.next(&timers), None);
+    }
+
+    proptest! {
+        #[test]
+        fn queues_agree_with_a_sorted_list(steps: Vec<(u8, u8, bool)>) {
+            let timers = Nat64Timers::default();
+            let (mut expiry, mut twin) = (Expiry::new(), std::collections::BTreeMap::new());
+            for (second, (index, class, remove)) in steps.into_iter().enumerate() {
+                let (index, class) = (u32::from(index % 8), TimerClass::ALL[usize::from(class) % 5]);
+                let now = Instant::ZERO + Duration::from_secs(second as u64);
+                match (twin.contains_key(&index), remove) {
+                    (true, true) => { expiry.remove(index); twin.remove(&index); }
+                    (true, false) => { expiry.restart(index, class, now); twin.insert(index, now + class.lifetime(&timers)); }
+                    (false, _) => { expiry.insert(index, class, now); twin.insert(index, now + class.lifetime(&timers)); }
+                }
+                prop_assert_eq!(expiry.next(&timers), twin.values().min().copied());
+            }
+        }
+    }
+}

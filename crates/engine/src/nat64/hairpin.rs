@@ -1,0 +1,42 @@
+//! Hairpinning: RFC 6146 section 3.8. What was translated to one of our own addresses turns back to IPv6.
+use sixgate_wire::icmpv6;
+use sixgate_wire::ipv4::Ipv4Packet;
+
+use super::Nat64;
+use super::verdict::{Reason, Refused, Verdict};
+use crate::time::Instant;
+use crate::xlat::originate::Error;
+use crate::xlat::transmit::Transmit;
+use crate::xlat::v6_to_v4::Egress;
+use crate::xlat::{GROWTH, Mtus};
+
+/// The way through the translator itself is no link and has no MTU.
+const MTU: u32 = u16::MAX as u32;
+
+/// How a packet leaves for IPv4 that turns back: in one piece, whatever it came in.
+pub(super) fn egress(mtus: Mtus, identification: u16, reassembled_from: Option<u32>) -> Egress {
+    Egress { mtus: Mtus { v4: MTU, ..mtus }, identification, reassembled_from: reassembled_from.map(|_| MTU) }
+}
+
+impl Nat64 {
+    /// Handles the packets in `turned` as if they had come from IPv4.
+    pub(super) fn hairpin(&mut self, turned: &Transmit, out: &mut Transmit, now: Instant) -> Result<Verdict, Refused> {
+        for bytes in turned.iter() {
+            let packet = Ipv4Packet::parse(bytes).map_err(|_| Reason::Malformed)?;
+            let mtus = Mtus { v4: MTU, ..self.mtus };
+            self.v4_to_v6(&packet, mtus, None, out, now).map_err(refused_inside)?;
+        }
+        Ok(Verdict::Hairpinned)
+    }
+}
+
+/// The sender is in IPv6, so what it is told is said in IPv6 as well.
+fn refused_inside(refused: Refused) -> Refused {
+    let error = |kind, word| Some(Error { kind, code: 0, word });
+    let answer = match (refused.reason, refused.answer) {
+        (Reason::HopLimitExceeded, _) => error(icmpv6::TIME_EXCEEDED, 0),
+        (Reason::TooBig, Some(answer)) => error(icmpv6::PACKET_TOO_BIG, answer.word + GROWTH),
+        (_, _) => None,
+    };
+    Refused { reason: refused.reason, answer }
+}

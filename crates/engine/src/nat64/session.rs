@@ -1,0 +1,174 @@
+//! The session tables: RFC 6146 section 3.1.
+use core::net::Ipv4Addr;
+
+use hashbrown::HashTable;
+use slab::Slab;
+
+use super::expiry::{Expiry, TimerClass};
+use super::keyed::Keyed;
+use super::tcp::State;
+use super::tuple::{Protocol, TransportV4, TransportV6, TupleV4, TupleV6};
+use crate::config::Nat64Timers;
+use crate::time::Instant;
+
+/// A session table entry. Y' of the RFC is the prefix with the server's address in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Session {
+    pub(super) protocol: Protocol,
+    /// State of a TCP connection; other sessions are `Established`.
+    pub(super) state: State,
+    /// Index of its binding.
+    pub(super) binding: u32,
+    /// (X',x)
+    pub(super) client: TransportV6,
+    /// (T,t)
+    pub(super) mapped: TransportV4,
+    /// (Z,z)
+    pub(super) server: TransportV4,
+}
+
+/// How many sessions a binding has with one address, whatever the port: what address-dependent filtering asks.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    binding: u32,
+    address: Ipv4Addr,
+    sessions: u32,
+}
+
+/// The three session tables.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    keyed: Keyed,
+    sessions: Slab<Session>,
+    by_v6: HashTable<u32>,
+    by_v4: HashTable<u32>,
+    peers: HashTable<Peer>,
+    expiry: Expiry,
+    counts: [u64; 3],
+}
+
+impl Sessions {
+    pub(super) fn new(keyed: Keyed) -> Self {
+        Self {
+            keyed,
+            sessions: Slab::new(),
+            by_v6: HashTable::new(),
+            by_v4: HashTable::new(),
+            peers: HashTable::new(),
+            expiry: Expiry::new(),
+            counts: [0; 3],
+        }
+    }
+
+    /// The session of a packet from IPv6.
+    pub(super) fn find_v6(&self, tuple: &TupleV6) -> Option<u32> {
+        let hash = self.keyed.session_v6(tuple.protocol, tuple.client, tuple.server);
+        let is_it = |index: &u32| {
+            let session = &self[*index];
+            session.protocol == tuple.protocol && session.client == tuple.client && session.server == tuple.server
+        };
+        self.by_v6.find(hash, is_it).copied()
+    }
+
+    /// The session of a packet from IPv4.
+    pub(super) fn find_v4(&self, tuple: &TupleV4) -> Option<u32> {
+        let hash = self.keyed.session_v4(tuple.protocol, tuple.mapped, tuple.server);
+        let is_it = |index: &u32| {
+            let session = &self[*index];
+            session.protocol == tuple.protocol && session.mapped == tuple.mapped && session.server == tuple.server
+        };
+        self.by_v4.find(hash, is_it).copied()
+    }
+
+    /// Whether a binding has a session with that address.
+    pub(super) fn has_peer(&self, binding: u32, address: Ipv4Addr) -> bool {
+        let hash = self.keyed.peer(binding, address);
+        self.peers.find(hash, |peer| peer.binding == binding && peer.address == address).is_some()
+    }
+
+    /// Adds a session that is not there yet and starts its lifetime.
+    pub(super) fn insert(&mut self, session: Session, class: TimerClass, now: Instant) {
+        let Self { keyed, sessions, by_v6, by_v4, peers, expiry, counts } = self;
+        let index = sessions.insert(session) as u32;
+        let hash_v6 = |session: &Session| keyed.session_v6(session.protocol, session.client, session.server);
+        let hash_v4 = |session: &Session| keyed.session_v4(session.protocol, session.mapped, session.server);
+        by_v6.insert_unique(hash_v6(&session), index, |index| hash_v6(&sessions[*index as usize]));
+        by_v4.insert_unique(hash_v4(&session), index, |index| hash_v4(&sessions[*index as usize]));
+        let (binding, address) = (session.binding, session.server.address);
+        let is_it = |peer: &Peer| peer.binding == binding && peer.address == address;
+        match peers.find_mut(keyed.peer(binding, address), is_it) {
+            Some(peer) => peer.sessions += 1,
+            None => {
+                let peer = Peer { binding, address, sessions: 1 };
+                peers.insert_unique(keyed.peer(binding, address), peer, |peer| keyed.peer(peer.binding, peer.address));
+            }
+        }
+        expiry.insert(index, class, now);
+        counts[session.protocol as usize] += 1;
+    }
+
+    /// Sets the state and starts the lifetime anew.
+    pub(super) fn update(&mut self, index: u32, state: State, class: Option<TimerClass>, now: Instant) {
+        self.sessions[index as usize].state = state;
+        if let Some(class) = class {
+            self.expiry.restart(index, class, now);
+        }
+    }
+
+    /// Takes a session away.
+    pub(super) fn remove(&mut self, index: u32) -> Session {
+        let session = self.sessions.remove(index as usize);
+        self.expiry.remove(index);
+        let hash = self.keyed.session_v6(session.protocol, session.client, session.server);
+        if let Ok(entry) = self.by_v6.find_entry(hash, |other| *other == index) {
+            entry.remove();
+        }
+        let hash = self.keyed.session_v4(session.protocol, session.mapped, session.server);
+        if let Ok(entry) = self.by_v4.find_entry(hash, |other| *other == index) {
+            entry.remove();
+        }
+        let (binding, address) = (session.binding, session.server.address);
+        let hash = self.keyed.peer(binding, address);
+        let is_it = |peer: &Peer| peer.binding == binding && peer.address == address;
+        if let Ok(mut entry) = self.peers.find_entry(hash, is_it) {
+            entry.get_mut().sessions -= 1;
+            if entry.get().sessions == 0 {
+                entry.remove();
+            }
+        }
+        self.counts[session.protocol as usize] -= 1;
+        session
+    }
+
+    /// A session whose lifetime is over.
+    pub(super) fn expired(&self, timers: &Nat64Timers, now: Instant) -> Option<u32> {
+        self.expiry.expired(timers, now)
+    }
+
+    /// When the next session's lifetime is over.
+    pub(super) fn next_expiry(&self, timers: &Nat64Timers) -> Option<Instant> {
+        self.expiry.next(timers)
+    }
+
+    /// All sessions.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Session)> {
+        self.sessions.iter().map(|(index, session)| (index as u32, session))
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// How many there are of a protocol.
+    pub(super) const fn count(&self, protocol: Protocol) -> u64 {
+        self.counts[protocol as usize]
+    }
+}
+
+impl core::ops::Index<u32> for Sessions {
+    type Output = Session;
+    fn index(&self, index: u32) -> &Session {
+        &self.sessions[index as usize]
+    }
+}

@@ -1,0 +1,104 @@
+//! BIBs, session tables and pool, kept consistent with one another.
+use rand_chacha::ChaCha8Rng;
+
+use super::bib::{Bib, Binding};
+use super::expiry::TimerClass;
+use super::keyed::Keyed;
+use super::pool::Pool;
+use super::session::{Session, Sessions};
+use super::tcp::State;
+use super::tuple::{TransportV4, TupleV6};
+use super::verdict::Reason;
+use crate::config::Nat64Timers;
+use crate::time::Instant;
+
+/// What the steps of section 3.5 look up and change.
+#[derive(Debug)]
+pub(super) struct Tables {
+    pub(super) bib: Bib,
+    pub(super) sessions: Sessions,
+    pub(super) pool: Pool,
+    pub(super) timers: Nat64Timers,
+    pub(super) max_sessions: u32,
+    pub(super) random: ChaCha8Rng,
+}
+
+impl Tables {
+    pub(super) fn new(keyed: Keyed, pool: Pool, timers: Nat64Timers, max_sessions: u32, random: ChaCha8Rng) -> Self {
+        Self { bib: Bib::new(keyed), sessions: Sessions::new(keyed), pool, timers, max_sessions, random }
+    }
+
+    /// RFC 6146 sections 3.5.1 to 3.5.3: a session for a packet from IPv6, on the client's binding or on a new one.
+    pub(super) fn open_v6(
+        &mut self,
+        tuple: &TupleV6,
+        state: State,
+        class: TimerClass,
+        now: Instant,
+    ) -> Result<Binding, Reason> {
+        self.admit_session()?;
+        let binding = match self.bib.find_client(tuple.protocol, tuple.client) {
+            Some(binding) => binding,
+            None => {
+                let mapped = self.pool.allocate(tuple.protocol, tuple.client, &mut self.random);
+                let mapped = mapped.ok_or(Reason::PoolExhausted)?;
+                let new = Binding { protocol: tuple.protocol, client: tuple.client, mapped, sessions: 0 };
+                self.bib.insert(new)
+            }
+        };
+        Ok(self.open(binding, tuple.server, state, class, now))
+    }
+
+    /// RFC 6146 sections 3.5.1 to 3.5.3: a session for a packet from IPv4 that the filter has admitted.
+    pub(super) fn open_v4(
+        &mut self,
+        binding: u32,
+        server: TransportV4,
+        state: State,
+        class: TimerClass,
+        now: Instant,
+    ) -> Result<Binding, Reason> {
+        self.admit_session()?;
+        Ok(self.open(binding, server, state, class, now))
+    }
+
+    /// Ends a session, and its binding if it was the last one.
+    pub(super) fn end(&mut self, index: u32) {
+        let session = self.sessions.remove(index);
+        let binding = &mut self.bib[session.binding];
+        binding.sessions -= 1;
+        if binding.sessions == 0 {
+            let binding = self.bib.remove(session.binding);
+            self.pool.release(binding.protocol, binding.mapped);
+        }
+    }
+
+    /// Ends the sessions whose lifetime is over.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while let Some(index) = self.sessions.expired(&self.timers, now) {
+            self.end(index);
+        }
+    }
+
+    /// Ends the sessions that `is_gone` names.
+    pub(super) fn end_where(&mut self, is_gone: impl Fn(&Session, &Pool) -> bool) {
+        let gone: Vec<u32> =
+            self.sessions.iter().filter(|(_, session)| is_gone(session, &self.pool)).map(|(index, _)| index).collect();
+        for index in gone {
+            self.end(index);
+        }
+    }
+
+    fn admit_session(&self) -> Result<(), Reason> {
+        if self.sessions.len() >= self.max_sessions as usize { Err(Reason::SessionLimit) } else { Ok(()) }
+    }
+
+    fn open(&mut self, index: u32, server: TransportV4, state: State, class: TimerClass, now: Instant) -> Binding {
+        let binding = &mut self.bib[index];
+        binding.sessions += 1;
+        let binding = *binding;
+        let (protocol, client, mapped) = (binding.protocol, binding.client, binding.mapped);
+        self.sessions.insert(Session { protocol, state, binding: index, client, mapped, server }, class, now);
+        binding
+    }
+}
