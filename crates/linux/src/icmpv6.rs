@@ -198,31 +198,12 @@ fn set_option<T>(socket: &Socket, level: libc::c_int, name: libc::c_int, value: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{in_namespace, run};
-
-    fn wire() -> [u32; 2] {
-        run("ip link add near type veth peer name far");
-        ["near", "far"].map(|name| {
-            crate::sysctl::write(&format!("net/ipv6/conf/{name}/accept_dad"), "0").unwrap();
-            run(&format!("ip link set {name} up"));
-            index(name)
-        })
-    }
-
-    fn index(name: &str) -> u32 {
-        let text = run(&format!("ip -o link show dev {name}"));
-        text.split(':').next().unwrap().parse().unwrap()
-    }
-
-    fn link_local(name: &str) -> Ipv6Addr {
-        let text = run(&format!("ip -6 -o addr show dev {name} scope link"));
-        text.split_whitespace().nth(3).unwrap().split('/').next().unwrap().parse().unwrap()
-    }
+    use crate::testing::{in_namespace, link_local, wire};
 
     #[test]
     fn a_solicitation_and_its_answer_cross_the_wire_with_hop_limit_255() {
         in_namespace(|| async {
-            let [near, far] = wire();
+            let [near, far] = wire(["near", "far"]);
             let router = RaSocket::open("near", near).unwrap();
             let host = RaSocket::open("far", far).unwrap();
             let solicitation = [ROUTER_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
@@ -254,7 +235,7 @@ mod tests {
     #[test]
     fn a_source_that_is_not_ours_is_refused() {
         in_namespace(|| async {
-            let [near, _] = wire();
+            let [near, _] = wire(["near", "far"]);
             let router = RaSocket::open("near", near).unwrap();
             let error = router.send("fe80::dead".parse().unwrap(), ALL_NODES, &[134; 16]).await.unwrap_err();
             assert!(matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EADDRNOTAVAIL)), "{error}");

@@ -19,8 +19,9 @@
 //! | [`pid1`] | mounts, modules, consoles, children, power: what `sixgate init` asks of the kernel |
 //! | [`virtio_port`] | [`virtio_port::find`], [`virtio_port::VirtioPort`]: the control protocol from the host |
 //!
-//! The order of a start: `apply_sysctls(Early)`, `Netlink::apply`, `nft::load`, `apply_sysctls(Forwarding)`. The order of a
-//! stop: the closed ruleset by `nft::load`, `stop_forwarding`, `Netlink::withdraw`, `Tun::remove`.
+//! The order of a start: `apply_sysctls(Early)`, `nft::load`, `Netlink::apply`, `apply_sysctls(Forwarding)`; the TUN device
+//! is opened beside that, and the facts then show it to the plan. The order of a stop: the closed ruleset by `nft::load`,
+//! `stop_forwarding`, `Netlink::withdraw`, `Tun::remove`.
 pub mod clock;
 pub mod dns_socket;
 pub mod events;

@@ -1,7 +1,8 @@
 //! For tests: a network namespace of one's own, and what `ip`, `nft` and the like say in it.
 use std::future::Future;
+use std::net::Ipv6Addr;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// No test in here may take longer.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -44,4 +45,41 @@ pub(crate) fn attempt(command: &str) -> (bool, String) {
     let output = Command::new(program).args(words).stdin(Stdio::null()).output().expect("the command starts");
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (output.status.success(), text)
+}
+
+/// A wire between two new interfaces, both up, each with a link-local address that can be used at once. Gives their
+/// kernel interface indices.
+pub(crate) fn wire(ends: [&str; 2]) -> [u32; 2] {
+    let [near, far] = ends;
+    run(&format!("ip link add {near} type veth peer name {far}"));
+    for name in ends {
+        crate::sysctl::write(&format!("net/ipv6/conf/{name}/accept_dad"), "0").unwrap();
+        run(&format!("ip link set {name} up"));
+    }
+    ends.map(|name| {
+        link_local(name);
+        let text = run(&format!("ip -o link show dev {name}"));
+        text.split(':').next().unwrap().parse().unwrap()
+    })
+}
+
+/// The interface's link-local address, once it is usable: the kernel makes it in the background.
+pub(crate) fn link_local(name: &str) -> Ipv6Addr {
+    wait_for("a link-local address", || {
+        let text = run(&format!("ip -6 -o addr show dev {name} scope link"));
+        let address = text.split_whitespace().nth(3).filter(|_| !text.contains("tentative"))?;
+        address.split('/').next()?.parse().ok()
+    })
+}
+
+/// Looks again and again until there is something.
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE / 2;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

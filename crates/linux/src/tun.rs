@@ -12,13 +12,9 @@ use tun::AbstractDevice;
 /// Bytes of `struct virtio_net_hdr` in front of each packet.
 pub const HEADER_LENGTH: usize = 10;
 
-/// The device's MTU, the largest one there is. The device is not a link with a size of its own: the translator knows the
-/// sizes on both sides and answers with Packet Too Big where RFC 7915 says so, with the translated size. A smaller MTU
-/// here would let the kernel answer first, with a number that is 20 bytes off, or fragment what need not be.
-pub const MTU: u16 = 65535;
-
-/// A buffer of this size holds any packet with its header.
-pub const BUFFER_LENGTH: usize = HEADER_LENGTH + MTU as usize;
+/// A buffer of this size holds any packet with its header. The device's MTU is the plan's, and is about what the kernel
+/// sends into the device; what is written to it may always be this long.
+pub const BUFFER_LENGTH: usize = HEADER_LENGTH + 65535;
 
 const TUNSETPERSIST: libc::Ioctl = iow(203);
 const TUNSETOFFLOAD: libc::Ioctl = iow(208);
@@ -99,7 +95,7 @@ impl std::fmt::Debug for Tun {
 }
 
 impl Tun {
-    /// Makes the device, or adopts the one that an earlier process left; brings it up with [`MTU`].
+    /// Makes the device, or adopts the one that an earlier process left, and brings it up.
     ///
     /// # Errors
     /// See [`TunError`].
@@ -120,7 +116,6 @@ impl Tun {
             Waker::new()
         };
         let waker = tune().map_err(|cause| TunError::new(name, cause))?;
-        device.set_mtu(MTU).map_err(fail)?;
         device.enabled(true).map_err(fail)?;
         Ok(Self { device, waker })
     }
@@ -245,7 +240,7 @@ fn set(device: libc::c_int, request: libc::Ioctl, argument: Argument) -> io::Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{attempt, in_namespace, run};
+    use crate::testing::{attempt, in_namespace, run, wait_for};
 
     /// An IPv4 packet from 192.0.2.1 to 192.0.2.2 with UDP inside, behind an empty virtio-net header.
     fn packet() -> Vec<u8> {
@@ -260,7 +255,8 @@ mod tests {
         in_namespace(|| async {
             let tun = Tun::open("nat64").unwrap();
             run("ip addr add 192.0.2.2/24 dev nat64");
-            assert!(run("ip link show dev nat64").contains("mtu 65535"));
+            fn is_for_a_thread<T: Send + 'static>(_: &T) {}
+            is_for_a_thread(&tun);
             let socket = std::net::UdpSocket::bind("192.0.2.2:12346").unwrap();
             socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
             tun.write(&packet()).unwrap();
@@ -291,12 +287,13 @@ mod tests {
             let index = run("cat /proc/net/dev").contains("nat64");
             assert!(index, "it is persistent");
             run("ip addr add 192.0.2.2/24 dev nat64");
-            let adopted = Tun::open("nat64").unwrap();
+            // Another test's child holds a copy of the device between fork and exec.
+            let adopted = wait_for("the device", || Tun::open("nat64").ok());
             assert!(run("ip addr show dev nat64").contains("192.0.2.2/24"));
             let busy = Tun::open("nat64").unwrap_err();
             assert!(matches!(&busy, TunError::Busy(name) if name == "nat64"), "{busy:?}");
             adopted.remove().unwrap();
-            assert!(!attempt("ip link show dev nat64").0);
+            wait_for("the end of the device", || (!attempt("ip link show dev nat64").0).then_some(()));
         });
     }
 

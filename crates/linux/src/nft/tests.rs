@@ -152,6 +152,46 @@ fn every_condition_and_statement_reads_back_from_nft_as_it_was_meant() {
     });
 }
 
+/// What `nft` makes of the ruleset's own text, in the words of [`listed`].
+fn listed_from_text(ruleset: &Ruleset) -> Vec<String> {
+    let file =
+        std::env::temp_dir().join(format!("sixgate-{}-{:?}.nft", std::process::id(), std::thread::current().id()));
+    std::fs::write(&file, ruleset.to_string()).unwrap();
+    run(&format!("nft -f {}", file.display()));
+    std::fs::remove_file(&file).unwrap();
+    let listed = listed();
+    run("nft delete table inet sixgate");
+    // Our states are bits of one mask, which is faster than a set of them and the same.
+    let states = |line: &String| match line.split_once("ct state { ").and_then(|(a, b)| Some((a, b.split_once(" }")?)))
+    {
+        Some((before, (states, behind))) => format!("{before}ct state {}{behind}", states.replace(", ", ",")),
+        None => line.clone(),
+    };
+    listed.iter().map(states).collect()
+}
+
+#[test]
+fn the_kernel_holds_what_the_text_of_the_ruleset_says() {
+    in_namespace(|| async {
+        let text = include_str!("../../../../tests/vectors/plan/slash76/config.toml");
+        let config = sixgate_engine::config::parse(text, "config.toml").unwrap();
+        let facts = sixgate_engine::plan::preview_facts(&config);
+        let planned = sixgate_engine::plan::plan(&config, &facts).firewall;
+        assert!(planned.chains.iter().map(|chain| chain.rules.len()).sum::<usize>() > 20, "a real one");
+        let mut every = full();
+        for chain in &mut every.chains {
+            // `nft` refuses an empty list and lists that overlap, and compares with a prefix of no length.
+            chain.rules.retain(|rule| !matches!(rule.comment.as_str(), "nobody" | "allow line 7" | "any"));
+        }
+        for ruleset in [planned, sixgate_engine::firewall::closed(), every] {
+            let expected = listed_from_text(&ruleset);
+            load(&ruleset).await.unwrap();
+            assert_eq!(listed(), expected);
+            unload("sixgate").await.unwrap();
+        }
+    });
+}
+
 #[test]
 fn loading_again_replaces_the_table_and_leaves_other_tables_alone() {
     in_namespace(|| async {
