@@ -41,7 +41,8 @@ pub fn run(control: &Path, console: bool) -> anyhow::Result<()> {
         .context("cannot wait for signals")
         .and_then(|()| show(app, &mut terminal, control.to_owned()));
     if terminal::hung_up() {
-        // Whatever failed, failed for that; there is nobody to tell and nothing to tell it on.
+        // Whatever failed, failed for that. There is nothing to tell it on: not even a destructor may try.
+        std::mem::forget(terminal);
         return Ok(());
     }
     terminal::restore(terminal.screen());
