@@ -1,0 +1,285 @@
+//! `sixgate tui` on a terminal of its own: the real binary, driven by keys, against a daemon that only knows the protocol.
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{Mode, OFlags};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcgetwinsize, tcsetwinsize};
+use sixgate::control::{Reply, Request, emit_reply, parse_request};
+use sixgate_engine::finding::{Finding, Severity};
+use sixgate_engine::status::{self, Status};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The binary on a terminal.
+struct Console {
+    /// Our end; dropping it hangs the terminal up.
+    keyboard: Option<File>,
+    /// Its end, kept open so that it can be asked.
+    terminal: OwnedFd,
+    process: Child,
+    /// What it wrote.
+    output: Vec<u8>,
+    /// The size that our end answers when it is asked, as a serial terminal would.
+    answers: Option<(u16, u16)>,
+    answered: usize,
+}
+
+impl Console {
+    fn start(socket: &Path, size: (u16, u16), answers: Option<(u16, u16)>, arguments: &[&str]) -> Self {
+        let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&keyboard).unwrap();
+        unlockpt(&keyboard).unwrap();
+        let name = ptsname(&keyboard, Vec::new()).unwrap();
+        let terminal = rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let winsize = Winsize { ws_col: size.0, ws_row: size.1, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&terminal, winsize).unwrap();
+        let end = || Stdio::from(terminal.try_clone().unwrap());
+        let process = Command::new(env!("CARGO_BIN_EXE_sixgate"))
+            .args(["tui", "--control"])
+            .arg(socket)
+            .args(arguments)
+            .env("TERM", "xterm")
+            .stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .spawn()
+            .unwrap();
+        Self { keyboard: Some(File::from(keyboard)), terminal, process, output: Vec::new(), answers, answered: 0 }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keyboard.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Reads on until the text has been written. Blanks do not count: only cells that changed are written.
+    fn wait_for(&mut self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        let wanted = text.replace(' ', "");
+        while !letters(&self.output).contains(&wanted) {
+            assert!(Instant::now() < deadline, "{text:?} was never written, but {:?}", letters(&self.output));
+            self.read();
+        }
+    }
+
+    /// Forgets what was written until now.
+    fn forget(&mut self) {
+        self.output.clear();
+        self.answered = 0;
+    }
+
+    /// Reads what there is, and answers if it was a question.
+    fn read(&mut self) {
+        let keyboard = self.keyboard.as_mut().unwrap();
+        let wait = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+        let mut fds = [PollFd::new(&*keyboard, PollFlags::IN)];
+        if rustix::event::poll(&mut fds, Some(&wait)).unwrap() == 0 {
+            return;
+        }
+        let mut chunk = [0; 4096];
+        let length = keyboard.read(&mut chunk).unwrap_or(0);
+        self.output.extend_from_slice(&chunk[..length]);
+        let asked = self.output.windows(4).filter(|window| window == b"\x1b[6n").count();
+        while self.answered < asked {
+            self.answered += 1;
+            if let Some((columns, rows)) = self.answers {
+                write!(keyboard, "\x1b[{rows};{columns}R").unwrap();
+            }
+        }
+    }
+
+    fn wait_for_end(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the console does not end");
+            match self.keyboard {
+                Some(_) => self.read(),
+                None => std::thread::yield_now(),
+            }
+        }
+    }
+
+    fn size(&self) -> (u16, u16) {
+        let size = tcgetwinsize(self.terminal.as_fd()).unwrap();
+        (size.ws_col, size.ws_row)
+    }
+
+    fn is_raw(&self) -> bool {
+        !tcgetattr(self.terminal.as_fd()).unwrap().local_modes.contains(LocalModes::ICANON)
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        // It has ended already unless the test failed.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Output without control sequences and blanks.
+fn letters(output: &[u8]) -> String {
+    let mut letters = String::new();
+    let text = String::from_utf8_lossy(output);
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            // A sequence ends with its first letter.
+            '\x1b' => drop(characters.find(char::is_ascii_alphabetic)),
+            ' ' => {}
+            other => letters.push(other),
+        }
+    }
+    letters
+}
+
+/// A daemon that answers requests for the status and accepts all others; which ones, comes out of the channel.
+fn daemon(socket: &Path, status: Status) -> Receiver<Request> {
+    let listener = UnixListener::bind(socket).unwrap();
+    let (sender, requests) = channel();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let _ = serve(BufReader::new(connection?), &status, &sender);
+        }
+        std::io::Result::Ok(())
+    });
+    requests
+}
+
+fn serve(
+    mut connection: BufReader<std::os::unix::net::UnixStream>,
+    status: &Status,
+    requests: &Sender<Request>,
+) -> std::io::Result<()> {
+    let mut line = Vec::new();
+    while connection.read_until(b'\n', &mut line)? > 0 {
+        let reply = match parse_request(&line) {
+            Ok(Request::Status) => Reply::Status { status: Box::new(status.clone()) },
+            Ok(request) => {
+                let _ = requests.send(request);
+                Reply::Accepted
+            }
+            Err(refusal) => refusal,
+        };
+        connection.get_mut().write_all(emit_reply(&reply).as_bytes())?;
+        line.clear();
+    }
+    Ok(())
+}
+
+fn state() -> Status {
+    let mut status = Status { version: status::VERSION, ..Status::default() };
+    status.system.hostname = "gw1".to_owned();
+    status.findings.push(Finding {
+        severity: Severity::Error,
+        code: "wan-interface-missing".to_owned(),
+        subject: "eth0".to_owned(),
+        text: "The uplink's interface is missing.".to_owned(),
+        mend: "Attach it.".to_owned(),
+    });
+    status
+}
+
+fn socket() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("control.sock");
+    (folder, socket)
+}
+
+#[test]
+fn serial_line_is_asked_for_its_size_and_left_as_it_was() {
+    let (_folder, socket) = socket();
+    let _requests = daemon(&socket, state());
+    let mut console = Console::start(&socket, (0, 0), Some((100, 30)), &[]);
+    console.wait_for("gw1");
+    console.wait_for("The uplink's interface is missing.");
+    assert_eq!(console.size(), (100, 30));
+    assert!(console.is_raw());
+    console.press("q");
+    assert!(console.wait_for_end().success());
+    assert!(!console.is_raw());
+    // One screen only, so it is left empty, with the cursor shown.
+    let written = String::from_utf8_lossy(&console.output);
+    let (_, after_clearing) = written.rsplit_once("\x1b[2J").unwrap();
+    assert_eq!(after_clearing.replace("\x1b[?25h", ""), "\x1b[1;1H", "{written:?}");
+}
+
+#[test]
+fn serial_line_that_does_not_answer_is_taken_for_80x24() {
+    let (_folder, socket) = socket();
+    let _requests = daemon(&socket, state());
+    let mut console = Console::start(&socket, (0, 0), None, &[]);
+    console.wait_for("gw1");
+    assert_eq!(console.size(), (80, 24));
+    console.press("q");
+    assert!(console.wait_for_end().success());
+}
+
+#[test]
+fn power_off_is_asked_for_by_two_keys() {
+    let (_folder, socket) = socket();
+    let requests = daemon(&socket, state());
+    let mut console = Console::start(&socket, (80, 24), None, &["--console"]);
+    console.wait_for("gw1");
+    console.press("p");
+    console.wait_for("Power gw1 off?");
+    assert!(requests.try_recv().is_err(), "nothing is sent before the yes");
+    console.press("y");
+    assert_eq!(requests.recv_timeout(PATIENCE).unwrap(), Request::PowerOff);
+    assert!(requests.try_recv().is_err(), "it is sent once");
+}
+
+#[test]
+fn torn_escape_sequence_stops_nothing() {
+    let (_folder, socket) = socket();
+    let _requests = daemon(&socket, state());
+    let mut console = Console::start(&socket, (80, 24), None, &["--console"]);
+    console.wait_for("gw1");
+    console.press("\x1b[");
+    console.forget();
+    // Whatever had been pressed, the console goes on: a daemon that is gone is noticed without a further key.
+    std::fs::remove_file(&socket).unwrap();
+    console.wait_for("The daemon is not there");
+}
+
+#[test]
+fn daemon_that_comes_later_is_found() {
+    let (_folder, socket) = socket();
+    let mut console = Console::start(&socket, (80, 24), None, &[]);
+    console.wait_for("The daemon is not there");
+    let _requests = daemon(&socket, state());
+    console.wait_for("gw1");
+    console.press("q");
+    assert!(console.wait_for_end().success());
+}
+
+#[test]
+fn terminal_that_is_hung_up_ends_the_console() {
+    let (_folder, socket) = socket();
+    let _requests = daemon(&socket, state());
+    let mut console = Console::start(&socket, (80, 24), None, &["--console"]);
+    console.wait_for("gw1");
+    drop(console.keyboard.take());
+    assert!(console.wait_for_end().success());
+}
+
+#[test]
+fn without_a_terminal_it_says_what_to_use_instead() {
+    let output = Command::new(env!("CARGO_BIN_EXE_sixgate"))
+        .args(["tui", "--control", "/nowhere"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("sixgate status"), "{output:?}");
+}
