@@ -37,28 +37,21 @@ pub(crate) fn fetch(folder: &Path) -> Result<Kernel> {
     prepare(&cache, &kernel)
 }
 
+/// Has the newest package in the cache and returns its name.
 fn download(choice: &Choice, cache: &Path) -> Result<String> {
-    let apt = match Apt::system().resolve(&choice.packages) {
-        Some(found) => found,
-        // Fresh machines have no package lists, and only root may fetch the system's; a private copy needs nobody.
-        None => {
-            let apt = Apt::private(cache)?;
-            run(&mut apt.command("apt-get", &["--quiet", "update"]))?;
-            let found = apt.resolve(&choice.packages);
-            found.with_context(|| format!("apt knows none of the packages {}", choice.packages.join(", ")))?
-        }
-    };
-    let (apt, name, version) = apt;
-    // Versions with an epoch have their colon escaped in the file's name.
-    let package = format!("{name}_{}_amd64", version.replace(':', "%3a"));
-    if !cache.join(format!("{package}.deb")).is_file() {
-        let partial = cache.join("partial");
-        fs::create_dir_all(&partial)?;
-        run(apt.command("apt-get", &["--quiet", "download", &format!("{name}={version}")]).current_dir(&partial))?;
-        fs::rename(partial.join(format!("{package}.deb")), cache.join(format!("{package}.deb")))
-            .with_context(|| format!("apt-get did not download {package}.deb"))?;
+    if let Ok(package) = Apt::system().download(choice, cache) {
+        return Ok(package);
     }
-    Ok(package)
+    // Fresh machines have no package lists, others have old ones, and only root may fetch the system's. Private ones
+    // need nobody, and serve as long as what they name is here.
+    let apt = Apt::private(cache)?;
+    if let Some((package, _)) = apt.resolve(&choice.packages)
+        && cache.join(format!("{package}.deb")).is_file()
+    {
+        return Ok(package);
+    }
+    run(&mut apt.command("apt-get", &["--quiet", "update"]))?;
+    apt.download(choice, cache)
 }
 
 /// The system's apt, or one with lists of its own.
@@ -77,23 +70,35 @@ impl Apt {
             fs::create_dir_all(home.join(folder))?;
         }
         let home = home.display();
-        Ok(Self {
-            options: vec![
-                format!("-oDir::State::Lists={home}/lists"),
-                format!("-oDir::Cache={home}"),
-                "-oAPT::Sandbox::User=".into(),
-            ],
-        })
+        Ok(Self { options: vec![format!("-oDir::State::Lists={home}/lists"), format!("-oDir::Cache={home}")] })
     }
 
     fn command(&self, program: &str, words: &[&str]) -> Command {
         let mut command = Command::new(program);
+        // Apt's own user may not write under the target folder.
         command.args(&self.options).arg("-oAPT::Sandbox::User=").args(words);
         command
     }
 
-    /// The first package that apt knows, followed through meta packages to the kernel itself, with its version.
-    fn resolve(self, packages: &[String]) -> Option<(Self, String, String)> {
+    /// Downloads the first package that apt knows, unless it is here.
+    fn download(&self, choice: &Choice, cache: &Path) -> Result<String> {
+        let found = self.resolve(&choice.packages);
+        let (package, wanted) =
+            found.with_context(|| format!("apt knows none of the packages {}", choice.packages.join(", ")))?;
+        let file = cache.join(format!("{package}.deb"));
+        if !file.is_file() {
+            let partial = cache.join("partial");
+            fs::create_dir_all(&partial)?;
+            run(self.command("apt-get", &["--quiet", "download", &wanted]).current_dir(&partial))?;
+            fs::rename(partial.join(format!("{package}.deb")), file)
+                .with_context(|| format!("apt-get did not download {package}.deb"))?;
+        }
+        Ok(package)
+    }
+
+    /// The first package that apt knows, followed through meta packages to the kernel itself: the name of its file
+    /// without the ending, and what to ask apt for.
+    fn resolve(&self, packages: &[String]) -> Option<(String, String)> {
         let show = |name: &str| {
             let text = output(&mut self.command("apt-cache", &["show", "--no-all-versions", name])).ok()?;
             Some((field(&text, "Version")?.to_owned(), field(&text, "Depends").unwrap_or_default().to_owned()))
@@ -104,7 +109,8 @@ impl Apt {
             (version, depends) = show(&next)?;
             name = next;
         }
-        Some((self, name, version))
+        // Versions with an epoch have their colon escaped in the file's name.
+        Some((format!("{name}_{}_amd64", version.replace(':', "%3a")), format!("{name}={version}")))
     }
 }
 

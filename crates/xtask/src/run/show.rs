@@ -39,9 +39,9 @@ pub(crate) fn watched(machines: &mut Machines) -> Result<()> {
     let mut screen = Screen::new(columns, rows);
     while machines.router.is_running() {
         machines.read_reports();
-        let line = format!(" {}  [Ctrl-C ends the demo]", machines.history.line());
-        terminal.write(&screen.draw(&[line, format!(" client: {}", machines.history.details())]))?;
         let (columns, rows) = terminal.size();
+        let line = with_hint(&machines.history.line(), usize::from(columns));
+        terminal.write(&screen.draw(&[line, format!(" client: {}", machines.history.details())]))?;
         if screen.resize(columns, rows) {
             machines.router.console().write(&[REPAINT])?;
         }
@@ -62,6 +62,13 @@ pub(crate) fn watched(machines: &mut Machines) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A line that ends in the key to leave by, where there is room for it.
+fn with_hint(line: &str, columns: usize) -> String {
+    const HINT: &str = " Ctrl-C ends the demo ";
+    let room = columns.saturating_sub(HINT.len() + 2);
+    if line.chars().count() > room { format!(" {line}") } else { format!(" {line:room$} {HINT}") }
 }
 
 /// Waits until the client has succeeded, then powers the router off.
@@ -110,4 +117,15 @@ fn watch_signals() -> Result<Arc<AtomicBool>> {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
     }
     Ok(interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hint_gives_way_to_a_long_line() {
+        assert_eq!(with_hint("client: boots", 40), " client: boots     Ctrl-C ends the demo ");
+        assert_eq!(with_hint("client: a long report", 40), " client: a long report");
+    }
 }
