@@ -216,3 +216,40 @@ fn an_address_on_the_wire_is_an_event_and_a_fact() {
         assert!(netlink.interface_counters().await.unwrap()[&far.index].sent.packets > 0);
     });
 }
+
+#[test]
+fn a_whole_configuration_comes_true_and_goes() {
+    use crate::sysctl::{apply_sysctls, forwarding, stop_forwarding};
+    use sixgate_engine::plan::{NAT64_DEVICE, Stage};
+
+    in_namespace(|| async {
+        let netlink = Netlink::connect().unwrap();
+        wire(["eth0", "provider"]);
+        wire(["eth1", "vm"]);
+        let tun = crate::tun::Tun::open(NAT64_DEVICE).unwrap();
+        let text = include_str!("../../../../tests/vectors/plan/slash76/config.toml");
+        let config = sixgate_engine::config::parse(text, "config.toml").unwrap();
+        let plan = sixgate_engine::plan::plan(&config, &netlink.read_facts().await.unwrap());
+
+        assert_eq!(apply_sysctls(&plan.network.sysctls, Stage::Early), []);
+        crate::nft::load(&plan.firewall).await.unwrap();
+        assert_eq!(netlink.apply(&plan.network).await, []);
+        assert!(!forwarding());
+        assert_eq!(apply_sysctls(&plan.network.sysctls, Stage::Forwarding), []);
+        assert!(forwarding());
+        let table = run("ip -4 route show table 6464");
+        assert!(table.starts_with(&format!("default dev {NAT64_DEVICE} proto 164 scope link")), "{table}");
+        let mut errors = Vec::new();
+        assert_eq!((netlink.apply_once(&plan.network, &mut errors).await, errors), (Removed::Nothing, Vec::new()));
+        // The plan is the same when the kernel already holds it.
+        let again = sixgate_engine::plan::plan(&config, &netlink.read_facts().await.unwrap());
+        assert_eq!(again.network, plan.network);
+
+        assert_eq!(stop_forwarding(), []);
+        assert!(!forwarding());
+        assert_eq!(netlink.withdraw().await, []);
+        assert_eq!(run("ip route show table all proto 164") + &run("ip -6 route show table all proto 164"), "");
+        assert!(netlink.read_facts().await.unwrap().addresses.iter().all(|address| !address.ours));
+        tun.remove().unwrap();
+    });
+}
