@@ -17,7 +17,7 @@ use super::theme::{Role, Theme};
 /// From this width on the page has two columns.
 const TWO_COLUMNS: usize = 160;
 /// Reasons that are named; the rest is summed up.
-const REASONS: usize = 6;
+const REASONS: usize = 3;
 
 /// The page, `columns` wide; `rows` are on the screen at once.
 pub(super) fn page(theme: Theme, columns: usize, rows: usize, history: &History) -> Vec<Line<'static>> {
@@ -266,7 +266,7 @@ impl Sheet<'_> {
         let mut items = vec![speed(rate), Item::plain(format!("{} in all", count(messages(reasons))))];
         items.extend(named.iter().take(REASONS).map(|(reason, sum)| {
             let reason = harmless(reason).replace('\n', " ");
-            Item::plain(format!("{reason} {}", count(**sum)))
+            Item::plain(format!("{} {reason}", count(**sum)))
         }));
         if named.len() > REASONS {
             items.push(Item::plain(format!("and {} more", named.len() - REASONS)));

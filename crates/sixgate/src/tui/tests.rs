@@ -177,8 +177,12 @@ fn normal(second: u64) -> Status {
     });
     status.firewall.loaded = true;
     status.firewall.forwarding = true;
-    status.firewall.dropped = drops([("input", 9_100 + 3 * second), ("forward", 3_245)]);
-    status.firewall.allowed = drops([("allow line 31", 4_410 + second)]);
+    status.firewall.dropped = drops([
+        ("to the router from the uplink, no allow entry", 9_100 + 3 * second),
+        ("through the router, not admitted", 3_245),
+        ("to the router, invalid for connection tracking", 0),
+    ]);
+    status.firewall.allowed = drops([("allow line 31: vm1 tcp", 4_410 + second)]);
     status
 }
 
