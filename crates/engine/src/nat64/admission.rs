@@ -6,6 +6,7 @@ use sixgate_wire::icmpv6;
 use sixgate_wire::rfc6052::Pref64;
 use sixgate_wire::rfc6890::is_global_v4;
 
+use super::pool::Pool;
 use super::verdict::{Reason, Refused};
 use crate::xlat::originate::Error;
 
@@ -39,10 +40,14 @@ pub(super) fn destination_v4(destination: Ipv4Addr, exempted: &[Ipv4Net]) -> Res
 }
 
 /// The address that stands for the sender of an ICMPv4 error. RFC 6052 section 3.1: with the Well-Known Prefix none
-/// stands for a router whose address is not global, and the translator speaks for it (RFC 6791).
-pub(super) fn error_source(source: Ipv4Addr, pref64: Pref64, router: Option<Ipv6Addr>) -> Ipv6Addr {
+/// stands for a router whose address is not global, and the translator speaks for it (RFC 6791). Our own addresses are
+/// what clients know each other by, whatever they are.
+pub(super) fn error_source(source: Ipv4Addr, pref64: Pref64, pool: &Pool, router: Option<Ipv6Addr>) -> Ipv6Addr {
     let embedded = pref64.embed(source);
-    if pref64 == Pref64::WELL_KNOWN && !is_global_v4(source) { router.unwrap_or(embedded) } else { embedded }
+    if pref64 != Pref64::WELL_KNOWN || is_global_v4(source) || pool.contains(source) {
+        return embedded;
+    }
+    router.unwrap_or(embedded)
 }
 
 fn is_unicast(address: Ipv4Addr) -> bool {
@@ -85,10 +90,12 @@ mod tests {
     fn private_routers_are_spoken_for_under_the_well_known_prefix_alone() {
         let router = "2001:db8::1".parse().unwrap();
         let own = Pref64::new("2001:db8:64::".parse().unwrap(), 96).unwrap();
-        let private = Ipv4Addr::new(10, 0, 0, 1);
-        assert_eq!(error_source(private, Pref64::WELL_KNOWN, Some(router)), router);
-        assert_eq!(error_source(private, own, Some(router)), own.embed(private));
-        let public = Ipv4Addr::new(1, 1, 1, 1);
-        assert_eq!(error_source(public, Pref64::WELL_KNOWN, Some(router)), Pref64::WELL_KNOWN.embed(public));
+        let [private, ours, public] = [[10, 0, 0, 1], [10, 0, 0, 2], [1, 1, 1, 1]].map(Ipv4Addr::from);
+        let pool = Pool::new(&[ours], 1..=9);
+        let source = |address, pref64| error_source(address, pref64, &pool, Some(router));
+        assert_eq!(source(private, Pref64::WELL_KNOWN), router);
+        assert_eq!(source(private, own), own.embed(private));
+        assert_eq!(source(public, Pref64::WELL_KNOWN), Pref64::WELL_KNOWN.embed(public));
+        assert_eq!(source(ours, Pref64::WELL_KNOWN), Pref64::WELL_KNOWN.embed(ours));
     }
 }

@@ -1,14 +1,9 @@
 //! What the sender of a refused packet is told: the ICMP errors of RFC 7915 sections 4 and 5 and RFC 6146 section 3.
-use core::net::{Ipv4Addr, Ipv6Addr};
-
-use sixgate_wire::ipv4::Ipv4Packet;
-use sixgate_wire::ipv6::Ipv6Packet;
 use sixgate_wire::{icmpv4, icmpv6};
 
 use super::verdict::{Reason, Refused};
 use crate::xlat::Refusal;
-use crate::xlat::originate::{self, Error};
-use crate::xlat::transmit::Transmit;
+use crate::xlat::originate::Error;
 
 /// What a sender in IPv6 is told of what the stateless translator refused.
 pub(super) fn refused_v6(refusal: Refusal) -> Refused {
@@ -76,20 +71,5 @@ const fn reason(refusal: Refusal) -> Reason {
         Refusal::IcmpType => Reason::IcmpType,
         Refusal::UdpChecksum => Reason::UdpWithoutChecksum,
         Refusal::FragmentedIcmp => Reason::FragmentInvalid,
-    }
-}
-
-/// Writes the answer to a packet from IPv6.
-pub(super) fn emit_v6(error: Error, router: Ipv6Addr, packet: &Ipv6Packet<'_>, bytes: &[u8], out: &mut Transmit) {
-    if originate::may_answer_v6(packet) {
-        originate::emit_v6(error, router, packet.source(), bytes, out);
-    }
-}
-
-/// Writes the answer to a packet from IPv4; it comes from the address that the packet was sent to.
-pub(super) fn emit_v4(error: Error, identification: u16, packet: &Ipv4Packet<'_>, bytes: &[u8], out: &mut Transmit) {
-    let source: Ipv4Addr = packet.destination();
-    if originate::may_answer_v4(packet) {
-        originate::emit_v4(error, source, packet.source(), identification, bytes, out);
     }
 }

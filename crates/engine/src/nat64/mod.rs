@@ -43,7 +43,7 @@ pub use crate::xlat::transmit::{Offload, Transmit};
 use crate::plan::{Nat64Plan, Obstacle};
 use crate::status::{self, Traffic};
 use crate::time::Instant;
-use crate::xlat::{Mtus, Refusal, v4_to_v6, v6_to_v4};
+use crate::xlat::{Mtus, Refusal, originate, v4_to_v6, v6_to_v4};
 
 /// The translator with its bindings and sessions.
 #[derive(Debug)]
@@ -166,9 +166,10 @@ impl Nat64 {
         result.unwrap_or_else(|refused| {
             out.clear();
             if let (Some(error), Some(router)) = (refused.answer, self.router_v6)
+                && originate::may_answer_v6(&packet)
                 && self.limiter.admit(now)
             {
-                answer::emit_v6(error, router, &packet, bytes, out);
+                originate::emit_v6(error, router, packet.source(), bytes, out);
             }
             Verdict::Dropped(refused.reason)
         })
@@ -191,10 +192,13 @@ impl Nat64 {
         result.unwrap_or_else(|refused| {
             out.clear();
             if let Some(error) = refused.answer
+                && originate::may_answer_v4(&packet)
                 && self.limiter.admit(now)
             {
+                // The error comes from the address that the packet was sent to.
                 self.identification = self.identification.wrapping_add(1);
-                answer::emit_v4(error, self.identification, &packet, bytes, out);
+                let (source, destination) = (packet.destination(), packet.source());
+                originate::emit_v4(error, source, destination, self.identification, bytes, out);
             }
             Verdict::Dropped(refused.reason)
         })
@@ -258,7 +262,7 @@ impl Nat64 {
         match incoming {
             Incoming::Packet(_) => v4_to_v6::translate(packet, &flow, &egress, out),
             Incoming::Error(tuple) => {
-                flow.source = admission::error_source(packet.source(), pref64, self.router_v6);
+                flow.source = admission::error_source(packet.source(), pref64, &self.tables.pool, self.router_v6);
                 let quoted = tuple::quoted_flow_v6(&tuple, &binding, pref64);
                 v4_to_v6::translate_error(packet, &flow, &quoted, &egress, out)
             }

@@ -1,0 +1,6 @@
+//! NAT64 as its neighbours see it: packets in, packets and a verdict out.
+mod behaviour;
+mod fragments;
+mod icmp;
+mod packet;
+mod router;
