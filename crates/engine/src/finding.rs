@@ -32,6 +32,7 @@ pub const CODES: &[&str] = &[
     "lan-without-slaac",
     "nat64-no-device",
     "nat64-no-ipv4-uplink",
+    "nat64-not-running",
     "netlink-unavailable",
     "on-link-flag-with-carved-prefixes",
     "ra-not-sent",
@@ -68,6 +69,7 @@ impl Finding {
         text: impl Into<String>,
         mend: impl Into<String>,
     ) -> Self {
+        debug_assert!(CODES.contains(&code), "{code} is not documented");
         Self { severity, code: code.to_owned(), subject: subject.into(), text: text.into(), mend: mend.into() }
     }
 }

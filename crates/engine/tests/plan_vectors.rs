@@ -153,17 +153,11 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_code_in_the_sources_is_a_known_one() {
+fn every_known_code_is_raised_somewhere() {
+    // The other direction, that every raised code is known, is asserted by `Finding::new`.
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut seen = 0;
-    for file in sources(&crates) {
-        let text = fs::read_to_string(&file).unwrap();
-        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        for piece in code.split("code: \"").skip(1) {
-            let code = piece.split('"').next().unwrap_or_default();
-            assert!(CODES.contains(&code), "{}: the code {code} is not in finding::CODES", file.display());
-            seen += 1;
-        }
-    }
-    assert!(seen > 0, "no code was found in the sources");
+    let files = sources(&crates).into_iter().filter(|file| !file.ends_with("engine/src/finding.rs"));
+    let text: String = files.map(|file| fs::read_to_string(&file).unwrap()).collect();
+    let missing: Vec<&&str> = CODES.iter().filter(|code| !text.contains(&format!("\"{code}\""))).collect();
+    assert!(missing.is_empty(), "nothing raises {missing:?}");
 }

@@ -49,13 +49,13 @@ impl ApplyError {
 
     /// The same as a finding for the console.
     pub fn finding(&self) -> Finding {
-        Finding {
-            severity: Severity::Error,
-            code: "apply-failed".to_owned(),
-            subject: self.item.clone(),
-            text: format!("Cannot {} {}: {}.", self.action, self.item, self.cause),
-            mend: self.mend.clone(),
-        }
+        Finding::new(
+            Severity::Error,
+            "apply-failed",
+            self.item.as_str(),
+            format!("cannot {} {}: {}", self.action, self.item, self.cause),
+            self.mend.as_str(),
+        )
     }
 }
 

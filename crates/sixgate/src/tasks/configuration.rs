@@ -65,14 +65,13 @@ fn take(configured: &mut Configured, file: &Path, outcome: Result<Config, String
                 Some(_) => (Severity::Warning, "configuration-rejected", "the previous one stays in force"),
                 None => (Severity::Error, "configuration-invalid", "everything is denied, nothing is forwarded"),
             };
-            configured.findings = vec![Finding {
+            configured.findings = vec![Finding::new(
                 severity,
-                code: code.to_owned(),
-                subject: file.display().to_string(),
-                text: format!("the configuration is not usable, {state}:\n{error}"),
-                mend: "correct the file (`sixgate check FILE` tells whether it is right), then send SIGHUP or `reload`"
-                    .to_owned(),
-            }];
+                code,
+                file.display().to_string(),
+                format!("the configuration is not usable, {state}:\n{error}"),
+                "correct the file (`sixgate check FILE` tells whether it is right), then send SIGHUP or `reload`",
+            )];
         }
     }
 }

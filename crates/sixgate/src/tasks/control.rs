@@ -141,14 +141,13 @@ impl Desk {
     }
 
     fn unreachable(&self, path: &Path, error: &std::io::Error) {
-        let finding = Finding {
-            severity: Severity::Warning,
-            code: "control-socket-unavailable".to_owned(),
-            subject: path.display().to_string(),
-            text: format!("`sixgate status` and `sixgate tui` cannot connect: {error}."),
-            mend: "Make its folder writable for the daemon, or raise the limit of open files (LimitNOFILE=)."
-                .to_owned(),
-        };
+        let finding = Finding::new(
+            Severity::Warning,
+            "control-socket-unavailable",
+            path.display().to_string(),
+            format!("`sixgate status` and `sixgate tui` cannot connect: {error}"),
+            "make its folder writable for the daemon, or raise the limit of open files (LimitNOFILE=)",
+        );
         self.slice.send_modify(|slice| slice.findings = vec![finding]);
     }
 

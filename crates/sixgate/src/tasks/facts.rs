@@ -68,12 +68,11 @@ fn publish(ends: &Ends, facts: Facts) {
 }
 
 fn unreadable(error: &anyhow::Error) -> Finding {
-    Finding {
-        severity: Severity::Error,
-        code: "netlink-unavailable".to_owned(),
-        subject: "rtnetlink".to_owned(),
-        text: format!("Links and addresses cannot be read: {error:#}."),
-        mend: "Nothing to do if this is short; otherwise look at the kernel's log and the limit of open files."
-            .to_owned(),
-    }
+    Finding::new(
+        Severity::Error,
+        "netlink-unavailable",
+        "rtnetlink",
+        format!("links and addresses cannot be read: {error:#}"),
+        "nothing to do if this is short; otherwise look at the kernel's log and the limit of open files",
+    )
 }

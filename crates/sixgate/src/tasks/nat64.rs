@@ -1,9 +1,19 @@
-//! Runs the translator.
-use sixgate_engine::finding::Finding;
-use sixgate_engine::status;
-use tokio::sync::{mpsc, watch};
+//! Keeps the translator's thread running while the plan wants one.
+use std::io;
 
+use sixgate_engine::finding::{Finding, Severity};
+use sixgate_engine::plan::{NAT64_DEVICE, Nat64Plan};
+use sixgate_engine::status;
+use sixgate_linux::tun::Tun;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use crate::backoff::Backoff;
 use crate::wiring::{Desired, Withdraw};
+
+mod worker;
+
+use worker::Worker;
 
 /// This task's ends of the channels.
 pub struct Ends {
@@ -23,9 +33,98 @@ pub struct Slice {
     /// What is wrong.
     pub findings: Vec<Finding>,
 }
-/// There is no translator in this build: a withdrawal finds nothing to take back.
+
+/// Runs until it has withdrawn, and then stays without doing anything.
 pub async fn run(mut ends: Ends) {
-    while let Some(done) = ends.withdraw.recv().await {
-        let _ = done.send(());
+    let mut translator = Translator { worker: None, retry: None, backoff: Backoff::default(), slice: ends.slice };
+    loop {
+        let desired = ends.desired.borrow_and_update().clone();
+        match &desired {
+            Desired::Unknown => {}
+            Desired::Closed => translator.end().await,
+            Desired::Open(plan) => match &plan.nat64 {
+                Some(plan) => translator.follow(plan),
+                None => translator.end().await,
+            },
+        }
+        tokio::select! {
+            changed = ends.desired.changed() => if changed.is_err() { return },
+            () = translator.news() => {}
+            done = ends.withdraw.recv() => {
+                let Some(done) = done else { return };
+                translator.end().await;
+                // Nobody waits any more when it took too long.
+                let _ = done.send(());
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+struct Translator {
+    worker: Option<Worker>,
+    /// When the device is tried again.
+    retry: Option<Instant>,
+    backoff: Backoff,
+    slice: watch::Sender<Slice>,
+}
+
+impl Translator {
+    /// The thread runs with this plan, or is tried again later.
+    fn follow(&mut self, plan: &Nat64Plan) {
+        if let Some(worker) = &mut self.worker {
+            return worker.follow(plan);
+        }
+        if self.retry.is_some_and(|retry| retry > Instant::now()) {
+            return;
+        }
+        let opened = Tun::open(NAT64_DEVICE).map_err(|error| (error.to_string(), error.mend()));
+        let started = opened.and_then(|tun| {
+            Worker::start(tun, plan.clone(), self.slice.clone())
+                .map_err(|error| (error.to_string(), "raise the limit of threads".to_owned()))
+        });
+        match started {
+            Ok(worker) => {
+                tracing::info!("translating on {NAT64_DEVICE}");
+                self.worker = Some(worker);
+                self.retry = None;
+                self.slice.send_modify(|slice| slice.findings.clear());
+            }
+            Err((cause, mend)) => self.failed(format!("translation is off: {cause}"), mend),
+        }
+    }
+
+    /// Returns when the thread has ended by itself or when it is time to try again.
+    async fn news(&mut self) {
+        match (&mut self.worker, self.retry) {
+            (Some(worker), _) => {
+                let cause = worker.ended().await;
+                self.worker = None;
+                self.backoff.succeeded();
+                self.lost(&cause);
+            }
+            (None, Some(retry)) => sleep_until(retry).await,
+            (None, None) => std::future::pending().await,
+        }
+    }
+
+    fn lost(&mut self, cause: &io::Error) {
+        let text = format!("the device {NAT64_DEVICE} was lost: {cause}");
+        self.failed(text, "nothing to do if this is short: it is made again".to_owned());
+    }
+
+    fn failed(&mut self, text: String, mend: String) {
+        self.retry = Some(Instant::now() + self.backoff.failed());
+        let finding = Finding::new(Severity::Error, "nat64-not-running", NAT64_DEVICE, text, mend);
+        self.slice.send_modify(|slice| slice.findings = vec![finding]);
+    }
+
+    /// The device goes, and with it every session.
+    async fn end(&mut self) {
+        self.retry = None;
+        if let Some(worker) = self.worker.take() {
+            worker.remove().await;
+        }
+        self.slice.send_if_modified(|slice| std::mem::take(slice) != Slice::default());
     }
 }

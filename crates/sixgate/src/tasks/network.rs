@@ -156,26 +156,27 @@ impl Kernel {
                 Vec::new()
             }
             // A ruleset of this daemon that is in force stays in force: it denies what it denied.
-            Err(error) => vec![Finding {
-                severity: Severity::Error,
-                code: "firewall-not-loaded".to_owned(),
-                subject: format!("nftables table {}", ruleset.table),
-                text: format!("The ruleset could not be loaded: {error}."),
-                mend: error.mend().to_owned(),
-            }],
+            Err(error) => vec![Finding::new(
+                Severity::Error,
+                "firewall-not-loaded",
+                format!("nftables table {}", ruleset.table),
+                format!("the ruleset could not be loaded: {error}"),
+                error.mend(),
+            )],
         }
     }
 
     fn netlink(&mut self) -> Result<&Netlink, Finding> {
         let connected = match self.netlink.take() {
             Some(connected) => connected,
-            None => Netlink::connect().map_err(|error| Finding {
-                severity: Severity::Error,
-                code: "netlink-unavailable".to_owned(),
-                subject: "network".to_owned(),
-                text: format!("Addresses and routes cannot be set: {error}."),
-                mend: "Run sixgate as root, or with the capability CAP_NET_ADMIN; raise the limit of open files."
-                    .to_owned(),
+            None => Netlink::connect().map_err(|error| {
+                Finding::new(
+                    Severity::Error,
+                    "netlink-unavailable",
+                    "network",
+                    format!("addresses and routes cannot be set: {error}"),
+                    "run sixgate as root, or with the capability CAP_NET_ADMIN; raise the limit of open files",
+                )
             })?,
         };
         Ok(self.netlink.insert(connected))

@@ -205,10 +205,11 @@ fn log_changes(logged: &mut Vec<Finding>, current: Vec<Finding>) {
         tracing::info!("mended: {} ({})", gone.subject, gone.code);
     }
     for new in current.iter().filter(|new| !logged.iter().any(|old| same(old, new))) {
+        let (subject, code, text, mend) = (&new.subject, &new.code, new.text.trim_end_matches('.'), &new.mend);
         match new.severity {
-            Severity::Note => tracing::info!("{} ({}): {} {}", new.subject, new.code, new.text, new.mend),
-            Severity::Warning => tracing::warn!("{} ({}): {} {}", new.subject, new.code, new.text, new.mend),
-            Severity::Error => tracing::error!("{} ({}): {} {}", new.subject, new.code, new.text, new.mend),
+            Severity::Note => tracing::info!("{subject} ({code}): {text}; mend: {mend}"),
+            Severity::Warning => tracing::warn!("{subject} ({code}): {text}; mend: {mend}"),
+            Severity::Error => tracing::error!("{subject} ({code}): {text}; mend: {mend}"),
         }
     }
     *logged = current;

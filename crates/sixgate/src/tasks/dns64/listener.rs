@@ -57,13 +57,13 @@ fn register(server: &mut Server<Front>, (address, transport): Place) -> Result<(
 
 fn unbound(place: Place, error: &ListenError) -> Finding {
     let code = if error.cause.kind() == io::ErrorKind::AddrInUse { "dns-port-busy" } else { "dns-not-listening" };
-    finding(place, code, format!("The resolver {error}."), error.mend())
+    finding(place, code, format!("the resolver {error}"), error.mend())
 }
 
 fn ended(place: Place, result: Result<(), NetError>) -> Finding {
     let cause = result.err().map_or_else(String::new, |error| format!(": {error}"));
-    let text = format!("The resolver no longer listens there{cause}.");
-    finding(place, "dns-not-listening", text, "Nothing to do if this is short; it is started again.".to_owned())
+    let text = format!("the resolver no longer listens there{cause}");
+    finding(place, "dns-not-listening", text, "nothing to do if this is short: it is started again".to_owned())
 }
 
 fn finding((address, transport): Place, code: &str, text: String, mend: String) -> Finding {
@@ -71,7 +71,7 @@ fn finding((address, transport): Place, code: &str, text: String, mend: String) 
         Transport::Udp => "UDP",
         Transport::Tcp => "TCP",
     };
-    Finding { severity: Severity::Error, code: code.to_owned(), subject: format!("{address} {transport}"), text, mend }
+    Finding::new(Severity::Error, code, format!("{address} {transport}"), text, mend)
 }
 
 #[cfg(test)]

@@ -132,11 +132,11 @@ impl Station {
 }
 
 fn unsent(interface: &str, error: &io::Error) -> Finding {
-    Finding {
-        severity: Severity::Warning,
-        code: "ra-not-sent".to_owned(),
-        subject: interface.to_owned(),
-        text: format!("Router advertisements cannot be sent or received there: {error}."),
-        mend: "Check that the link is up and that sixgate runs as root or with CAP_NET_RAW.".to_owned(),
-    }
+    Finding::new(
+        Severity::Warning,
+        "ra-not-sent",
+        interface,
+        format!("router advertisements cannot be sent or received there: {error}"),
+        "check that the link is up and that sixgate runs as root or with CAP_NET_RAW",
+    )
 }

@@ -1,0 +1,179 @@
+//! The translator's thread: packets from the device through the engine and back, in batches.
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::mpsc::{self as std_mpsc, TryRecvError};
+use std::time::Duration;
+
+use sixgate_engine::nat64::{Nat64, Transmit};
+use sixgate_engine::plan::Nat64Plan;
+use sixgate_engine::time::Instant;
+use sixgate_linux::clock::seed;
+use sixgate_linux::tun::{BUFFER_LENGTH, HEADER_LENGTH, Tun, Waker};
+use tokio::sync::{oneshot, watch};
+
+use super::Slice;
+use crate::clock::now;
+
+/// Packets that are read before timers and orders are looked at again.
+const BATCH: usize = 64;
+/// How often the status is brought up to date while packets flow.
+const REPORT_EVERY: Duration = Duration::from_millis(500);
+
+enum Order {
+    Follow(Box<Nat64Plan>),
+    Remove,
+}
+
+/// The thread's handle.
+pub(super) struct Worker {
+    plan: Nat64Plan,
+    orders: std_mpsc::Sender<Order>,
+    waker: Waker,
+    ended: oneshot::Receiver<io::Error>,
+}
+
+impl Worker {
+    /// Starts the thread.
+    pub(super) fn start(tun: Tun, plan: Nat64Plan, slice: watch::Sender<Slice>) -> io::Result<Self> {
+        let (orders, receiver) = std_mpsc::channel();
+        let (ending, ended) = oneshot::channel();
+        let waker = tun.waker();
+        let mut desk = Desk::new(tun, &plan, slice)?;
+        let work = move || {
+            if let Err(error) = desk.work(&receiver) {
+                // Nobody listens while the daemon ends.
+                let _ = ending.send(error);
+            } else if let Err(error) = desk.tun.remove() {
+                tracing::warn!("the device could not be removed: {error}");
+            }
+        };
+        std::thread::Builder::new().name("nat64".to_owned()).spawn(work)?;
+        Ok(Self { plan, orders, waker, ended })
+    }
+
+    /// Takes a new plan; sessions that fit it stay.
+    pub(super) fn follow(&mut self, plan: &Nat64Plan) {
+        if self.plan != *plan {
+            self.plan = plan.clone();
+            self.order(Order::Follow(Box::new(plan.clone())));
+        }
+    }
+
+    /// Waits until the thread has failed.
+    pub(super) async fn ended(&mut self) -> io::Error {
+        (&mut self.ended).await.unwrap_or_else(|_| io::Error::other("the translator's thread panicked"))
+    }
+
+    /// Ends the thread and removes the device.
+    pub(super) async fn remove(mut self) {
+        self.order(Order::Remove);
+        // Either it has failed before, or the channel closes when it is done.
+        let _ = (&mut self.ended).await;
+    }
+
+    fn order(&self, order: Order) {
+        // A thread that has failed takes no orders; `ended` tells.
+        let _ = self.orders.send(order);
+        self.waker.wake();
+    }
+}
+
+/// What the thread works with.
+struct Desk {
+    tun: Tun,
+    engine: Nat64,
+    slice: watch::Sender<Slice>,
+    /// When the status is brought up to date; nothing while it is.
+    report_at: Option<Instant>,
+    incoming: Vec<u8>,
+    outgoing: Vec<u8>,
+    transmit: Transmit,
+    /// Packets that the device did not take.
+    unwritten: u64,
+}
+
+impl Desk {
+    fn new(tun: Tun, plan: &Nat64Plan, slice: watch::Sender<Slice>) -> io::Result<Self> {
+        Ok(Self {
+            tun,
+            engine: Nat64::new(plan, seed()?),
+            slice,
+            report_at: Some(now()),
+            incoming: vec![0; BUFFER_LENGTH],
+            outgoing: Vec::with_capacity(BUFFER_LENGTH),
+            transmit: Transmit::new(),
+            unwritten: 0,
+        })
+    }
+
+    /// Until the device fails, or its removal is ordered.
+    fn work(&mut self, orders: &std_mpsc::Receiver<Order>) -> io::Result<()> {
+        loop {
+            let due = self.engine.poll_timeout().into_iter().chain(self.report_at).min();
+            let ready = self.tun.wait(due.map(|due| due.saturating_since(now())))?;
+            if ready.woken {
+                match self.obey(orders) {
+                    ControlFlow::Continue(()) => {}
+                    ControlFlow::Break(()) => return Ok(()),
+                }
+            }
+            if ready.packet {
+                self.translate_batch()?;
+            }
+            self.engine.handle_timeout(now(), &mut self.transmit);
+            self.send();
+            if self.report_at.is_some_and(|at| at <= now()) {
+                self.report();
+            }
+        }
+    }
+
+    fn obey(&mut self, orders: &std_mpsc::Receiver<Order>) -> ControlFlow<()> {
+        loop {
+            match orders.try_recv() {
+                Ok(Order::Follow(plan)) => {
+                    self.engine.reconfigure(&plan, now());
+                    self.report();
+                }
+                Err(TryRecvError::Empty) => return ControlFlow::Continue(()),
+                // Whoever gives the orders has removed the device or is gone with the daemon.
+                Ok(Order::Remove) | Err(TryRecvError::Disconnected) => return ControlFlow::Break(()),
+            }
+        }
+    }
+
+    fn translate_batch(&mut self) -> io::Result<()> {
+        let now = now();
+        for _ in 0..BATCH {
+            let Some(length) = self.tun.read(&mut self.incoming)? else { break };
+            let packet = self.incoming.get(HEADER_LENGTH..length).unwrap_or_default();
+            let verdict = self.engine.handle_input(packet, &mut self.transmit, now);
+            tracing::trace!(?verdict, length = packet.len(), "packet");
+            self.send();
+        }
+        self.report_at.get_or_insert(now + REPORT_EVERY);
+        Ok(())
+    }
+
+    fn send(&mut self) {
+        for (packet, _) in self.transmit.packets() {
+            self.outgoing.clear();
+            self.outgoing.resize(HEADER_LENGTH, 0);
+            self.outgoing.extend_from_slice(packet);
+            if let Err(error) = self.tun.write(&self.outgoing) {
+                tracing::trace!("the device refused a packet: {error}");
+                self.unwritten += 1;
+            }
+        }
+        self.transmit.clear();
+    }
+
+    fn report(&mut self) {
+        self.report_at = None;
+        let mut status = self.engine.status();
+        if self.unwritten > 0 {
+            status.reasons.insert("device-refused".to_owned(), self.unwritten);
+        }
+        self.slice.send_modify(|slice| slice.status = Some(status));
+    }
+}
