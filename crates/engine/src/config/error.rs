@@ -31,11 +31,12 @@ pub struct ConfigErrors {
 
 impl ConfigErrors {
     pub(super) fn new(file: &str, text: &str, found: Vec<(Range<usize>, String, String)>) -> Self {
+        let lines = Lines::new(text);
         let mut errors: Vec<ConfigError> = found
             .into_iter()
             .map(|(span, message, mend)| {
                 let span = clamp(text, &span);
-                let (line, column) = place(text, span.start);
+                let (line, column) = lines.place(span.start);
                 ConfigError { line, column, message, mend, span }
             })
             .collect();
@@ -55,11 +56,11 @@ impl fmt::Display for ConfigErrors {
         let renderer = Renderer::plain();
         for error in self.errors.iter().take(SHOWN) {
             // The renderer is given the lines around the error, not the whole file: its work stays in proportion.
-            let (excerpt, start, line) = excerpt(&self.text, &error.span);
+            let (excerpt, start) = excerpt(&self.text, &error.span);
             let span = error.span.start - start..error.span.end.min(start + excerpt.len()) - start;
             let mut group = Level::ERROR.primary_title(error.message.as_str()).element(
                 Snippet::source(excerpt)
-                    .line_start(line)
+                    .line_start(error.line)
                     .path(self.file.as_str())
                     .annotation(AnnotationKind::Primary.span(span)),
             );
@@ -95,16 +96,29 @@ fn clamp(text: &str, span: &Range<usize>) -> Range<usize> {
     start..end
 }
 
-/// Line and column from 1, the column in characters.
-pub(super) fn place(text: &str, offset: usize) -> (usize, usize) {
-    let before = &text[..offset];
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+/// Where the lines of a text begin, so that a place is found without reading the text again.
+pub(super) struct Lines<'a> {
+    text: &'a str,
+    starts: Vec<usize>,
 }
 
-/// The line of the span, its offset in the text, and its number.
-fn excerpt<'a>(text: &'a str, span: &Range<usize>) -> (&'a str, usize, usize) {
+impl<'a> Lines<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Self { text, starts: core::iter::once(0).chain(newlines.map(|(at, _)| at + 1)).collect() }
+    }
+
+    /// Line and column from 1, the column in characters.
+    pub(super) fn place(&self, offset: usize) -> (usize, usize) {
+        let line = self.starts.partition_point(|start| *start <= offset);
+        let start = line.checked_sub(1).and_then(|line| self.starts.get(line)).copied().unwrap_or_default();
+        (line, self.text.get(start..offset).map_or(1, |before| before.chars().count() + 1))
+    }
+}
+
+/// The line of the span and its offset in the text.
+fn excerpt<'a>(text: &'a str, span: &Range<usize>) -> (&'a str, usize) {
     let start = text[..span.start].rfind('\n').map_or(0, |newline| newline + 1);
     let end = text[span.end..].find('\n').map_or(text.len(), |newline| span.end + newline);
-    (&text[start..end], start, text[..start].matches('\n').count() + 1)
+    (&text[start..end], start)
 }

@@ -6,7 +6,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::claim::Claims;
 use super::door::{self, Errors};
-use super::error::{ConfigErrors, place};
+use super::error::{ConfigErrors, Lines};
 use super::keys;
 use super::{Config, Dns64, allow, dns64, lan, nat64, raw, route, scalar, vm, wan};
 
@@ -102,12 +102,13 @@ impl Sections {
         let routes = self.routes.iter().filter_map(|raw| route::validate(raw, &mut claims, errors)).collect();
         let dns64 = self.dns64.map_or_else(Dns64::default, |raw| dns64::validate(raw, &claims, errors));
         let nat64 = self.nat64.and_then(|raw| nat64::validate(raw, errors));
+        let lines = Lines::new(text);
         let names = allow::Names { lans: &lans, vms: &vms, claims: &claims };
         let allow = self
             .allow
             .into_iter()
             .filter_map(|raw| {
-                let (line, _) = place(text, raw.span().start);
+                let (line, _) = lines.place(raw.span().start);
                 allow::validate(raw, line, names, errors)
             })
             .collect();

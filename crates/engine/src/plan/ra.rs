@@ -18,7 +18,8 @@ pub(super) fn plan(topology: &Topology<'_>, lan: &LanLink<'_>, nat64: Option<&Na
     let rdnss = if dns.enabled { vec![resolver(topology, lan).unwrap_or(source)] } else { Vec::new() };
     let mtu = match variables.adv_link_mtu {
         Some(0) => None,
-        Some(mtu) => Some(mtu),
+        // RFC 4861 section 4.6.4: nothing larger than the link carries.
+        Some(mtu) => Some(mtu.min(lan.mtu())),
         None => Some(lan.mtu()),
     };
     Some(RaPlan {
