@@ -8,6 +8,9 @@ use super::{Scene, allow, rule};
 
 const DROP: [Statement; 2] = [Statement::Counter, Statement::Drop];
 
+/// What closed input admits beyond neighbor discovery: RFC 4443 errors and echo replies.
+const CLOSED_ECHO_AND_ERRORS: [u8; 5] = [1, 2, 3, 4, ECHO_REPLY_V6];
+
 /// The chain of a configuration.
 pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     let mut rules = vec![
@@ -48,6 +51,8 @@ pub(super) fn closed() -> Vec<Option<Rule>> {
         loopback(),
         icmpv6(&NEIGHBOR, vec![Match::HopLimit(255)], "neighbor discovery, RFC 4890 section 4.4.1"),
         icmpv6(&MULTICAST_LISTENER, Vec::new(), "multicast listeners, RFC 4890 section 4.4.1"),
+        // Not all of what is established: flows that an `allow` entry once admitted end here.
+        icmpv6(&CLOSED_ECHO_AND_ERRORS, Vec::new(), "errors and replies to the router's own pings"),
         rule(Vec::new(), &DROP, "drop: to the router, sixgate is closed"),
     ]
 }

@@ -213,12 +213,13 @@ fn translator(topology: &Topology<'_>, nat64: Option<&Nat64Plan>, findings: &mut
             "translation is off: the uplink is missing or has no carrier",
             "mend the uplink; translation comes back with it",
         ),
+        // The translator makes the device once it has its plan, and says so itself when it cannot.
         Obstacle::NoDevice => Finding::new(
-            Severity::Error,
+            Severity::Note,
             "nat64-no-device",
             "nat64",
-            format!("translation is off: there is no TUN device \"{NAT64_DEVICE}\""),
-            "see that /dev/net/tun exists (modprobe tun) and that sixgate may open it (CAP_NET_ADMIN)",
+            format!("translation waits for the TUN device \"{NAT64_DEVICE}\", which is made right after the start"),
+            "where it stays away, see that /dev/net/tun exists (modprobe tun) and that sixgate may open it (CAP_NET_ADMIN)",
         ),
     });
 }

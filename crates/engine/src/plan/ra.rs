@@ -55,11 +55,10 @@ fn source(topology: &Topology<'_>, lan: &LanLink<'_>) -> Option<Ipv6Addr> {
     configured.or_else(|| ready.first().copied())
 }
 
-/// The resolver's address for RDNSS: the LAN's first routable one that nobody else has.
+/// The resolver's address for RDNSS: the link's first routable one that nobody else has, the LAN's own before a gateway's.
+/// Stub resolvers without scopes cannot use a link-local one; every host on the link reaches another VM's gateway too.
 fn resolver(topology: &Topology<'_>, lan: &LanLink<'_>) -> Option<Ipv6Addr> {
-    lan.lan
-        .addresses
-        .iter()
+    lan.addresses()
         .map(|net| net.addr())
         .filter(|address| !address.is_unicast_link_local())
         .find(|address| topology.state(lan.link.index, (*address).into()) != Some(AddressState::Duplicate))
