@@ -2,7 +2,7 @@
 use sixgate_engine::nat64::tuple::Protocol;
 use sixgate_engine::nat64::verdict::{Direction, Reason, Verdict};
 
-use crate::packet::{ACK, FIN, RST, SYN, icmpv4, icmpv6, is_intact, seal, tcp, udp, v4, v6};
+use crate::packet::{ACK, FIN, RST, SYN, icmpv4, icmpv6, is_intact, seal, sum, tcp, udp, v4, v6};
 use crate::router::{CLIENT, OTHER_CLIENT, POOL, POOL_V6, ROUTER, Router, SERVER, SERVER_V6, STRANGER, plan};
 
 const TO_V4: Verdict = Verdict::Translated(Direction::V6ToV4);
@@ -400,8 +400,7 @@ fn a_source_route_is_answered() {
     let length = packet.len() as u16;
     packet[2..4].copy_from_slice(&length.to_be_bytes());
     packet[10..12].fill(0);
-    let sum: u32 = packet[..28].chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1])).sum();
-    let checksum = !((sum >> 16) + (sum & 0xffff)) as u16;
+    let checksum = !sum(&packet[..28]);
     packet[10..12].copy_from_slice(&checksum.to_be_bytes());
     let (verdict, packets) = router.send(&packet);
     assert_eq!(verdict, Verdict::Dropped(Reason::SourceRoute));

@@ -2,5 +2,8 @@
 mod behaviour;
 mod fragments;
 mod icmp;
+mod model;
 mod packet;
+mod properties;
 mod router;
+mod vectors;

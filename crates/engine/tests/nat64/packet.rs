@@ -119,6 +119,9 @@ pub(crate) fn seal(mut packet: Vec<u8>) -> Vec<u8> {
             1 | 58 => 2,
             _ => return packet,
         };
+    if packet.len() < at + 2 {
+        return packet;
+    }
     packet[at..at + 2].fill(0);
     let checksum = match (protocol, !sum(&covered(&packet))) {
         (17, 0) => 0xffff,
@@ -157,7 +160,8 @@ fn covered(packet: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn sum(bytes: &[u8]) -> u16 {
+/// The one's complement sum, word by word.
+pub(crate) fn sum(bytes: &[u8]) -> u16 {
     let mut sum = 0u32;
     for word in bytes.chunks(2) {
         sum += u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0));
