@@ -45,6 +45,9 @@ use crate::status::{self, Traffic};
 use crate::time::Instant;
 use crate::xlat::{Mtus, Refusal, originate, v4_to_v6, v6_to_v4};
 
+/// What the kernel takes off the TTL between the TUN device and the uplink.
+const KERNEL_HOP: u8 = 1;
+
 /// The translator with its bindings and sessions.
 #[derive(Debug)]
 pub struct Nat64 {
@@ -311,8 +314,9 @@ impl Nat64 {
         if self.tables.pool.is_empty() {
             return Err(answer::NOT_OPERATIONAL);
         }
-        // A packet that ends here makes no session.
-        if packet.hop_limit() <= 1 {
+        // A packet that ends here makes no session. The kernel, which forwards what we write, is one more hop, and its
+        // Time Exceeded would go to the mapped address, which is the router's own.
+        if packet.hop_limit() <= 1 + KERNEL_HOP {
             return Err(answer::refused_v6(Refusal::HopLimit));
         }
         if !self.tables.pool.contains(server) {

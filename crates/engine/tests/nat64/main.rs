@@ -6,4 +6,5 @@ mod model;
 mod packet;
 mod properties;
 mod router;
+mod stateless;
 mod vectors;
