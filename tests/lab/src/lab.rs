@@ -160,7 +160,7 @@ impl Lab {
     pub fn await_status(&mut self, what: &str, fits: impl Fn(&Value) -> bool) -> Result<Value> {
         wait::until_ok(what, SOON, || {
             let status = self.router.status()?;
-            ensure!(fits(&status), "{status:#}");
+            ensure!(fits(&status), "findings: {:#}", status["findings"]);
             Ok(status)
         })
     }
