@@ -84,14 +84,14 @@ impl Network {
             Self::Slaac => &[
                 "address add 203.0.113.1/24 dev eth0",
                 "address add 2001:db8:1:1::1/64 dev eth0 nodad",
-                "route add 2001:db8:1:2::/64 via 2001:db8:1:1::2",
+                "route add 2001:db8:1:2::/64 via 2001:db8:1:1::2 src 2001:db8:ffff::10",
             ],
             Self::Slash76 => &[
                 "address add 192.0.2.1/32 dev eth0",
                 "route add 203.0.113.2/32 dev eth0 src 192.0.2.1",
                 "address add 2001:db8:1:2:10::ffff/128 dev eth0 nodad",
                 "route add 2001:db8:1:2:10::/76 dev eth0",
-                "route add 2001:db8:1:2::/64 via 2001:db8:1:2:10::1",
+                "route add 2001:db8:1:2::/64 via 2001:db8:1:2:10::1 src 2001:db8:ffff::10",
             ],
         }
     }

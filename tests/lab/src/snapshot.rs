@@ -5,8 +5,19 @@ use serde_json::Value;
 use crate::namespace::Namespace;
 
 /// Keys of `ip -json` and `nft -json` that change by themselves.
-const VOLATILE: &[&str] =
-    &["valid_life_time", "preferred_life_time", "expires", "handle", "packets", "bytes", "metainfo", "used", "age"];
+const VOLATILE: &[&str] = &[
+    "valid_life_time",
+    "preferred_life_time",
+    "expires",
+    "handle",
+    "packets",
+    "bytes",
+    "metainfo",
+    "used",
+    "age",
+    // Of a TUN device it is "unknown" until the carrier has changed for the first time; the flags tell the same.
+    "operstate",
+];
 
 /// The state of a network namespace, one fact a line, sorted.
 #[derive(Clone, Debug, PartialEq, Eq)]

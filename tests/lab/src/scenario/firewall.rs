@@ -45,9 +45,7 @@ pub(super) fn refuses(lab: &mut Lab) -> Result<()> {
     // Ports of NAT64's share without a binding lead nowhere.
     ensure_refused(outside, ROUTER_V4, 45_000)?;
 
-    let after = drops(&lab.router.status()?);
-    ensure!(after >= before + 4, "{} packets were counted as dropped", after - before);
-    Ok(())
+    lab.await_status("the drops to be counted", |status| drops(status) >= before + 4).map(drop)
 }
 
 /// Packets that the firewall dropped.
@@ -93,9 +91,10 @@ pub(super) fn admits(lab: &mut Lab) -> Result<()> {
     lab.internet.ip("address add 2001:db8:eeee::1/128 dev lo nodad")?;
     let ping = format!("ping -n -c 1 -W 1 -I 2001:db8:eeee::1 {two}");
     ensure!(!lab.internet.run(&ping)?.success, "{two} answers pings from another source");
-    let status = lab.router.status()?;
-    let admitted = status["firewall"]["allowed"].as_object().map_or(0, serde_json::Map::len);
-    ensure!(admitted > 0, "nothing is counted as admitted: {}", status["firewall"]);
+    lab.await_status("what was admitted to be counted", |status| {
+        let admitted = status["firewall"]["allowed"].as_object().into_iter().flatten();
+        admitted.filter(|(_, traffic)| traffic["packets"].as_u64() > Some(0)).count() >= 3
+    })?;
 
     let config = lab.config("");
     let router = lab.router.in_namespace()?;

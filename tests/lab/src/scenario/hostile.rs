@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::client::{dig, ping};
 use crate::lab::{Lab, SOON, connect, ensure_refused, fetch};
-use crate::network::{ROUTER_LAN_MAC, SITE_V4, SITE_V6, synthesized};
+use crate::network::{ROUTER_LAN_MAC, ROUTER_WAN_MAC, SITE_V4, SITE_V6, synthesized};
 use crate::packet::Tap;
 use crate::snapshot::Snapshot;
 use crate::wait;
@@ -69,13 +69,17 @@ pub(super) fn default_deny_by_hand(lab: &mut Lab) -> Result<()> {
     router.ip("address add 2001:db8:1:1::2/64 dev eth0 nodad")?;
     let address: std::net::Ipv6Addr = "2001:db8:1:1::2".parse()?;
     let _server = router.inside(|| TcpListener::bind((address, 8080)))?;
-    // The neighbours know each other, so that silence is the firewall's.
-    wait::until_ok("neighbour discovery to work", SOON, || {
-        router.run("ping -n -c 1 -W 1 2001:db8:1:1::1")?.text()?;
-        Ok(())
-    })?;
     connect(router, address, 8080).context("the server is reached from the router itself")?;
     let outcome = ensure_refused(&lab.internet, address, 8080);
+    // The neighbours know each other, so the silence was the firewall's.
+    wait::until_ok("the Internet to know the router's hardware address", SOON, || {
+        // Only asking makes the kernel look for a neighbour.
+        let asked = lab.internet.run(&format!("ping -n -c 1 -W 1 {address}"))?;
+        ensure!(!asked.success, "a closed router answers pings: {asked}");
+        let neighbour = lab.internet.ip(&format!("-6 neighbour show {address} dev eth0"))?;
+        ensure!(neighbour.contains(ROUTER_WAN_MAC), "{neighbour}");
+        Ok(())
+    })?;
     router.ip("address delete 2001:db8:1:1::2/64 dev eth0")?;
     outcome
 }
@@ -124,8 +128,9 @@ pub(super) fn missing_tun(lab: &mut Lab) -> Result<()> {
     lab.router.in_namespace()?.prepare(&format!("mount --bind {} /dev/net", empty.display()))?;
     let config = lab.config("");
     lab.router.start(&config)?;
-    let status = lab.await_status("a finding about /dev/net/tun", |status| mentions(status, "/dev/net/tun"))?;
-    ensure!(!status["nat64"]["obstacle"].is_null(), "{}", status["nat64"]);
+    let status = lab.await_status("a finding about /dev/net/tun", |status| {
+        mentions(status, "/dev/net/tun") && status["nat64"]["obstacle"] == "no-device"
+    })?;
     ensure!(status["dns64"]["synthesizing"] == false, "{}", status["dns64"]);
     lab.await_status("forwarding", |status| status["firewall"]["forwarding"] == true)?;
     lab.bring_hosts_up()?;
