@@ -2,7 +2,7 @@
 use std::io;
 
 use sixgate_engine::finding::{Finding, Severity};
-use sixgate_engine::plan::{NAT64_DEVICE, Nat64Plan};
+use sixgate_engine::plan::{NAT64_DEVICE, Nat64Plan, Obstacle};
 use sixgate_engine::status;
 use sixgate_linux::tun::Tun;
 use tokio::sync::{mpsc, watch};
@@ -90,7 +90,12 @@ impl Translator {
                 self.retry = None;
                 self.slice.send_modify(|slice| slice.findings.clear());
             }
-            Err((cause, mend)) => self.failed(format!("translation is off: {cause}"), mend),
+            Err((cause, mend)) => {
+                self.slice.send_modify(|slice| {
+                    slice.status.get_or_insert_default().pref64 = Some(plan.pref64);
+                });
+                self.failed(format!("translation is off: {cause}"), mend);
+            }
         }
     }
 
@@ -116,7 +121,10 @@ impl Translator {
     fn failed(&mut self, text: String, mend: String) {
         self.retry = Some(Instant::now() + self.backoff.failed());
         let finding = Finding::new(Severity::Error, "nat64-not-running", NAT64_DEVICE, text, mend);
-        self.slice.send_modify(|slice| slice.findings = vec![finding]);
+        self.slice.send_modify(|slice| {
+            slice.findings = vec![finding];
+            slice.status.get_or_insert_default().obstacle = Some(Obstacle::NoDevice);
+        });
     }
 
     /// The device goes, and with it every session.
