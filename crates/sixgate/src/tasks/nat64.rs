@@ -1,6 +1,4 @@
 //! Keeps the translator's thread running while the plan wants one.
-use std::io;
-
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::plan::{NAT64_DEVICE, Nat64Plan, Obstacle};
 use sixgate_engine::status;
@@ -90,12 +88,7 @@ impl Translator {
                 self.retry = None;
                 self.slice.send_modify(|slice| slice.findings.clear());
             }
-            Err((cause, mend)) => {
-                self.slice.send_modify(|slice| {
-                    slice.status.get_or_insert_default().pref64 = Some(plan.pref64);
-                });
-                self.failed(format!("translation is off: {cause}"), mend);
-            }
+            Err((cause, mend)) => self.failed(plan, format!("translation is off: {cause}"), mend),
         }
     }
 
@@ -104,27 +97,23 @@ impl Translator {
         match (&mut self.worker, self.retry) {
             (Some(worker), _) => {
                 let cause = worker.ended().await;
+                let plan = worker.plan().clone();
                 self.worker = None;
                 self.backoff.succeeded();
-                self.lost(&cause);
+                let text = format!("the device {NAT64_DEVICE} was lost: {cause}");
+                self.failed(&plan, text, "nothing to do if this is short: it is made again".to_owned());
             }
             (None, Some(retry)) => sleep_until(retry).await,
             (None, None) => std::future::pending().await,
         }
     }
 
-    fn lost(&mut self, cause: &io::Error) {
-        let text = format!("the device {NAT64_DEVICE} was lost: {cause}");
-        self.failed(text, "nothing to do if this is short: it is made again".to_owned());
-    }
-
-    fn failed(&mut self, text: String, mend: String) {
+    fn failed(&mut self, plan: &Nat64Plan, text: String, mend: String) {
         self.retry = Some(Instant::now() + self.backoff.failed());
         let finding = Finding::new(Severity::Error, "nat64-not-running", NAT64_DEVICE, text, mend);
-        self.slice.send_modify(|slice| {
-            slice.findings = vec![finding];
-            slice.status.get_or_insert_default().obstacle = Some(Obstacle::NoDevice);
-        });
+        let (pref64, obstacle) = (Some(plan.pref64), Some(Obstacle::NoDevice));
+        let status = status::Nat64 { pref64, obstacle, ..status::Nat64::default() };
+        self.slice.send_replace(Slice { status: Some(status), findings: vec![finding] });
     }
 
     /// The device goes, and with it every session.

@@ -218,3 +218,64 @@ fn log_changes(logged: &mut Vec<Finding>, current: Vec<Finding>) {
 fn same(a: &Finding, b: &Finding) -> bool {
     (&a.code, &a.subject) == (&b.code, &b.subject)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use sixgate_engine::facts::{Address, AddressState};
+
+    use super::*;
+
+    const CONFIG: &str = r#"
+        [wan]
+        interface = "up"
+        [[lan]]
+        name = "vms"
+        mac = "52:54:00:00:00:07"
+        addresses = ["2001:db8::1/64"]
+        [[vm]]
+        name = "vm1"
+        lan = "vms"
+        address = "2001:db8::2"
+    "#;
+
+    fn facts() -> Facts {
+        let mac = "52:54:00:00:00:07".parse().ok();
+        let link = Link { index: 7, name: "eth1".to_owned(), mac, mtu: 1500, up: true, carrier: true };
+        let net = "2001:db8::1/64".parse().unwrap();
+        let address = Address { link: 7, net, state: AddressState::Tentative, ours: true };
+        Facts { links: vec![link], addresses: vec![address] }
+    }
+
+    fn neighbour(address: &str, link: u32, seen: bool) -> Neighbour {
+        Neighbour { link, address: address.parse().unwrap(), mac: None, seen }
+    }
+
+    #[test]
+    fn interfaces_are_found_by_name_or_hardware_address_and_missing_ones_are_said_to_be() {
+        let config = config::parse(CONFIG, "test").unwrap();
+        let gateways = vec![Gateway { link: 7, address: "fe80::1".parse().unwrap() }];
+        let counters = BTreeMap::from([(7, Counters::default())]);
+        let readings = Readings { counters, gateways, neighbours: Vec::new() };
+        assert!(!interface(&config.wan.interface, &facts(), &readings).present);
+        let lan = lan_status(&config.lans[0], &facts(), &readings, &ra::Slice::default());
+        assert_eq!((lan.interface.name.as_str(), lan.interface.present, lan.advertised), ("eth1", true, None));
+        assert_eq!(lan.interface.addresses[0].1, AddressState::Tentative);
+        assert_eq!(lan.interface.gateways, [Ipv6Addr::from_bits(0xfe80 << 112 | 1)]);
+    }
+
+    #[test]
+    fn a_vm_is_seen_on_its_own_link_only() {
+        let config = config::parse(CONFIG, "test").unwrap();
+        for (neighbour, seen) in [
+            (neighbour("2001:db8::2", 7, true), true),
+            (neighbour("2001:db8::2", 7, false), false),
+            (neighbour("2001:db8::2", 8, true), false),
+            (neighbour("2001:db8::3", 7, true), false),
+        ] {
+            let readings = Readings { neighbours: vec![neighbour], ..Readings::default() };
+            assert_eq!(vm_status(&config.vms[0], &config, &facts(), &readings).seen, Some(seen), "{readings:?}");
+        }
+    }
+}

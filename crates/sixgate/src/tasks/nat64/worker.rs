@@ -59,6 +59,11 @@ impl Worker {
         }
     }
 
+    /// The plan that the thread follows.
+    pub(super) fn plan(&self) -> &Nat64Plan {
+        &self.plan
+    }
+
     /// Waits until the thread has failed.
     pub(super) async fn ended(&mut self) -> io::Error {
         (&mut self.ended).await.unwrap_or_else(|_| io::Error::other("the translator's thread panicked"))
@@ -120,9 +125,13 @@ impl Desk {
             if ready.packet {
                 self.translate_batch()?;
             }
-            self.engine.handle_timeout(now(), &mut self.transmit);
-            self.send();
-            if self.report_at.is_some_and(|at| at <= now()) {
+            let now = now();
+            if self.engine.poll_timeout().is_some_and(|due| due <= now) {
+                self.engine.handle_timeout(now, &mut self.transmit);
+                self.send();
+                self.report_at.get_or_insert(now + REPORT_EVERY);
+            }
+            if self.report_at.is_some_and(|at| at <= now) {
                 self.report();
             }
         }
