@@ -1,4 +1,7 @@
 //! `sixgate init`: process 1 of the image. It mounts, loads modules, owns the power button and keeps `sixgate run` and the consoles running.
+//!
+//! The kernel's command line may hold `sixgate.consoles=log`, which prints the log on the console instead of drawing
+//! there, and `sixgate.log=FILTER`, which becomes the router's RUST_LOG.
 mod boot;
 mod service;
 mod supervisor;

@@ -49,7 +49,9 @@ pub(crate) struct History {
     newest: Option<Report>,
     first_page: Option<Page>,
     last_page: Option<Page>,
+    pages: u64,
     errors: u64,
+    has_ended: bool,
 }
 
 impl History {
@@ -61,12 +63,18 @@ impl History {
             Report::Error { .. } => self.errors += 1,
             Report::Fetched(page) => {
                 first = self.first_page.is_none();
+                self.pages += 1;
                 self.first_page.get_or_insert_with(|| (**page).clone());
                 self.last_page = Some((**page).clone());
             }
         }
         self.newest = Some(report);
         first
+    }
+
+    /// Takes note that its machine has ended.
+    pub(crate) fn end(&mut self) {
+        self.has_ended = true;
     }
 
     /// Whether it has got a page.
@@ -77,6 +85,7 @@ impl History {
     /// The present state in one line.
     pub(crate) fn line(&self) -> String {
         match &self.newest {
+            _ if self.has_ended => "client: its machine has ended".into(),
             None => "client: boots".into(),
             Some(Report::State { text, .. }) => format!("client: {text}"),
             Some(Report::Error { text, .. }) => format!("client: FAILED: {text}"),
@@ -124,7 +133,7 @@ impl History {
             page.bytes,
             page.fetch_ms,
             page.headline,
-            page.round - self.errors.min(page.round.saturating_sub(1)),
+            self.pages,
             first.as_secs_f64(),
             self.errors,
         )
@@ -171,6 +180,9 @@ mod tests {
         assert_eq!(history.details(), "has fd00:64:0:1::2, asks fd00:64:0:1::1");
         history.take(report(FAILED));
         assert_eq!(history.line(), "client: FAILED: no connection");
+        assert!(history.summary().contains("pages      1, the first 7.2 s"), "{}", history.summary());
         assert!(history.summary().contains("1 failures"), "{}", history.summary());
+        history.end();
+        assert_eq!(history.line(), "client: its machine has ended");
     }
 }

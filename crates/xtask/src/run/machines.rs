@@ -77,6 +77,9 @@ impl Machines {
         while let Ok(report) = self.reports.try_recv() {
             first |= self.history.take(report);
         }
+        if !self.client.is_running() {
+            self.history.end();
+        }
         first
     }
 
