@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sixgate_engine::finding::{Finding, Severity};
+use sixgate_engine::status;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -45,6 +46,13 @@ pub struct Slice {
     pub refused: BTreeMap<String, u64>,
     /// What is wrong.
     pub findings: Vec<Finding>,
+}
+
+impl Slice {
+    /// What the console shows of it.
+    pub fn status(&self) -> status::Control {
+        status::Control { requests: self.requests, refused: self.refused.clone() }
+    }
 }
 
 /// Serves for ever.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sixgate_engine::config::{self, Config};
 use sixgate_engine::facts::{Facts, Link};
 use sixgate_engine::finding::{Finding, Severity};
-use sixgate_engine::status::{self, Interface, Lan, Status, System, Vm};
+use sixgate_engine::status::{self, Advertised, Interface, Lan, Status, System, Vm};
 use sixgate_linux::facts::{Counters, Neighbour};
 use sixgate_linux::netlink::Netlink;
 use sixgate_linux::network::Gateway;
@@ -112,33 +112,31 @@ fn system(hostname: String, daemon_uptime: Duration, starts: u32) -> System {
     }
 }
 
+/// A channel that is borrowed while it is borrowed already waits for ever once a writer waits in between: every line
+/// here borrows by itself and lets go.
 fn assemble(ends: &Ends, readings: &Readings) -> Status {
     let facts = ends.facts.borrow().clone().unwrap_or_default();
     let config = ends.configured.borrow().config.clone();
-    let ra = ends.ra.borrow();
-    let control = ends.control.borrow();
-    let mut status = Status {
-        version: status::VERSION,
-        nat64: ends.nat64.borrow().status.clone(),
-        dns64: ends.dns64.borrow().status(),
-        control: status::Control { requests: control.requests, refused: control.refused.clone() },
-        findings: findings(ends),
-        ..Status::default()
-    };
+    let advertised = ends.ra.borrow().advertised.clone();
+    let control = ends.control.borrow().status();
+    let nat64 = ends.nat64.borrow().status.clone();
+    let dns64 = ends.dns64.borrow().status();
+    let findings = findings(ends);
+    let mut status = Status { version: status::VERSION, nat64, dns64, control, findings, ..Status::default() };
     let Some(config) = config else { return status };
     let config: &Config = &config;
     status.system.hostname.clone_from(&config.hostname);
     status.wan = interface(&config.wan.interface, &facts, readings);
-    status.lans = config.lans.iter().map(|lan| lan_status(lan, &facts, readings, &ra)).collect();
+    status.lans = config.lans.iter().map(|lan| lan_status(lan, &facts, readings, &advertised)).collect();
     status.vms = config.vms.iter().map(|vm| vm_status(vm, config, &facts, readings)).collect();
     status
 }
 
-fn lan_status(lan: &config::Lan, facts: &Facts, readings: &Readings, ra: &ra::Slice) -> Lan {
+fn lan_status(lan: &config::Lan, facts: &Facts, readings: &Readings, advertised: &BTreeMap<String, Advertised>) -> Lan {
     Lan {
         name: lan.name.clone(),
         interface: interface(&lan.interface, facts, readings),
-        advertised: ra.advertised.get(&lan.name).cloned(),
+        advertised: advertised.get(&lan.name).cloned(),
     }
 }
 
@@ -259,7 +257,7 @@ mod tests {
         let counters = BTreeMap::from([(7, Counters::default())]);
         let readings = Readings { counters, gateways, neighbours: Vec::new() };
         assert!(!interface(&config.wan.interface, &facts(), &readings).present);
-        let lan = lan_status(&config.lans[0], &facts(), &readings, &ra::Slice::default());
+        let lan = lan_status(&config.lans[0], &facts(), &readings, &BTreeMap::new());
         assert_eq!((lan.interface.name.as_str(), lan.interface.present, lan.advertised), ("eth1", true, None));
         assert_eq!(lan.interface.addresses[0].1, AddressState::Tentative);
         assert_eq!(lan.interface.gateways, [Ipv6Addr::from_bits(0xfe80 << 112 | 1)]);
@@ -277,5 +275,43 @@ mod tests {
             let readings = Readings { neighbours: vec![neighbour], ..Readings::default() };
             assert_eq!(vm_status(&config.vms[0], &config, &facts(), &readings).seen, Some(seen), "{readings:?}");
         }
+    }
+
+    /// Guards against a slice that is borrowed twice at a time: a writer that comes in between stops both for ever.
+    #[test]
+    fn the_status_is_assembled_while_every_slice_changes() {
+        let (_ask, asked) = mpsc::channel(1);
+        let (ra, control) = (watch::Sender::new(ra::Slice::default()), watch::Sender::new(control::Slice::default()));
+        let (nat64, dns64) = (watch::Sender::new(nat64::Slice::default()), watch::Sender::new(dns64::Slice::default()));
+        let ends = Ends {
+            asked,
+            configured: watch::channel(Configured::default()).1,
+            facts: watch::channel(None).1,
+            desired: watch::channel(Desired::Unknown).1,
+            facts_slice: watch::channel(facts::Slice::default()).1,
+            network: watch::channel(network::Slice::default()).1,
+            ra: ra.subscribe(),
+            dns64: dns64.subscribe(),
+            nat64: nat64.subscribe(),
+            control: control.subscribe(),
+        };
+        let (done, finished) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for _ in 0..20_000 {
+                assemble(&ends, &Readings::default());
+            }
+            // Nobody listens where the test has given up.
+            let _ = done.send(());
+        });
+        std::thread::spawn(move || {
+            while !ra.is_closed() {
+                ra.send_modify(|_| {});
+                control.send_modify(|_| {});
+                nat64.send_modify(|_| {});
+                dns64.send_modify(|_| {});
+            }
+        });
+        let outcome = finished.recv_timeout(Duration::from_secs(60));
+        assert!(outcome.is_ok(), "assembling has come to a standstill");
     }
 }
