@@ -8,6 +8,9 @@ pub const HEADER: usize = 20;
 /// RFC 791 section 3.1: what every host accepts, and the most an ICMPv4 error occupies (RFC 1812 section 4.3.2.3).
 pub const MINIMUM_REASSEMBLY: usize = 576;
 
+/// Protocol number of IGMP.
+pub const IGMP: u8 = 2;
+
 /// Why bytes are not an IPv4 packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ipv4Error {

@@ -15,8 +15,16 @@ pub const ROUTING: u8 = 43;
 pub const FRAGMENT: u8 = 44;
 /// Next Header: destination options.
 pub const DESTINATION_OPTIONS: u8 = 60;
+/// Next Header: authentication.
+const AUTHENTICATION: u8 = 51;
 /// RFC 8504 section 5.3 lets a node limit extension headers; real packets have one or two.
 pub const MAX_EXTENSION_HEADERS: usize = 8;
+
+/// Whether a Next Header value names an extension header, Authentication among them; ESP has no Next Header in the
+/// clear and counts as an upper layer.
+pub const fn is_extension(next_header: u8) -> bool {
+    matches!(next_header, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS | AUTHENTICATION)
+}
 
 /// Why bytes are not an IPv6 packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -91,6 +91,12 @@ pub(super) const KEYS: &[KeyText] = &[
     key("nat64", "ports", "NAT64's share of the uplink address's ports, \"FIRST-LAST\" within 1024-32767 or 40960-65535; 32768-36863 are the router's own, 36864-40959 are kept for NAT44; default \"40960-65535\""),
     key("nat64", "translate_non_global", "list of IPv4 prefixes out of the non-global ones (RFC 6890) that are translated all the same; not with 64:ff9b::/96 (RFC 6052 section 3.1); default: none"),
     key("nat64", "max_sessions", "integer, 16 to 4000000; default 65536"),
+    key("nat64", "tos", "TOS octet of what leaves for IPv4, integer, 0 to 255 (RFC 7915 section 5.1); default: the packet's Traffic Class"),
+    key("nat64", "traffic_class", "Traffic Class of what leaves for IPv6, integer, 0 to 255 (RFC 7915 section 4.1); default: the packet's TOS octet"),
+    key("nat64", "lowest_ipv6_mtu", "lowest-ipv6-mtu, integer, 1280 to 65535 (RFC 7915 section 4); default 1280"),
+    key("nat64", "udp_checksum_zero", "what becomes of UDP from IPv4 without a checksum, \"calculate\" or \"drop\" (RFC 7915 section 4.5); default \"calculate\""),
+    key("nat64", "clamp_mss", "true or false; default true"),
+    key("nat64", "icmp_errors_per_second", "most ICMP errors of the translator's own, integer, 0 (none) to 100000 (RFC 4443 section 2.4 (f)); default 100"),
     key("nat64", "timers", "the table [nat64.timers]"),
 
     key("nat64.timers", "udp_default", "UDP_DEFAULT, integer seconds, 120 (UDP_MIN) to 86400 (RFC 6146 section 4); default 300"),

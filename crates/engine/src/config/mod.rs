@@ -187,6 +187,10 @@ pub struct Nat64 {
     pub ports: RangeInclusive<u16>,
     /// Non-global IPv4 prefixes that may be translated all the same (default: none; RFC 6052 section 3.1).
     pub translate_non_global: Vec<Ipv4Net>,
+    /// What RFC 7915 leaves to the operator.
+    pub policy: crate::xlat::Policy,
+    /// Most ICMP errors of its own that the translator sends; none if zero.
+    pub icmp_errors_per_second: u32,
     /// Session lifetimes.
     pub timers: Nat64Timers,
     /// Ceiling on sessions.

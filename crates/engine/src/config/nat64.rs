@@ -11,6 +11,7 @@ use super::keys;
 use super::raw;
 use super::scalar::{self, At, Placed};
 use super::{Nat64, Nat64Timers};
+use crate::xlat::{ChecksumZero, Policy};
 
 /// RFC 6052 section 2.1: the Well-Known Prefix.
 pub(super) const WELL_KNOWN_PREFIX: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
@@ -31,6 +32,7 @@ const NEVER: [Ipv4Net; 3] = [
 pub(super) fn validate(raw: Spanned<raw::Nat64>, errors: &mut Errors) -> Option<Placed<Nat64>> {
     let table = raw.span();
     let raw = raw.into_inner();
+    let policy = policy(&raw, errors);
     let enabled = raw.enabled.as_ref().is_none_or(|key| *key.get_ref());
     let prefix_span = raw.prefix.as_ref().map_or_else(|| table.clone(), Spanned::span);
     let prefix = match &raw.prefix {
@@ -54,10 +56,19 @@ pub(super) fn validate(raw: Spanned<raw::Nat64>, errors: &mut Errors) -> Option<
             "choose a prefix of your own, or one out of 64:ff9b:1::/48 (RFC 8215), as in prefix = \"64:ff9b:1::/96\"",
         );
     }
+    let icmp_errors_per_second =
+        scalar::number(At("nat64", "icmp_errors_per_second"), &raw.icmp_errors_per_second, 0..=100_000, errors);
     let max_sessions = scalar::number(At("nat64", "max_sessions"), &raw.max_sessions, 16..=4_000_000, errors);
     let timers = raw.timers.map_or_else(Nat64Timers::default, |timers| timers_of(timers.get_ref(), errors));
-    let nat64 =
-        Nat64 { prefix: prefix?, ports, translate_non_global, timers, max_sessions: max_sessions.unwrap_or(65_536) };
+    let nat64 = Nat64 {
+        prefix: prefix?,
+        ports,
+        translate_non_global,
+        policy,
+        icmp_errors_per_second: icmp_errors_per_second.unwrap_or(100),
+        timers,
+        max_sessions: max_sessions.unwrap_or(65_536),
+    };
     enabled.then_some((nat64, prefix_span))
 }
 
@@ -114,6 +125,27 @@ fn exemption(text: &str, span: &Range<usize>, errors: &mut Errors) -> Option<Ipv
         return None;
     }
     Some(net)
+}
+
+/// RFC 7915's configuration functions.
+fn policy(raw: &raw::Nat64, errors: &mut Errors) -> Policy {
+    let default = Policy::DEFAULT;
+    let udp_checksum_zero = match raw.udp_checksum_zero.as_ref().map(|key| (key.get_ref().as_str(), key.span())) {
+        None | Some(("calculate", _)) => ChecksumZero::Calculate,
+        Some(("drop", _)) => ChecksumZero::Drop,
+        Some((text, span)) => {
+            errors.range(span, "nat64", "udp_checksum_zero", format_args!("\"{text}\""));
+            default.udp_checksum_zero
+        }
+    };
+    Policy {
+        tos: scalar::number(At("nat64", "tos"), &raw.tos, 0..=u8::MAX, errors),
+        traffic_class: scalar::number(At("nat64", "traffic_class"), &raw.traffic_class, 0..=u8::MAX, errors),
+        lowest_ipv6_mtu: scalar::mtu(At("nat64", "lowest_ipv6_mtu"), &raw.lowest_ipv6_mtu, errors)
+            .unwrap_or(default.lowest_ipv6_mtu),
+        udp_checksum_zero,
+        clamp_mss: raw.clamp_mss.as_ref().map_or(default.clamp_mss, |key| *key.get_ref()),
+    }
 }
 
 fn timers_of(raw: &raw::Timers, errors: &mut Errors) -> Nat64Timers {

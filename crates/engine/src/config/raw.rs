@@ -99,6 +99,12 @@ pub(super) struct Nat64 {
     pub(super) ports: Key<String>,
     pub(super) translate_non_global: Key<OneOrMany<String>>,
     pub(super) max_sessions: Key<i64>,
+    pub(super) tos: Key<i64>,
+    pub(super) traffic_class: Key<i64>,
+    pub(super) lowest_ipv6_mtu: Key<i64>,
+    pub(super) udp_checksum_zero: Key<String>,
+    pub(super) clamp_mss: Key<bool>,
+    pub(super) icmp_errors_per_second: Key<i64>,
     pub(super) timers: Key<Timers>,
 }
 

@@ -17,7 +17,8 @@ pub(super) fn refused_v6(refusal: Refusal) -> Refused {
         | Refusal::SourceRoute
         | Refusal::IcmpType
         | Refusal::UdpChecksum
-        | Refusal::FragmentedIcmp => None,
+        | Refusal::FragmentedIcmp
+        | Refusal::FragmentedExtension => None,
     };
     Refused { reason: reason(refusal), answer }
 }
@@ -36,7 +37,8 @@ pub(super) fn refused_v4(refusal: Refusal) -> Refused {
         | Refusal::SegmentsLeft { .. }
         | Refusal::IcmpType
         | Refusal::UdpChecksum
-        | Refusal::FragmentedIcmp => None,
+        | Refusal::FragmentedIcmp
+        | Refusal::FragmentedExtension => None,
     };
     Refused { reason: reason(refusal), answer }
 }
@@ -70,6 +72,6 @@ const fn reason(refusal: Refusal) -> Reason {
         Refusal::SourceRoute => Reason::SourceRoute,
         Refusal::IcmpType => Reason::IcmpType,
         Refusal::UdpChecksum => Reason::UdpWithoutChecksum,
-        Refusal::FragmentedIcmp => Reason::FragmentInvalid,
+        Refusal::FragmentedIcmp | Refusal::FragmentedExtension => Reason::FragmentInvalid,
     }
 }

@@ -8,14 +8,20 @@ use crate::time::Instant;
 use crate::xlat::originate::Error;
 use crate::xlat::transmit::Transmit;
 use crate::xlat::v6_to_v4::Egress;
-use crate::xlat::{GROWTH, Mtus};
+use crate::xlat::{GROWTH, Mtus, Policy};
 
 /// The way through the translator itself is no link and has no MTU.
 const MTU: u32 = u16::MAX as u32;
 
 /// How a packet leaves for IPv4 that turns back: in one piece, whatever it came in.
-pub(super) fn egress(mtus: Mtus, identification: u16, reassembled_from: Option<u32>) -> Egress {
-    Egress { mtus: Mtus { v4: MTU, ..mtus }, identification, reassembled_from: reassembled_from.map(|_| MTU) }
+pub(super) fn egress(mtus: Mtus, policy: Policy, identification: u16, reassembled_from: Option<u32>) -> Egress {
+    Egress {
+        mtus: Mtus { v4: MTU, ..mtus },
+        // What does not leave keeps its Traffic Class.
+        policy: Policy { tos: None, ..policy },
+        identification,
+        reassembled_from: reassembled_from.map(|_| MTU),
+    }
 }
 
 impl Nat64 {

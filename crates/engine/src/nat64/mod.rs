@@ -10,6 +10,7 @@ mod filter;
 mod fragment;
 mod hairpin;
 mod icmp;
+mod identification;
 mod keyed;
 mod limiter;
 mod pool;
@@ -25,12 +26,14 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{Ipv4Net, Ipv6Net};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
+use sixgate_wire::icmpv4;
 use sixgate_wire::ipv4::{Ipv4Error, Ipv4Packet};
 use sixgate_wire::ipv6::{self, Ipv6Packet};
 use sixgate_wire::rfc6052::Pref64;
 
 use self::bib::Binding;
 use self::fragment::Fragments;
+use self::identification::Identifications;
 use self::keyed::Keyed;
 use self::limiter::Limiter;
 use self::pool::Pool;
@@ -43,7 +46,7 @@ pub use crate::xlat::transmit::{Offload, Transmit};
 use crate::plan::{Nat64Plan, Obstacle};
 use crate::status::{self, Traffic};
 use crate::time::Instant;
-use crate::xlat::{Mtus, Refusal, originate, v4_to_v6, v6_to_v4};
+use crate::xlat::{Mtus, Policy, Refusal, originate, v4_to_v6, v6_to_v4};
 
 /// What the kernel takes off the TTL between the TUN device and the uplink.
 const KERNEL_HOP: u8 = 1;
@@ -57,13 +60,14 @@ pub struct Nat64 {
     exempted: Vec<Ipv4Net>,
     router_v6: Option<Ipv6Addr>,
     mtus: Mtus,
+    policy: Policy,
     obstacle: Option<Obstacle>,
     tables: Tables,
     fragments: Fragments,
     limiter: Limiter,
     /// Packets on their way through a hairpin; kept for its memory.
     turned: Transmit,
-    identification: u16,
+    identifications: Identifications,
     counters: Counters,
     traffic: [Traffic; 2],
 }
@@ -74,7 +78,7 @@ impl Nat64 {
     pub fn new(plan: &Nat64Plan, seed: [u8; 32]) -> Self {
         let mut random = ChaCha8Rng::from_seed(seed);
         let keyed = Keyed::new((random.next_u64(), random.next_u64()));
-        let identification = random.next_u32() as u16;
+        let identifications = Identifications::new(keyed, &mut random);
         let pool = Pool::new(&plan.pool4, plan.ports.clone());
         Self {
             prefix: plan.pref64,
@@ -82,12 +86,13 @@ impl Nat64 {
             exempted: plan.translate_non_global.clone(),
             router_v6: plan.router_v6,
             mtus: mtus(plan),
+            policy: plan.policy,
             obstacle: plan.obstacle,
             tables: Tables::new(keyed, pool, plan.timers, plan.max_sessions, random),
             fragments: Fragments::new(keyed),
-            limiter: Limiter::default(),
+            limiter: Limiter::new(plan.icmp_errors_per_second),
             turned: Transmit::new(),
-            identification,
+            identifications,
             counters: Counters::new(),
             traffic: [Traffic::default(); 2],
         }
@@ -107,6 +112,8 @@ impl Nat64 {
         self.exempted.clone_from(&plan.translate_non_global);
         self.router_v6 = plan.router_v6;
         self.mtus = mtus(plan);
+        self.policy = plan.policy;
+        self.limiter.set(plan.icmp_errors_per_second);
         self.obstacle = plan.obstacle;
     }
 
@@ -158,14 +165,13 @@ impl Nat64 {
     fn handle_v6(&mut self, bytes: &[u8], out: &mut Transmit, now: Instant) -> Verdict {
         let Ok(packet) = Ipv6Packet::parse(bytes) else { return Verdict::Dropped(Reason::Malformed) };
         let result = match packet.fragment().filter(|fragment| fragment.more || fragment.offset != 0) {
-            None => self.v6_to_v4(&packet, self.identification, None, out, now),
+            None => self.v6_to_v4(&packet, None, None, out, now),
             Some(fragment) => self.admit_v6(&packet).and_then(|_| {
                 let Some(whole) = self.fragments.insert_v6(&packet, fragment, now)? else { return Ok(Verdict::Held) };
                 let packet = Ipv6Packet::parse(&whole.bytes).map_err(|_| Reason::Malformed)?;
-                self.v6_to_v4(&packet, whole.identification, Some(whole.size), out, now)
+                self.v6_to_v4(&packet, Some(whole.identification), Some(whole.size), out, now)
             }),
         };
-        self.identification = self.identification.wrapping_add(1);
         result.unwrap_or_else(|refused| {
             out.clear();
             if let (Some(error), Some(router)) = (refused.answer, self.router_v6)
@@ -199,9 +205,9 @@ impl Nat64 {
                 && self.limiter.admit(now)
             {
                 // The error comes from the address that the packet was sent to.
-                self.identification = self.identification.wrapping_add(1);
                 let (source, destination) = (packet.destination(), packet.source());
-                originate::emit_v4(error, source, destination, self.identification, bytes, out);
+                let identification = self.identifications.next(source, destination, icmpv4::PROTOCOL);
+                originate::emit_v4(error, source, destination, identification, bytes, out);
             }
             Verdict::Dropped(refused.reason)
         })
@@ -211,7 +217,7 @@ impl Nat64 {
     fn v6_to_v4(
         &mut self,
         packet: &Ipv6Packet<'_>,
-        identification: u16,
+        identification: Option<u16>,
         reassembled_from: Option<u32>,
         out: &mut Transmit,
         now: Instant,
@@ -226,10 +232,12 @@ impl Nat64 {
         let tuple = incoming.tuple();
         let flow = tuple::outgoing_v4(tuple.protocol, binding.mapped, tuple.server);
         // 3.7 Translating the Packet
+        let identification = identification
+            .unwrap_or_else(|| self.identifications.next(flow.source, flow.destination, packet.protocol()));
         let egress = if turns_back {
-            hairpin::egress(self.mtus, identification, reassembled_from)
+            hairpin::egress(self.mtus, self.policy, identification, reassembled_from)
         } else {
-            v6_to_v4::Egress { mtus: self.mtus, identification, reassembled_from }
+            v6_to_v4::Egress { mtus: self.mtus, policy: self.policy, identification, reassembled_from }
         };
         match incoming {
             Incoming::Packet(_) => v6_to_v4::translate(packet, &flow, &egress, out),
@@ -261,7 +269,7 @@ impl Nat64 {
         let tuple = incoming.tuple();
         let mut flow = tuple::outgoing_v6(tuple.protocol, tuple.server, binding.client, pref64);
         // 3.7 Translating the Packet
-        let egress = v4_to_v6::Egress { mtus, reassembled_from };
+        let egress = v4_to_v6::Egress { mtus, policy: self.policy, reassembled_from };
         match incoming {
             Incoming::Packet(_) => v4_to_v6::translate(packet, &flow, &egress, out),
             Incoming::Error(tuple) => {
@@ -313,6 +321,9 @@ impl Nat64 {
         admission::source_v6(packet.source(), pref64)?;
         if self.tables.pool.is_empty() {
             return Err(answer::NOT_OPERATIONAL);
+        }
+        if packet.fragment().is_some_and(|fragment| ipv6::is_extension(fragment.next_header)) {
+            return Err(answer::refused_v6(Refusal::FragmentedExtension));
         }
         // A packet that ends here makes no session. The kernel, which forwards what we write, is one more hop, and its
         // Time Exceeded would go to the mapped address, which is the router's own.

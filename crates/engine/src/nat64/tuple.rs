@@ -3,7 +3,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use sixgate_wire::icmpv4::Icmpv4Message;
 use sixgate_wire::icmpv6::Icmpv6Message;
-use sixgate_wire::ipv4::Ipv4Packet;
+use sixgate_wire::ipv4::{self, Ipv4Packet};
 use sixgate_wire::ipv6::Ipv6Packet;
 use sixgate_wire::rfc6052::Pref64;
 use sixgate_wire::tcp::TcpSegment;
@@ -173,6 +173,8 @@ pub(super) fn incoming_v4(packet: &Ipv4Packet<'_>) -> Result<Incoming<TupleV4>, 
                 Err(Reason::IcmpType.into())
             }
         }
+        // RFC 7915 section 4.2: IGMP is for one link, and is silently dropped.
+        ipv4::IGMP => Err(Reason::UnknownProtocol.into()),
         // RFC 6146 section 3.4: ICMPv4 Destination Unreachable, code 2.
         _ => Err(Refused {
             reason: Reason::UnknownProtocol,

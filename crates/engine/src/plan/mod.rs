@@ -224,6 +224,10 @@ pub struct Nat64Plan {
     pub mtu_v6: u32,
     /// MTU towards IPv4 (the uplink's).
     pub mtu_v4: u32,
+    /// What the operator decided about translation.
+    pub policy: crate::xlat::Policy,
+    /// Most ICMP errors of its own that the translator sends.
+    pub icmp_errors_per_second: u32,
     /// Session lifetimes.
     pub timers: crate::config::Nat64Timers,
     /// Ceiling on sessions.

@@ -27,6 +27,8 @@ pub(super) fn plan(topology: &Topology<'_>) -> Option<Nat64Plan> {
         router_v6: router_v6(topology),
         mtu_v6: topology.lans.iter().map(|lan| lan.mtu()).min().unwrap_or(mtu_v4),
         mtu_v4,
+        policy: nat64.policy,
+        icmp_errors_per_second: nat64.icmp_errors_per_second,
         timers: nat64.timers,
         max_sessions: nat64.max_sessions,
         obstacle,

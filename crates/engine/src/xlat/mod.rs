@@ -4,7 +4,9 @@
 //! decided here is everything else in a packet. Checksums of TCP, UDP and echoes are updated incrementally, so a
 //! damaged packet arrives damaged.
 pub mod icmp;
+mod mss;
 pub mod originate;
+mod policy;
 mod split;
 pub mod transmit;
 mod transport;
@@ -12,6 +14,8 @@ pub mod v4_to_v6;
 pub mod v6_to_v4;
 
 use sixgate_wire::ipv6;
+
+pub use self::policy::{ChecksumZero, Policy};
 
 /// The IPv6 header is longer than the IPv4 header by this much.
 pub const GROWTH: u32 = 20;
@@ -94,6 +98,8 @@ pub enum Refusal {
     UdpChecksum,
     /// ICMP in fragments: its checksum covers the whole in IPv6, and nothing of the kind in IPv4.
     FragmentedIcmp,
+    /// RFC 7915 section 5.1.1: an extension header lies behind the Fragment header, where IPv4 has no place for it.
+    FragmentedExtension,
 }
 
 /// RFC 7915 sections 4.1 and 5.1: the translator is a router and counts as a hop.

@@ -9,13 +9,15 @@ use sixgate_wire::{icmpv4, icmpv6, tcp, udp};
 
 use super::transmit::Transmit;
 use super::transport::{self, Change};
-use super::{Flow, GROWTH, Mtus, Refusal, decrement, icmp, split};
+use super::{ChecksumZero, Flow, GROWTH, Mtus, Policy, Refusal, decrement, icmp, mss, split};
 
 /// How the packet may leave.
 #[derive(Clone, Copy, Debug)]
 pub struct Egress {
     /// What the links carry.
     pub mtus: Mtus,
+    /// What the operator decided.
+    pub policy: Policy,
     /// The packet was put together from fragments of at most this many bytes: it leaves in pieces that are not larger
     /// than their translations would have been.
     pub reassembled_from: Option<u32>,
@@ -28,23 +30,28 @@ pub fn translate(
     egress: &Egress,
     out: &mut Transmit,
 ) -> Result<(), Refusal> {
-    refuse(packet)?;
-    let headers = Headers::new(packet, flow);
+    refuse(packet, &egress.policy)?;
+    let headers = Headers::new(packet, flow, &egress.policy);
     let hop_limit = decrement(packet.ttl())?;
     let payload_length = headers.fragment_length() + packet.upper_length();
     let fixed = headers.fixed(u16::try_from(payload_length).map_err(|_| Refusal::Malformed)?, hop_limit);
     let length = ipv6::HEADER + payload_length;
-    let mut limit = egress.mtus.v6.max(ipv6::MINIMUM_MTU) as usize;
+    let mtu = egress.mtus.v6.max(ipv6::MINIMUM_MTU);
+    // RFC 7915 section 4: without DF the sender does not learn the path's MTU, so the lowest is assumed.
+    let mut limit = if packet.dont_fragment() { mtu } else { mtu.min(egress.policy.lowest_ipv6_mtu) };
     if let Some(size) = egress.reassembled_from {
-        let size = size.saturating_add(GROWTH + ipv6::FRAGMENT_HEADER as u32) as usize;
-        limit = limit.min(size.max(ipv6::MINIMUM_MTU as usize));
-    } else if packet.dont_fragment() && length > limit {
-        return Err(Refusal::TooBig { mtu: egress.mtus.v6.saturating_sub(GROWTH) });
+        limit = limit.min(size.saturating_add(GROWTH + ipv6::FRAGMENT_HEADER as u32));
+    } else if packet.dont_fragment() && length > mtu as usize {
+        return Err(Refusal::TooBig { mtu: mtu - GROWTH });
     }
+    let limit = limit.max(ipv6::MINIMUM_MTU) as usize;
     let (bytes, used) = headers.emit(&fixed);
     let bytes = out.push(&bytes[..used], packet.upper());
     rewrite(&mut bytes[used..], packet, flow);
     complete_udp(&mut bytes[used..], packet, flow);
+    if egress.policy.clamp_mss && packet.protocol() == tcp::PROTOCOL && packet.fragment_offset() == 0 {
+        mss::clamp(&mut bytes[used..], egress.mtus.segment_size());
+    }
     // RFC 7915 section 4: without DF a packet that is too long leaves in fragments.
     if length > limit {
         split::split_v6(out, &fixed, &headers.piece(), limit);
@@ -74,7 +81,7 @@ pub fn translate_error(
     let (original, extensions) = icmp::split_v4(&message);
     let inner = Ipv4Packet::parse_quoted(original).map_err(|_| Refusal::Malformed)?;
     let mut start = icmp::error_to_v6(&message, inner.total_length(), egress.mtus).ok_or(Refusal::IcmpType)?;
-    let headers = Headers::new(&inner, quoted);
+    let headers = Headers::new(&inner, quoted, &egress.policy);
     let inner_length = headers.fragment_length() + inner.upper_length();
     let inner_fixed = headers.fixed(u16::try_from(inner_length).map_err(|_| Refusal::Malformed)?, inner.ttl());
     out.build(|bytes| {
@@ -96,7 +103,7 @@ pub fn translate_error(
         start[icmpv6::CHECKSUM..icmpv6::CHECKSUM + 2].copy_from_slice(&checksum.to_be_bytes());
         bytes[outer + ipv6::HEADER..body].copy_from_slice(&start);
         let header = Ipv6Header {
-            traffic_class: packet.tos(),
+            traffic_class: egress.policy.traffic_class.unwrap_or(packet.tos()),
             payload_length: length as u16,
             next_header: icmpv6::PROTOCOL,
             hop_limit,
@@ -109,7 +116,7 @@ pub fn translate_error(
 }
 
 /// What RFC 7915 forbids to translate.
-fn refuse(packet: &Ipv4Packet<'_>) -> Result<(), Refusal> {
+fn refuse(packet: &Ipv4Packet<'_>, policy: &Policy) -> Result<(), Refusal> {
     // RFC 7915 section 4.1: other options are ignored.
     if packet.has_source_route() {
         return Err(Refusal::SourceRoute);
@@ -121,7 +128,11 @@ fn refuse(packet: &Ipv4Packet<'_>) -> Result<(), Refusal> {
             if message.is_query() { Ok(()) } else { Err(Refusal::IcmpType) }
         }
         // RFC 7915 section 4.5: a checksum cannot be computed over a fragment.
-        udp::PROTOCOL if packet.more_fragments() && packet.fragment_offset() == 0 && lacks_checksum(packet) => {
+        udp::PROTOCOL
+            if packet.fragment_offset() == 0
+                && lacks_checksum(packet)
+                && (packet.more_fragments() || policy.udp_checksum_zero == ChecksumZero::Drop) =>
+        {
             Err(Refusal::UdpChecksum)
         }
         _ => Ok(()),
@@ -143,11 +154,11 @@ struct Headers {
 
 impl Headers {
     /// RFC 7915 section 4.1.
-    fn new(packet: &Ipv4Packet<'_>, flow: &Flow<Ipv6Addr>) -> Self {
+    fn new(packet: &Ipv4Packet<'_>, flow: &Flow<Ipv6Addr>, policy: &Policy) -> Self {
         let protocol = packet.protocol();
         Self {
             flow: *flow,
-            traffic_class: packet.tos(),
+            traffic_class: policy.traffic_class.unwrap_or(packet.tos()),
             protocol: if protocol == icmpv4::PROTOCOL { icmpv6::PROTOCOL } else { protocol },
             identification: u32::from(packet.identification()),
             // RFC 8021: a packet that is whole does not get a Fragment header for want of DF.

@@ -4,18 +4,20 @@ use core::net::Ipv4Addr;
 use sixgate_wire::checksum::{Sum, pseudo_v6};
 use sixgate_wire::icmpv6::Icmpv6Message;
 use sixgate_wire::ipv4::{self, Ipv4Header};
-use sixgate_wire::ipv6::Ipv6Packet;
+use sixgate_wire::ipv6::{self, Ipv6Packet};
 use sixgate_wire::{icmpv4, icmpv6, tcp, udp};
 
 use super::transmit::Transmit;
 use super::transport::{self, Change};
-use super::{FRAGMENTABLE_V4, Flow, GROWTH, Mtus, Refusal, decrement, icmp, split};
+use super::{FRAGMENTABLE_V4, Flow, GROWTH, Mtus, Policy, Refusal, decrement, icmp, mss, split};
 
 /// How the packet may leave.
 #[derive(Clone, Copy, Debug)]
 pub struct Egress {
     /// What the links carry.
     pub mtus: Mtus,
+    /// What the operator decided.
+    pub policy: Policy,
     /// Identification of a packet without a Fragment header.
     pub identification: u16,
     /// The packet was put together from fragments of at most this many bytes: it leaves without DF, in pieces that are
@@ -31,7 +33,7 @@ pub fn translate(
     out: &mut Transmit,
 ) -> Result<(), Refusal> {
     refuse(packet)?;
-    let mut header = header(packet, flow, egress.identification)?;
+    let mut header = header(packet, flow, egress.identification, &egress.policy)?;
     header.ttl = decrement(header.ttl)?;
     let length = usize::from(header.total_length);
     let mut limit = egress.mtus.v4 as usize;
@@ -40,12 +42,13 @@ pub fn translate(
         limit = limit.min(size as usize);
     }
     if header.dont_fragment && length > limit {
-        return Err(Refusal::TooBig {
-            mtu: egress.mtus.v4.saturating_add(GROWTH).max(sixgate_wire::ipv6::MINIMUM_MTU),
-        });
+        return Err(Refusal::TooBig { mtu: egress.mtus.v4.saturating_add(GROWTH).max(ipv6::MINIMUM_MTU) });
     }
     let bytes = out.push(&header.emit(), packet.upper());
     rewrite(&mut bytes[ipv4::HEADER..], packet, flow);
+    if egress.policy.clamp_mss && packet.protocol() == tcp::PROTOCOL && !is_later_fragment(packet) {
+        mss::clamp(&mut bytes[ipv4::HEADER..], egress.mtus.segment_size());
+    }
     if length > limit {
         split::split_v4(out, &header, limit);
     }
@@ -75,7 +78,7 @@ pub fn translate_error(
     let (original, extensions) = icmp::split_v6(&message);
     let inner = Ipv6Packet::parse_quoted(original).map_err(|_| Refusal::Malformed)?;
     let mut start = icmp::error_to_v4(&message, inner.fragment().is_some(), egress.mtus).ok_or(Refusal::IcmpType)?;
-    let mut inner_header = header(&inner, quoted, 0)?;
+    let mut inner_header = header(&inner, quoted, 0, &egress.policy)?;
     inner_header.ttl = inner.hop_limit();
     out.build(|bytes| {
         let outer = bytes.len();
@@ -94,7 +97,7 @@ pub fn translate_error(
         start[icmpv4::CHECKSUM..icmpv4::CHECKSUM + 2].copy_from_slice(&checksum.to_be_bytes());
         bytes[outer + ipv4::HEADER..body].copy_from_slice(&start);
         let header = Ipv4Header {
-            tos: packet.traffic_class(),
+            tos: egress.policy.tos.unwrap_or(packet.traffic_class()),
             total_length: length as u16,
             identification: egress.identification,
             dont_fragment: false,
@@ -116,7 +119,11 @@ fn refuse(packet: &Ipv6Packet<'_>) -> Result<(), Refusal> {
     if let Some(pointer) = packet.segments_left() {
         return Err(Refusal::SegmentsLeft { pointer });
     }
-    let later_fragment = packet.fragment().is_some_and(|fragment| fragment.offset != 0);
+    // RFC 7915 section 5.1.1: the offsets of the other fragments would not fit what is left.
+    if packet.fragment().is_some_and(|fragment| ipv6::is_extension(fragment.next_header)) {
+        return Err(Refusal::FragmentedExtension);
+    }
+    let later_fragment = is_later_fragment(packet);
     match packet.protocol() {
         icmpv6::PROTOCOL if packet.fragment().is_some_and(|fragment| fragment.more) || later_fragment => {
             Err(Refusal::FragmentedIcmp)
@@ -134,11 +141,17 @@ fn refuse(packet: &Ipv6Packet<'_>) -> Result<(), Refusal> {
 }
 
 /// RFC 7915 section 5.1 and 5.1.1: the header, with the hop limit as it is.
-fn header(packet: &Ipv6Packet<'_>, flow: &Flow<Ipv4Addr>, identification: u16) -> Result<Ipv4Header, Refusal> {
+fn header(
+    packet: &Ipv6Packet<'_>,
+    flow: &Flow<Ipv4Addr>,
+    identification: u16,
+    policy: &Policy,
+) -> Result<Ipv4Header, Refusal> {
     let length = ipv4::HEADER + packet.upper_length();
     let fragment = packet.fragment();
     Ok(Ipv4Header {
-        tos: packet.traffic_class(),
+        // RFC 7915 section 5.1: copied by default, or always the same.
+        tos: policy.tos.unwrap_or(packet.traffic_class()),
         total_length: u16::try_from(length).map_err(|_| Refusal::Malformed)?,
         // RFC 7915 section 5.1.1: the low-order 16 bits of the Fragment header's.
         identification: fragment.map_or(identification, |fragment| fragment.identification as u16),
@@ -152,9 +165,13 @@ fn header(packet: &Ipv6Packet<'_>, flow: &Flow<Ipv4Addr>, identification: u16) -
     })
 }
 
+fn is_later_fragment(packet: &Ipv6Packet<'_>) -> bool {
+    packet.fragment().is_some_and(|fragment| fragment.offset != 0)
+}
+
 /// Rewrites the upper layer of `packet`, copied to `upper`.
 fn rewrite(upper: &mut [u8], packet: &Ipv6Packet<'_>, flow: &Flow<Ipv4Addr>) {
-    if packet.fragment().is_some_and(|fragment| fragment.offset != 0) {
+    if is_later_fragment(packet) {
         return;
     }
     let change = Change {

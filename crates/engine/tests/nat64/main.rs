@@ -7,4 +7,5 @@ mod packet;
 mod properties;
 mod router;
 mod stateless;
+mod translation;
 mod vectors;

@@ -7,6 +7,7 @@ use sixgate_engine::nat64::verdict::Verdict;
 use sixgate_engine::nat64::{Nat64, Transmit};
 use sixgate_engine::plan::Nat64Plan;
 use sixgate_engine::time::Instant;
+use sixgate_engine::xlat::Policy;
 
 pub(crate) const CLIENT: &str = "2001:db8:1::2";
 pub(crate) const OTHER_CLIENT: &str = "2001:db8:1::3";
@@ -27,6 +28,8 @@ pub(crate) fn plan(ports: core::ops::RangeInclusive<u16>) -> Nat64Plan {
         router_v6: Some(ROUTER.parse().unwrap()),
         mtu_v6: 1500,
         mtu_v4: 1500,
+        policy: Policy::DEFAULT,
+        icmp_errors_per_second: 100,
         timers: Nat64Timers::default(),
         max_sessions: 1000,
         obstacle: None,

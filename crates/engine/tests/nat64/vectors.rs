@@ -4,6 +4,7 @@ use std::path::Path;
 
 use sixgate_engine::nat64::verdict::{Direction, Verdict};
 use sixgate_engine::plan::Nat64Plan;
+use sixgate_engine::xlat::ChecksumZero;
 
 use crate::packet::sum;
 use crate::router::{Router, plan};
@@ -81,6 +82,11 @@ fn set(plan: &mut Nat64Plan, pair: &str) {
             let (first, last) = value.split_once('-').expect("ports FIRST-LAST");
             plan.ports = first.parse().unwrap()..=last.parse().unwrap();
         }
+        "tos" => plan.policy.tos = Some(value.parse().unwrap()),
+        "traffic-class" => plan.policy.traffic_class = Some(value.parse().unwrap()),
+        "lowest-ipv6-mtu" => plan.policy.lowest_ipv6_mtu = value.parse().unwrap(),
+        "udp-checksum-zero" if value == "drop" => plan.policy.udp_checksum_zero = ChecksumZero::Drop,
+        "clamp-mss" => plan.policy.clamp_mss = value.parse().unwrap(),
         _ => panic!("{key:?} is no key"),
     }
 }

@@ -29,6 +29,20 @@ fn a_wrong_type_names_what_the_key_takes() {
 }
 
 #[test]
+fn the_translators_policy_names_what_it_takes() {
+    for (text, place, parts) in [
+        ("[nat64]\ntos = 256\n", "2:7", ["tos", "RFC 7915 section 5.1"]),
+        ("[nat64]\ntraffic_class = -1\n", "2:17", ["traffic_class", "RFC 7915 section 4.1"]),
+        ("[nat64]\nlowest_ipv6_mtu = 1279\n", "2:19", ["lowest_ipv6_mtu", "RFC 7915 section 4"]),
+        ("[nat64]\nudp_checksum_zero = \"pass\"\n", "2:21", ["\"calculate\" or \"drop\"", "RFC 7915 section 4.5"]),
+        ("[nat64]\nclamp_mss = 1\n", "2:13", ["clamp_mss", "true or false"]),
+        ("[nat64]\nicmp_errors_per_second = 100001\n", "2:26", ["0 (none) to 100000", "RFC 4443"]),
+    ] {
+        says(text, place, &parts);
+    }
+}
+
+#[test]
 fn a_value_out_of_range_names_the_rfc_and_the_range() {
     let lan = "[[lan]]\nname = \"b\"\ninterface = \"eth2\"\n";
     let words: [(&str, &str, &[&str]); 9] = [
