@@ -82,7 +82,11 @@ pub async fn run(ends: Ends, path: PathBuf) {
                     sleep(backoff.failed()).await;
                 }
             },
-            Some(_) = connections.join_next() => {}
+            Some(ended) = connections.join_next() => match ended {
+                // The port's conversation is among them, and does not come back by itself.
+                Err(error) if error.is_panic() => return tracing::error!("a conversation ended: {error}"),
+                Ok(()) | Err(_) => {}
+            },
         }
     }
 }

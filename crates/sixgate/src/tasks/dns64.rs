@@ -11,6 +11,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::wiring::Desired;
 
+mod datagrams;
 mod dialogue;
 mod front;
 mod listener;
@@ -31,7 +32,8 @@ pub struct Ends {
 pub struct Slice {
     plan: Option<Arc<Dns64Plan>>,
     counters: Counters,
-    overload: u64,
+    /// Queries that the engine did not see, by reason.
+    refused: BTreeMap<&'static str, u64>,
     listening: BTreeSet<Place>,
     problems: BTreeMap<Place, Finding>,
 }
@@ -44,9 +46,7 @@ impl Slice {
             |address| [Transport::Udp, Transport::Tcp].map(|transport| self.listening.contains(&(address, transport)));
         let listening: Vec<_> = plan.listen.iter().copied().filter(|address| both(*address) == [true, true]).collect();
         let mut status = self.counters.status(plan, &listening);
-        if self.overload > 0 {
-            status.dropped.insert("dns-overload".to_owned(), self.overload);
-        }
+        status.dropped.extend(self.refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)));
         Some(status)
     }
 

@@ -1,4 +1,4 @@
-//! hickory-server's handler: takes each query through a transaction, and bounds how many there are.
+//! hickory-server's handler: takes each query through a transaction of the engine.
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseI
 use hickory_server::zone_handler::MessageResponseBuilder;
 use sixgate_engine::dns64::{Event, Transport};
 use sixgate_engine::plan::Dns64Plan;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::{Slice, dialogue};
 
-/// Queries at a time, over all addresses and transports.
+/// Queries by UDP at a time, over all addresses.
 const MAX_QUERIES: usize = 1024;
 /// An upstream that failed is asked last for this long.
 const REST: Duration = Duration::from_secs(20);
@@ -36,16 +36,27 @@ impl Front {
         Self { plan, turns, resting: watch::Sender::default(), slice }
     }
 
-    async fn answer(&self, request: &Request) -> Option<Message> {
-        let Ok(_turn) = self.turns.try_acquire() else {
-            self.slice.send_modify(|slice| slice.overload += 1);
-            return None;
-        };
-        let transport = match request.protocol() {
+    /// The right to resolve a query, held until it is answered; nothing while too many are under way.
+    pub(super) fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        let turn = self.turns.clone().try_acquire_owned().ok();
+        if turn.is_none() {
+            self.refuse("dns-overload");
+        }
+        turn
+    }
+
+    /// Counts a query that is dropped before the engine sees it.
+    pub(super) fn refuse(&self, reason: &'static str) {
+        self.slice.send_modify(|slice| *slice.refused.entry(reason).or_default() += 1);
+    }
+
+    /// The response to a query, or nothing where it is dropped in silence.
+    pub(super) async fn resolve(&self, query: &[u8], protocol: Protocol) -> Option<Message> {
+        let transport = match protocol {
             Protocol::Udp => Transport::Udp,
             _ => Transport::Tcp,
         };
-        dialogue::resolve(request.as_slice(), transport, self.ordered_plan(), |event| self.count(event)).await
+        dialogue::resolve(query, transport, self.ordered_plan(), |event| self.count(event)).await
     }
 
     /// The plan with the upstreams that failed lately at the end.
@@ -85,7 +96,7 @@ impl RequestHandler for Front {
             let metadata = Metadata::response_from_request(&request.metadata);
             ResponseInfo::from(Header { metadata, counts: HeaderCounts::default() })
         };
-        let Some(response) = self.answer(request).await else { return silence() };
+        let Some(response) = self.resolve(request.as_slice(), request.protocol()).await else { return silence() };
         let message = MessageResponseBuilder::new(&request.queries, response.edns.as_ref()).build(
             response.metadata,
             &response.answers,

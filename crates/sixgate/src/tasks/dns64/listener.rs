@@ -4,15 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hickory_server::Server;
-use hickory_server::net::NetError;
 use sixgate_engine::dns64::Transport;
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_linux::dns_socket::{self, ListenError};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::Slice;
 use super::front::Front;
+use super::{Slice, datagrams};
 use crate::backoff::Backoff;
 
 /// A TCP connection that asks nothing for this long is closed (RFC 7766 section 6.2.3 leaves the time to us).
@@ -27,15 +26,10 @@ pub(super) type Place = (SocketAddr, Transport);
 pub(super) async fn listen(place: Place, front: Front, slice: watch::Sender<Slice>) {
     let mut backoff = Backoff::default();
     loop {
-        let mut server = Server::new(front.clone());
-        let failure = match register(&mut server, place) {
-            Ok(()) => {
+        let failure = match serve(place, &front, &slice).await {
+            Ok(cause) => {
                 backoff.succeeded();
-                slice.send_modify(|slice| {
-                    slice.listening.insert(place);
-                    slice.problems.remove(&place);
-                });
-                ended(place, server.block_until_done().await)
+                ended(place, &cause)
             }
             Err(error) => unbound(place, &error),
         };
@@ -47,12 +41,27 @@ pub(super) async fn listen(place: Place, front: Front, slice: watch::Sender<Slic
     }
 }
 
-fn register(server: &mut Server<Front>, (address, transport): Place) -> Result<(), ListenError> {
-    match transport {
-        Transport::Udp => server.register_socket(dns_socket::udp(address, None)?),
-        Transport::Tcp => server.register_listener(dns_socket::tcp(address, None)?, IDLE, RESPONSES),
+/// Binds, and answers until that ends; then it tells why.
+async fn serve(place: Place, front: &Front, slice: &watch::Sender<Slice>) -> Result<String, ListenError> {
+    let listening = || {
+        slice.send_modify(|slice| {
+            slice.listening.insert(place);
+            slice.problems.remove(&place);
+        });
+    };
+    match place {
+        (address, Transport::Udp) => {
+            let socket = dns_socket::udp(address, None)?;
+            listening();
+            Ok(datagrams::serve(socket, front).await.to_string())
+        }
+        (address, Transport::Tcp) => {
+            let mut server = Server::new(front.clone());
+            server.register_listener(dns_socket::tcp(address, None)?, IDLE, RESPONSES);
+            listening();
+            Ok(server.block_until_done().await.err().map_or_else(String::new, |error| error.to_string()))
+        }
     }
-    Ok(())
 }
 
 fn unbound(place: Place, error: &ListenError) -> Finding {
@@ -60,9 +69,8 @@ fn unbound(place: Place, error: &ListenError) -> Finding {
     finding(place, code, format!("the resolver {error}"), error.mend())
 }
 
-fn ended(place: Place, result: Result<(), NetError>) -> Finding {
-    let cause = result.err().map_or_else(String::new, |error| format!(": {error}"));
-    let text = format!("the resolver no longer listens there{cause}");
+fn ended(place: Place, cause: &str) -> Finding {
+    let text = format!("the resolver no longer listens there: {cause}");
     finding(place, "dns-not-listening", text, "nothing to do if this is short: it is started again".to_owned())
 }
 
