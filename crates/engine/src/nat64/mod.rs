@@ -341,7 +341,7 @@ impl Nat64 {
         if !self.tables.pool.contains(packet.destination()) {
             return Err(Reason::NotForUs.into());
         }
-        admission::source_v4(packet.source())?;
+        admission::source_v4(packet)?;
         // Our own addresses come back by hairpin alone.
         if self.tables.pool.contains(packet.source()) {
             return Err(Reason::InvalidSource.into());

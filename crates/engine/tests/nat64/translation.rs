@@ -85,7 +85,8 @@ fn datagrams_without_checksum_may_be_dropped() {
     let mut packet = v4(SERVER, POOL, 64, udp(53, port, &[7; 100]));
     router.pass(&packet);
     packet[26..28].fill(0);
-    assert_eq!(router.send(&packet).0, Verdict::Dropped(Reason::UdpWithoutChecksum));
+    let (verdict, packets) = router.send(&packet);
+    assert_eq!((verdict, &packets[0][20..22]), (Verdict::Dropped(Reason::UdpWithoutChecksum), &[3, 13][..]));
     router.send(&fragment_v4(&packet, 0, 64));
     assert_eq!(router.send(&fragment_v4(&packet, 64, 9999)).0, Verdict::Dropped(Reason::UdpWithoutChecksum));
     assert_eq!(router.count("udp-without-checksum"), 2);
@@ -149,7 +150,10 @@ fn fragments_that_continue_with_an_extension_header_are_dropped() {
         let whole = v6(CLIENT, SERVER_V6, 64, (next_header, [&header[..], &upper].concat()));
         for (start, end) in [(0, 64), (64, 9999), (0, 9999)] {
             let (verdict, packets) = router.send(&fragment_v6(&whole, 9, start, end));
-            assert_eq!((verdict, packets.len()), (Verdict::Dropped(Reason::FragmentInvalid), 0), "{next_header}");
+            assert_eq!(verdict, Verdict::Dropped(Reason::FragmentInvalid), "{next_header}");
+            // RFC 7915 section 5.4: prohibited; RFC 4443 section 2.4 (e): not about later fragments.
+            let answers: Vec<_> = packets.iter().map(|packet| (packet[40], packet[41])).collect();
+            assert_eq!(answers, if start == 0 { vec![(1, 1)] } else { Vec::new() }, "{next_header}");
         }
     }
     assert_eq!(router.tables(), ([0; 3], [0; 3]));
@@ -260,6 +264,20 @@ fn long_quotations_make_room_for_extensions() {
 
 fn router_port(router: &Router) -> u16 {
     router.mapped(Protocol::Udp, CLIENT, 5000).unwrap()
+}
+
+/// RFC 7915 section 4.1: sources that nobody has are refused, but not those of errors, which help to find the fault.
+#[test]
+fn illegal_sources_are_refused_and_translated_in_errors() {
+    let (mut router, port) = router(|_| ());
+    let sent = router.pass(&v6(CLIENT, SERVER_V6, 64, udp(5000, 53, b"question")));
+    for source in ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255"] {
+        let (verdict, packets) = router.send(&v4(source, POOL, 64, udp(53, port, b"answer")));
+        assert_eq!((verdict, packets.len()), (Verdict::Dropped(Reason::InvalidSource), 0), "{source}");
+        let error = router.pass(&v4(source, POOL, 64, icmpv4(11, 0, 0, &sent)));
+        assert_eq!((error[40], is_intact(&error)), (3, true), "{source}");
+    }
+    router.pass(&v4("10.0.0.1", POOL, 64, icmpv4(11, 0, 0, &sent)));
 }
 
 /// RFC 7915 sections 4.4 and 5.4: whether errors are sent, and how many.
