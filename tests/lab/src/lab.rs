@@ -115,9 +115,14 @@ impl Lab {
     /// As [`Lab::start`], with more lines at the end of the configuration.
     pub fn start_with(&mut self, more: &str) -> Result<()> {
         let config = self.config(more);
+        // Hosts that are there already hear the router's first advertisement; later ones wait for the next (RFC 4861
+        // section 6.2.6 allows one in 3 s).
+        for host in self.hosts() {
+            host.bring_up()?;
+        }
         self.router.start(&config)?;
         self.await_service()?;
-        self.bring_hosts_up()
+        self.await_hosts()
     }
 
     /// Waits until the router forwards, answers DNS and advertises itself.
@@ -146,10 +151,11 @@ impl Lab {
         for host in self.hosts() {
             host.bring_up()?;
         }
-        for host in self.hosts() {
-            host.address()?;
-        }
-        Ok(())
+        self.await_hosts()
+    }
+
+    fn await_hosts(&self) -> Result<()> {
+        self.hosts().into_iter().try_for_each(|host| host.address().map(drop))
     }
 
     fn hosts(&self) -> [&Host; 3] {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
+use serde_json::Value;
 
 use super::container::serve;
 use super::hostile::default_deny_by_hand;
@@ -62,6 +63,21 @@ fn keeps_default_route(lab: &Lab, gateways: &[String]) -> Result<()> {
     let now = lab.client.namespace.default_gateways()?;
     ensure!(gateways.iter().all(|gateway| now.contains(gateway)), "default gateways were {gateways:?}, now {now:?}");
     Ok(())
+}
+
+/// Process 1 of the image starts the daemon again; the machine goes on.
+pub(super) fn restart_on_request(lab: &mut Lab) -> Result<()> {
+    let starts = |status: &Value| status["system"]["starts"].as_u64();
+    let before = lab.router.status()?;
+    let machine = before["system"]["machine_uptime"].as_u64();
+    let gateways = lab.client.namespace.default_gateways()?;
+    let reply = lab.router.request("restart")?;
+    ensure!(reply["reply"] == "accepted", "{reply}");
+    let status = lab.await_status("another start", |status| starts(status) > starts(&before))?;
+    ensure!(status["system"]["machine_uptime"].as_u64() >= machine, "the machine itself has started again");
+    lab.await_service()?;
+    fetch(&lab.client.namespace, &format!("http://[{}]/", synthesized(SITE_V4)))?;
+    keeps_default_route(lab, &gateways)
 }
 
 pub(super) fn stop(lab: &mut Lab) -> Result<()> {

@@ -66,12 +66,12 @@ table! {
     curl_fetches_from_an_ipv4_only_server_over_nat64:              BOTH, Slaac, Running => client::fetches_over_nat64;
     udp_and_ping_go_through_nat64:                                 BOTH, Slaac, Running => client::asks_and_pings;
     plain_ipv6_passes_untranslated:                                BOTH, Slaac, Running => client::fetches_over_ipv6;
-    statically_configured_hosts_on_76s_are_served_too:             NAMESPACE, Slash76, Running => client::is_served_without_slaac;
+    statically_configured_hosts_on_76s_are_served_too:             BOTH, Slash76, Running => client::is_served_without_slaac;
     the_default_refuses_to_translate_to_private_ipv4:              NAMESPACE, Slaac, Running => client::is_refused_private_ipv4;
     without_ipv4_pref64_is_withdrawn_and_synthesis_stops:          NAMESPACE, Slaac, Running => client::loses_and_regains_nat64;
 
     // Containers behind VMs.
-    containers_behind_a_vm_reach_ipv6_and_ipv4:                    NAMESPACE, Slaac, Running => container::reach_out;
+    containers_behind_a_vm_reach_ipv6_and_ipv4:                    BOTH, Slaac, Running => container::reach_out;
     containers_behind_a_vm_on_a_76_reach_ipv6_and_ipv4:            NAMESPACE, Slash76, Running => container::reach_out;
     containers_of_two_vms_reach_each_other_inside_a_64:            NAMESPACE, Slaac, ByBody => container::reach_each_other;
     containers_of_two_vms_on_76s_reach_each_other:                 NAMESPACE, Slash76, ByBody => container::reach_each_other;
@@ -86,7 +86,7 @@ table! {
     the_router_and_clients_share_a_32_with_a_gateway_outside:      NAMESPACE, Slash76, Running => shared_address::is_shared;
 
     // Packets that are too big.
-    an_upload_finds_the_mtu_of_a_narrow_ipv4_link:                 NAMESPACE, Slaac, Running => mtu::upload_through_a_narrow_ipv4_link;
+    an_upload_finds_the_mtu_of_a_narrow_ipv4_link:                 BOTH, Slaac, Running => mtu::upload_through_a_narrow_ipv4_link;
     a_download_finds_the_mtu_of_a_narrow_ipv6_link:                NAMESPACE, Slaac, Running => mtu::download_through_a_narrow_ipv6_link;
     a_full_sized_ipv4_datagram_is_told_the_smaller_mtu:            NAMESPACE, Slaac, Running => mtu::full_sized_datagram;
 
@@ -105,6 +105,7 @@ table! {
     a_restart_keeps_everything_and_comes_back_the_same:            NAMESPACE, Slaac, Running => lifecycle::restart;
     a_killed_daemon_leaves_default_deny_and_comes_back_the_same:   NAMESPACE, Slaac, Running => lifecycle::killed;
     a_restart_on_76s_comes_back_the_same:                          NAMESPACE, Slash76, Running => lifecycle::restart;
+    a_restart_on_request_is_carried_out_by_process_1:              MACHINE, Slaac, Running => lifecycle::restart_on_request;
     a_stop_withdraws_everything_but_default_deny:                  NAMESPACE, Slaac, Running => lifecycle::stop;
     the_power_button_ends_the_machine_cleanly:                     MACHINE, Slaac, LastOfMachine => lifecycle::power_button;
 }
