@@ -90,6 +90,7 @@ pub(super) const KEYS: &[KeyText] = &[
     key("nat64", "prefix", "Pref64::/n, length 32, 40, 48, 56, 64 or 96, bits 64 to 71 zero (RFC 6052 section 2.2); default \"64:ff9b::/96\""),
     key("nat64", "ports", "NAT64's share of the uplink address's ports, \"FIRST-LAST\" within 1024-32767 or 40960-65535; 32768-36863 are the router's own, 36864-40959 are kept for NAT44; default \"40960-65535\""),
     key("nat64", "translate_non_global", "list of IPv4 prefixes out of the non-global ones (RFC 6890) that are translated all the same; not with 64:ff9b::/96 (RFC 6052 section 3.1); default: none"),
+    key("nat64", "filtering", "who outside may send through a client's port, \"address-dependent\" or \"endpoint-independent\" (RFC 6146 section 3.5, RFC 4787 REQ-8); default \"address-dependent\""),
     key("nat64", "max_sessions", "integer, 16 to 4000000; default 65536"),
     key("nat64", "tos", "TOS octet of what leaves for IPv4, integer, 0 to 255 (RFC 7915 section 5.1); default: the packet's Traffic Class"),
     key("nat64", "traffic_class", "Traffic Class of what leaves for IPv6, integer, 0 to 255 (RFC 7915 section 4.1); default: the packet's TOS octet"),

@@ -191,10 +191,22 @@ pub struct Nat64 {
     pub policy: crate::xlat::Policy,
     /// Most ICMP errors of its own that the translator sends; none if zero.
     pub icmp_errors_per_second: u32,
+    /// Who outside may send through a binding.
+    pub filtering: Filtering,
     /// Session lifetimes.
     pub timers: Nat64Timers,
     /// Ceiling on sessions.
     pub max_sessions: u32,
+}
+
+/// Who outside may create a session on a binding: RFC 6146 section 3.5, RFC 4787 REQ-8.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Filtering {
+    /// Hosts at addresses that the client has sent to.
+    #[default]
+    AddressDependent,
+    /// Anybody.
+    EndpointIndependent,
 }
 
 /// RFC 6146 section 4 timers, by their printed names.

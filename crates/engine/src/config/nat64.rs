@@ -10,7 +10,7 @@ use super::door::Errors;
 use super::keys;
 use super::raw;
 use super::scalar::{self, At, Placed};
-use super::{Nat64, Nat64Timers};
+use super::{Filtering, Nat64, Nat64Timers};
 use crate::xlat::{ChecksumZero, Policy};
 
 /// RFC 6052 section 2.1: the Well-Known Prefix.
@@ -58,6 +58,7 @@ pub(super) fn validate(raw: Spanned<raw::Nat64>, errors: &mut Errors) -> Option<
     }
     let icmp_errors_per_second =
         scalar::number(At("nat64", "icmp_errors_per_second"), &raw.icmp_errors_per_second, 0..=100_000, errors);
+    let filtering = filtering(raw.filtering.as_ref(), errors);
     let max_sessions = scalar::number(At("nat64", "max_sessions"), &raw.max_sessions, 16..=4_000_000, errors);
     let timers = raw.timers.map_or_else(Nat64Timers::default, |timers| timers_of(timers.get_ref(), errors));
     let nat64 = Nat64 {
@@ -66,6 +67,7 @@ pub(super) fn validate(raw: Spanned<raw::Nat64>, errors: &mut Errors) -> Option<
         translate_non_global,
         policy,
         icmp_errors_per_second: icmp_errors_per_second.unwrap_or(100),
+        filtering,
         timers,
         max_sessions: max_sessions.unwrap_or(65_536),
     };
@@ -125,6 +127,18 @@ fn exemption(text: &str, span: &Range<usize>, errors: &mut Errors) -> Option<Ipv
         return None;
     }
     Some(net)
+}
+
+/// RFC 4787 REQ-8.
+fn filtering(raw: Option<&Spanned<String>>, errors: &mut Errors) -> Filtering {
+    match raw.map(|key| (key.get_ref().as_str(), key.span())) {
+        None | Some(("address-dependent", _)) => Filtering::AddressDependent,
+        Some(("endpoint-independent", _)) => Filtering::EndpointIndependent,
+        Some((text, span)) => {
+            errors.range(span, "nat64", "filtering", format_args!("\"{text}\""));
+            Filtering::default()
+        }
+    }
 }
 
 /// RFC 7915's configuration functions.

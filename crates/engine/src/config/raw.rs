@@ -98,6 +98,7 @@ pub(super) struct Nat64 {
     pub(super) prefix: Key<String>,
     pub(super) ports: Key<String>,
     pub(super) translate_non_global: Key<OneOrMany<String>>,
+    pub(super) filtering: Key<String>,
     pub(super) max_sessions: Key<i64>,
     pub(super) tos: Key<i64>,
     pub(super) traffic_class: Key<i64>,

@@ -27,12 +27,15 @@ pub(super) fn egress(mtus: Mtus, policy: Policy, identification: u16, reassemble
 impl Nat64 {
     /// Handles the packets in `turned` as if they had come from IPv4.
     pub(super) fn hairpin(&mut self, turned: &Transmit, out: &mut Transmit, now: Instant) -> Result<Verdict, Refused> {
+        let mut verdict = Verdict::Hairpinned;
         for bytes in turned.iter() {
             let packet = Ipv4Packet::parse(bytes).map_err(|_| Reason::Malformed)?;
             let mtus = Mtus { v4: MTU, ..self.mtus };
-            self.v4_to_v6(&packet, mtus, None, out, now).map_err(refused_inside)?;
+            if self.v4_to_v6(&packet, mtus, None, out, now).map_err(refused_inside)? == Verdict::Held {
+                verdict = Verdict::Held;
+            }
         }
-        Ok(Verdict::Hairpinned)
+        Ok(verdict)
     }
 }
 

@@ -14,7 +14,9 @@ mod identification;
 mod keyed;
 mod limiter;
 mod pool;
+mod probe;
 mod session;
+mod syn;
 mod tables;
 mod tcp;
 pub mod tuple;
@@ -36,7 +38,6 @@ use self::fragment::Fragments;
 use self::identification::Identifications;
 use self::keyed::Keyed;
 use self::limiter::Limiter;
-use self::pool::Pool;
 use self::tables::Tables;
 use self::tcp::Segment;
 use self::tuple::{Incoming, Protocol, TransportV4, TupleV4, TupleV6};
@@ -67,6 +68,8 @@ pub struct Nat64 {
     limiter: Limiter,
     /// Packets on their way through a hairpin; kept for its memory.
     turned: Transmit,
+    /// Packets that nobody's packet caused, until the next [`Self::handle_timeout`].
+    due: Transmit,
     identifications: Identifications,
     counters: Counters,
     traffic: [Traffic; 2],
@@ -79,7 +82,6 @@ impl Nat64 {
         let mut random = ChaCha8Rng::from_seed(seed);
         let keyed = Keyed::new((random.next_u64(), random.next_u64()));
         let identifications = Identifications::new(keyed, &mut random);
-        let pool = Pool::new(&plan.pool4, plan.ports.clone());
         Self {
             prefix: plan.pref64,
             pref64: pref64(plan),
@@ -88,10 +90,11 @@ impl Nat64 {
             mtus: mtus(plan),
             policy: plan.policy,
             obstacle: plan.obstacle,
-            tables: Tables::new(keyed, pool, plan.timers, plan.max_sessions, random),
+            tables: Tables::new(keyed, plan, random),
             fragments: Fragments::new(keyed),
             limiter: Limiter::new(plan.icmp_errors_per_second),
             turned: Transmit::new(),
+            due: Transmit::new(),
             identifications,
             counters: Counters::new(),
             traffic: [Traffic::default(); 2],
@@ -103,10 +106,13 @@ impl Nat64 {
     pub fn reconfigure(&mut self, plan: &Nat64Plan, now: Instant) {
         self.tables.timers = plan.timers;
         self.tables.max_sessions = plan.max_sessions;
+        self.tables.filtering = plan.filtering;
         self.expire(now);
         let renumbered = pref64(plan) != self.pref64;
         self.tables.pool.replace(&plan.pool4, plan.ports.clone());
         self.tables.end_where(|session, pool| renumbered || !pool.owns(session.mapped));
+        let Tables { syns, pool, .. } = &mut self.tables;
+        syns.retain(|mapped| !renumbered && pool.owns(mapped));
         self.prefix = plan.pref64;
         self.pref64 = pref64(plan);
         self.exempted.clone_from(&plan.translate_non_global);
@@ -131,17 +137,23 @@ impl Nat64 {
         verdict
     }
 
-    /// Ends what is over. Nothing is written to `out` yet; RFC 6146's probe of an established connection will be.
+    /// Ends what is over, and writes to `out` what hosts are told of that: the probe of an established connection, and
+    /// the error about a SYN that waited in vain. What was in `out` is forgotten.
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Transmit) {
         out.clear();
         self.expire(now);
+        core::mem::swap(out, &mut self.due);
     }
 
     /// When [`Self::handle_timeout`] is due next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let session = self.tables.sessions.next_expiry(&self.tables.timers);
-        let fragment = self.fragments.next_expiry(self.tables.timers.fragment_min);
-        session.into_iter().chain(fragment).min()
+        if !self.due.is_empty() {
+            return Some(Instant::ZERO);
+        }
+        let Tables { sessions, syns, timers, .. } = &self.tables;
+        let syn = syns.next_expiry(timers.tcp_incoming_syn);
+        let fragment = self.fragments.next_expiry(timers.fragment_min);
+        sessions.next_expiry(timers).into_iter().chain(syn).chain(fragment).min()
     }
 
     /// What the console shows.
@@ -264,7 +276,7 @@ impl Nat64 {
         // 3.4 Determining the Incoming Tuple
         let incoming = tuple::incoming_v4(packet)?;
         // 3.5 Filtering and Updating Binding and Session Information
-        let binding = self.filter_and_update_v4(&incoming, packet, now)?;
+        let Some(binding) = self.filter_and_update_v4(&incoming, packet, now)? else { return Ok(Verdict::Held) };
         // 3.6 Computing the Outgoing Tuple
         let tuple = incoming.tuple();
         let mut flow = tuple::outgoing_v6(tuple.protocol, tuple.server, binding.client, pref64);
@@ -298,19 +310,18 @@ impl Nat64 {
         }
     }
 
+    /// The binding of a packet from IPv4; none for a SYN that waits.
     fn filter_and_update_v4(
         &mut self,
         incoming: &Incoming<TupleV4>,
         packet: &Ipv4Packet<'_>,
         now: Instant,
-    ) -> Result<Binding, Reason> {
+    ) -> Result<Option<Binding>, Reason> {
         match (incoming, incoming.tuple().protocol) {
-            (Incoming::Error(tuple), _) => icmp::find_error_v4(&self.tables, tuple),
-            (Incoming::Packet(tuple), Protocol::Tcp) => {
-                tcp::update_v4(&mut self.tables, tuple, Segment::parse(packet.upper())?, now)
-            }
-            (Incoming::Packet(tuple), Protocol::Udp) => udp::update_v4(&mut self.tables, tuple, now),
-            (Incoming::Packet(tuple), Protocol::Icmp) => icmp::update_v4(&mut self.tables, tuple, now),
+            (Incoming::Error(tuple), _) => icmp::find_error_v4(&self.tables, tuple).map(Some),
+            (Incoming::Packet(tuple), Protocol::Tcp) => tcp::update_v4(&mut self.tables, tuple, packet, now),
+            (Incoming::Packet(tuple), Protocol::Udp) => udp::update_v4(&mut self.tables, tuple, now).map(Some),
+            (Incoming::Packet(tuple), Protocol::Icmp) => icmp::update_v4(&mut self.tables, tuple, now).map(Some),
         }
     }
 
@@ -371,12 +382,6 @@ impl Nat64 {
         let verdict = self.hairpin(&turned, out, now);
         self.turned = turned;
         verdict
-    }
-
-    fn expire(&mut self, now: Instant) {
-        self.tables.expire(now);
-        let incomplete = self.fragments.expire(self.tables.timers.fragment_min, now);
-        self.counters.add(Reason::FragmentTimeout, incomplete);
     }
 
     fn count(&mut self, verdict: Verdict, bytes: usize) {

@@ -6,10 +6,12 @@ use super::expiry::TimerClass;
 use super::keyed::Keyed;
 use super::pool::Pool;
 use super::session::{Session, Sessions};
+use super::syn::StoredSyns;
 use super::tcp::State;
-use super::tuple::{TransportV4, TupleV6};
+use super::tuple::{Protocol, TransportV4, TupleV6};
 use super::verdict::Reason;
-use crate::config::Nat64Timers;
+use crate::config::{Filtering, Nat64Timers};
+use crate::plan::Nat64Plan;
 use crate::time::Instant;
 
 /// What the steps of section 3.5 look up and change.
@@ -17,15 +19,26 @@ use crate::time::Instant;
 pub(super) struct Tables {
     pub(super) bib: Bib,
     pub(super) sessions: Sessions,
+    pub(super) syns: StoredSyns,
     pub(super) pool: Pool,
+    pub(super) filtering: Filtering,
     pub(super) timers: Nat64Timers,
     pub(super) max_sessions: u32,
     pub(super) random: ChaCha8Rng,
 }
 
 impl Tables {
-    pub(super) fn new(keyed: Keyed, pool: Pool, timers: Nat64Timers, max_sessions: u32, random: ChaCha8Rng) -> Self {
-        Self { bib: Bib::new(keyed), sessions: Sessions::new(keyed), pool, timers, max_sessions, random }
+    pub(super) fn new(keyed: Keyed, plan: &Nat64Plan, random: ChaCha8Rng) -> Self {
+        Self {
+            bib: Bib::new(keyed),
+            sessions: Sessions::new(keyed),
+            syns: StoredSyns::new(keyed),
+            pool: Pool::new(&plan.pool4, plan.ports.clone()),
+            filtering: plan.filtering,
+            timers: plan.timers,
+            max_sessions: plan.max_sessions,
+            random,
+        }
     }
 
     /// RFC 6146 sections 3.5.1 to 3.5.3: a session for a packet from IPv6, on the client's binding or on a new one.
@@ -73,11 +86,23 @@ impl Tables {
         }
     }
 
-    /// Ends the sessions whose lifetime is over.
-    pub(super) fn expire(&mut self, now: Instant) {
+    /// Ends the sessions whose lifetime is over, up to a connection that is to be probed before that; none of these if
+    /// there is no `room` for a probe.
+    pub(super) fn expire(&mut self, now: Instant, room: usize) -> Option<Session> {
         while let Some(index) = self.sessions.expired(&self.timers, now) {
-            self.end(index);
+            let session = self.sessions[index];
+            if session.protocol != Protocol::Tcp || session.state != State::Established {
+                self.end(index);
+                continue;
+            }
+            if room == 0 {
+                return None;
+            }
+            // RFC 6146 section 3.5.2.2, ESTABLISHED: a probe, and TCP_TRANS for the answer.
+            self.sessions.update(index, State::Trans, Some(TimerClass::TcpTrans), now);
+            return Some(session);
         }
+        None
     }
 
     /// Ends the sessions that `is_gone` names.

@@ -1,4 +1,5 @@
 //! TCP sessions and their state machine: RFC 6146 section 3.5.2.
+use sixgate_wire::ipv4::Ipv4Packet;
 use sixgate_wire::tcp::TcpSegment;
 
 use super::bib::Binding;
@@ -103,7 +104,17 @@ pub(super) fn update_v6(
         return Ok(update(tables, index, Side::V6, segment, now));
     }
     match segment {
-        Segment::Syn => tables.open_v6(tuple, State::V6Init, TimerClass::TcpTrans, now),
+        Segment::Syn => {
+            let binding = tables.open_v6(tuple, State::V6Init, TimerClass::TcpTrans, now)?;
+            // RFC 6146 section 3.5.2.2, V4 INIT: the SYN of the other side is there already. RFC 5382 REQ-4: that one is
+            // dropped silently, its sender repeats it.
+            if tables.syns.take(binding.mapped, tuple.server)
+                && let Some(index) = tables.sessions.find_v6(tuple)
+            {
+                tables.sessions.update(index, State::Established, Some(TimerClass::TcpEst), now);
+            }
+            Ok(binding)
+        }
         // RFC 6146 section 3.5.2.2, CLOSED: with a binding it SHOULD pass, without one it is discarded.
         Segment::Fin | Segment::Rst | Segment::Other => {
             let binding = tables.bib.find_client(tuple.protocol, tuple.client).ok_or(Reason::NoSession)?;
@@ -112,24 +123,32 @@ pub(super) fn update_v6(
     }
 }
 
-/// A segment from IPv4.
+/// A segment from IPv4; nothing comes back for a SYN that waits for that of the other side.
 pub(super) fn update_v4(
     tables: &mut Tables,
     tuple: &TupleV4,
-    segment: Segment,
+    packet: &Ipv4Packet<'_>,
     now: Instant,
-) -> Result<Binding, Reason> {
+) -> Result<Option<Binding>, Reason> {
+    let segment = Segment::parse(packet.upper())?;
     if let Some(index) = tables.sessions.find_v4(tuple) {
-        return Ok(update(tables, index, Side::V4, segment, now));
+        return Ok(Some(update(tables, index, Side::V4, segment, now)));
     }
-    // RFC 6146 section 3.5.2.2, CLOSED: a policy that drops connections from outside discards the SYN silently.
-    let binding = tables.bib.find_mapped(tuple.protocol, tuple.mapped).ok_or(Reason::NoBinding)?;
-    if !filter::admits(&tables.sessions, binding, tuple.server.address) {
-        return Err(Reason::Filtered);
-    }
-    match segment {
-        Segment::Syn => tables.open_v4(binding, tuple.server, State::V4Init, TimerClass::TcpTrans, now),
-        Segment::Fin | Segment::Rst | Segment::Other => Err(Reason::NoSession),
+    let admitted = match tables.bib.find_mapped(tuple.protocol, tuple.mapped) {
+        None => Err(Reason::NoBinding),
+        Some(binding) if filter::admits(tables, binding, tuple.server.address) => Ok(binding),
+        Some(_) => Err(Reason::Filtered),
+    };
+    match (admitted, segment) {
+        (Ok(binding), Segment::Syn) => {
+            tables.syns.take(tuple.mapped, tuple.server);
+            tables.open_v4(binding, tuple.server, State::V4Init, TimerClass::TcpTrans, now).map(Some)
+        }
+        // RFC 6146 section 3.5.2.2, CLOSED: it is stored for TCP_INCOMING_SYN, in case the connection is opened from both
+        // sides; neither a binding nor a session comes of it.
+        (Err(reason), Segment::Syn) => tables.syns.insert(tuple, packet, reason, now).map(|()| None),
+        (Ok(_), Segment::Fin | Segment::Rst | Segment::Other) => Err(Reason::NoSession),
+        (Err(reason), Segment::Fin | Segment::Rst | Segment::Other) => Err(reason),
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) fn update_query_v4(
     }
     // RFC 6146 section 3.5.1: dropped. The ICMP error, which MAY be sent, would tell scanners what is there.
     let binding = tables.bib.find_mapped(tuple.protocol, tuple.mapped).ok_or(Reason::NoBinding)?;
-    if !filter::admits(&tables.sessions, binding, tuple.server.address) {
+    if !filter::admits(tables, binding, tuple.server.address) {
         return Err(Reason::Filtered);
     }
     tables.open_v4(binding, tuple.server, State::Established, class, now)

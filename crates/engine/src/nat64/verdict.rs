@@ -8,7 +8,7 @@ pub enum Verdict {
     Translated(Direction),
     /// It left towards another IPv6 host, translated twice (RFC 6146 section 3.8).
     Hairpinned,
-    /// It is a fragment that waits for the others.
+    /// It is a fragment that waits for the others, or a SYN that waits for that of the other side.
     Held,
     /// It ended here. An ICMP error may have been written in its place.
     Dropped(Reason),
@@ -65,6 +65,7 @@ reasons! {
     NoBinding "no-binding" "Nobody inside uses the mapped address and port or identifier (RFC 6146 section 3.5)."
     Filtered "filtered" "Somebody uses the mapped port, but has not sent to that address (address-dependent filtering)."
     NoSession "no-session" "A TCP segment other than SYN belongs to no connection (RFC 6146 section 3.5.2.2)."
+    IncomingSynLimit "incoming-syn-limit" "Too many SYNs from IPv4 are waiting for one from the other side (RFC 6146 section 5.3)."
     IcmpErrorWithoutSession "icmp-error-without-session" "An ICMP error quotes a packet that belongs to no session."
     SessionLimit "session-limit" "The ceiling on sessions is reached."
     PoolExhausted "pool-exhausted" "All ports or identifiers of the share are in use."

@@ -228,6 +228,8 @@ pub struct Nat64Plan {
     pub policy: crate::xlat::Policy,
     /// Most ICMP errors of its own that the translator sends.
     pub icmp_errors_per_second: u32,
+    /// Who outside may send through a binding.
+    pub filtering: crate::config::Filtering,
     /// Session lifetimes.
     pub timers: crate::config::Nat64Timers,
     /// Ceiling on sessions.

@@ -29,6 +29,7 @@ pub(super) fn plan(topology: &Topology<'_>) -> Option<Nat64Plan> {
         mtu_v4,
         policy: nat64.policy,
         icmp_errors_per_second: nat64.icmp_errors_per_second,
+        filtering: nat64.filtering,
         timers: nat64.timers,
         max_sessions: nat64.max_sessions,
         obstacle,

@@ -139,10 +139,10 @@ fn segments_without_a_connection_are_refused() {
     let mut router = Router::new();
     let (verdict, packets) = router.send(&v6(CLIENT, SERVER_V6, 64, tcp(5000, 80, ACK, b"lost")));
     assert_eq!((verdict, packets.len()), (Verdict::Dropped(Reason::NoSession), 0));
-    let (verdict, packets) = router.send(&v4(SERVER, POOL, 64, tcp(80, 50_000, SYN, &[])));
+    let (verdict, packets) = router.send(&v4(SERVER, POOL, 64, tcp(80, 50_000, ACK, &[])));
     assert_eq!((verdict, packets.len()), (Verdict::Dropped(Reason::NoBinding), 0));
     let port = connect(&mut router);
-    let (verdict, _) = router.send(&v4(STRANGER, POOL, 64, tcp(80, port, SYN, &[])));
+    let (verdict, _) = router.send(&v4(STRANGER, POOL, 64, tcp(80, port, RST, &[])));
     assert_eq!(verdict, Verdict::Dropped(Reason::Filtered));
     let (verdict, _) = router.send(&v4(SERVER, POOL, 64, tcp(81, port, ACK, &[])));
     assert_eq!(verdict, Verdict::Dropped(Reason::NoSession));

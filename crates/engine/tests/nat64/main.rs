@@ -7,5 +7,6 @@ mod packet;
 mod properties;
 mod router;
 mod stateless;
+mod tcp;
 mod translation;
 mod vectors;

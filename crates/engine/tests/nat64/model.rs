@@ -3,6 +3,7 @@ use core::time::Duration;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
+use sixgate_engine::config::Filtering;
 use sixgate_engine::nat64::verdict::{Direction, Reason, Verdict};
 use sixgate_engine::time::Instant;
 
@@ -58,9 +59,19 @@ struct Session {
     end: Instant,
 }
 
+/// A SYN from IPv4 that waits.
+#[derive(Clone, Debug)]
+struct Syn {
+    mapped: u16,
+    server: (usize, u16),
+    end: Instant,
+}
+
 #[derive(Debug, Default)]
 struct Twin {
     sessions: Vec<Session>,
+    syns: Vec<Syn>,
+    independent: bool,
     limit: usize,
     ports: usize,
 }
@@ -76,6 +87,20 @@ impl Twin {
         ports.sort_unstable();
         ports.dedup();
         ports
+    }
+
+    /// Lets time pass; returns how many connections are probed and how many SYNs are answered.
+    fn wait(&mut self, now: Instant) -> (usize, usize) {
+        let mut probes = 0;
+        for session in self.sessions.iter_mut().filter(|session| session.end <= now && session.is_established()) {
+            probes += 1;
+            session.rst = true;
+            session.end = now + Duration::from_secs(240);
+        }
+        self.sessions.retain(|session| session.end > now);
+        let waiting = self.syns.len();
+        self.syns.retain(|syn| syn.end > now);
+        (probes, waiting - self.syns.len())
     }
 
     fn sent(&mut self, step: &Step, now: Instant) -> Result<(), Reason> {
@@ -101,27 +126,50 @@ impl Twin {
         Ok(())
     }
 
-    fn received(&mut self, step: &Step, mapped: u16, now: Instant) -> Result<(usize, u16), Reason> {
+    /// A session from inside has its port: a SYN of the other side may wait for it.
+    fn meet(&mut self, now: Instant) {
+        let Some(session) = self.sessions.last_mut() else { return };
+        let waiting = self.syns.len();
+        self.syns.retain(|syn| (syn.mapped, syn.server) != (session.mapped, session.server));
+        if self.syns.len() < waiting {
+            session.syn = [true; 2];
+            session.end = now + Duration::from_secs(7440);
+        }
+    }
+
+    /// To whom it goes; nobody if it waits.
+    fn received(&mut self, step: &Step, mapped: u16, now: Instant) -> Result<Option<(usize, u16)>, Reason> {
         let server = (step.server, step.server_port);
         let it =
             |session: &&mut Session| session.kind == step.kind && session.mapped == mapped && session.server == server;
         if let Some(session) = self.sessions.iter_mut().find(it) {
             session.touch(1, step.flags, now);
-            return Ok(session.client);
+            return Ok(Some(session.client));
         }
         let of_binding = |session: &&Session| session.kind == step.kind && session.mapped == mapped;
-        let client = self.sessions.iter().find(of_binding).ok_or(Reason::NoBinding)?.client;
-        if !self.sessions.iter().filter(of_binding).any(|session| session.server.0 == step.server) {
-            return Err(Reason::Filtered);
-        }
+        let client = self.sessions.iter().find(of_binding).map(|session| session.client);
+        let knows = self.sessions.iter().filter(of_binding).any(|session| session.server.0 == step.server);
+        let admitted = client.filter(|_| knows || self.independent);
+        let Some(client) = admitted else {
+            if step.kind == Kind::Tcp && step.flags == SYN {
+                if !self.syns.iter().any(|syn| (syn.mapped, syn.server) == (mapped, server)) {
+                    self.syns.push(Syn { mapped, server, end: now + Duration::from_secs(6) });
+                }
+                return Ok(None);
+            }
+            return Err(if client.is_some() { Reason::Filtered } else { Reason::NoBinding });
+        };
         if step.kind == Kind::Tcp && step.flags != SYN {
             return Err(Reason::NoSession);
+        }
+        if step.kind == Kind::Tcp {
+            self.syns.retain(|syn| (syn.mapped, syn.server) != (mapped, server));
         }
         if self.sessions.len() >= self.limit {
             return Err(Reason::SessionLimit);
         }
         self.open(step.kind, client, mapped, server, 1, now);
-        Ok(client)
+        Ok(Some(client))
     }
 
     fn open(&mut self, kind: Kind, client: (usize, u16), mapped: u16, server: (usize, u16), side: usize, now: Instant) {
@@ -138,6 +186,10 @@ impl Twin {
 }
 
 impl Session {
+    fn is_established(&self) -> bool {
+        self.kind == Kind::Tcp && self.syn == [true; 2] && self.fin == [false; 2] && !self.rst
+    }
+
     fn touch(&mut self, side: usize, flags: u8, now: Instant) {
         let seconds = match (self.kind, flags) {
             (Kind::Udp, _) => Some(300),
@@ -200,22 +252,30 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_tables_agree_with_lists(steps in steps(), limit in 4u32..40) {
+    fn the_tables_agree_with_lists(steps in steps(), limit in 4u32..40, independent: bool) {
         let mut plan = plan(40_000..=40_005);
         plan.max_sessions = limit;
+        if independent {
+            plan.filtering = Filtering::EndpointIndependent;
+        }
         let mut router = Router::with(&plan);
-        let mut twin = Twin { limit: limit as usize, ports: 6, ..Twin::default() };
+        let mut twin = Twin { limit: limit as usize, ports: 6, independent, ..Twin::default() };
         for step in steps {
-            router.wait(step.seconds);
+            let said = router.rest(step.seconds);
             let now = router.now;
-            twin.sessions.retain(|session| session.end > now);
+            let (probes, answers) = twin.wait(now);
+            prop_assert_eq!(said.iter().filter(|packet| packet[0] >> 4 == 6).count(), probes);
+            prop_assert_eq!(said.iter().filter(|packet| packet[0] >> 4 == 4).count(), answers);
+            prop_assert!(said.iter().all(|packet| is_intact(packet)));
             if step.from_v6 {
                 let known = twin.mapped(step.kind, (step.client, step.client_port));
+                let before = twin.sessions.len();
                 let expected = twin.sent(&step, now);
                 let (verdict, packets) = router.send(&v6_packet(&step));
                 match expected {
                     Err(reason) => prop_assert_eq!(verdict, Verdict::Dropped(reason)),
                     Ok(()) => {
+                        let is_new = twin.sessions.len() > before;
                         prop_assert_eq!(verdict, Verdict::Translated(Direction::V6ToV4));
                         prop_assert!(is_intact(&packets[0]));
                         let port = source_port(&packets[0]);
@@ -227,6 +287,9 @@ proptest! {
                                 twin.sessions.last_mut().unwrap().mapped = port;
                             }
                         }
+                        if is_new && step.kind == Kind::Tcp {
+                            twin.meet(now);
+                        }
                     }
                 }
             } else {
@@ -236,7 +299,8 @@ proptest! {
                 let (verdict, packets) = router.send(&v4_packet(&step, mapped));
                 match expected {
                     Err(reason) => prop_assert_eq!(verdict, Verdict::Dropped(reason)),
-                    Ok((client, port)) => {
+                    Ok(None) => prop_assert_eq!((verdict, packets.len()), (Verdict::Held, 0)),
+                    Ok(Some((client, port))) => {
                         prop_assert_eq!(verdict, Verdict::Translated(Direction::V4ToV6));
                         prop_assert!(is_intact(&packets[0]));
                         let destination: Ipv6Addr = CLIENTS[client].parse().unwrap();
@@ -252,7 +316,8 @@ proptest! {
             let bindings = |kind| twin.ports(kind).len() as u64;
             let kinds = [Kind::Tcp, Kind::Udp, Kind::Icmp];
             prop_assert_eq!(router.tables(), (kinds.map(count), kinds.map(bindings)));
-            prop_assert_eq!(router.nat64.poll_timeout(), twin.sessions.iter().map(|session| session.end).min());
+            let ends = twin.sessions.iter().map(|session| session.end).chain(twin.syns.iter().map(|syn| syn.end));
+            prop_assert_eq!(router.nat64.poll_timeout(), ends.min());
         }
     }
 }

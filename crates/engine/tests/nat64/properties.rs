@@ -153,6 +153,8 @@ proptest! {
             prop_assert!(router.nat64.poll_timeout().is_none_or(|due| due > router.now));
         }
         router.wait(10_000);
+        // Established connections were probed.
+        router.wait(240);
         prop_assert_eq!(router.tables(), ([0; 3], [0; 3]));
         prop_assert_eq!(router.nat64.poll_timeout(), None);
     }

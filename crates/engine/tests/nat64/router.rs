@@ -1,7 +1,7 @@
 //! The translator under test, with the addresses that the tests agree on.
 use core::time::Duration;
 
-use sixgate_engine::config::Nat64Timers;
+use sixgate_engine::config::{Filtering, Nat64Timers};
 use sixgate_engine::nat64::tuple::{Protocol, TransportV6};
 use sixgate_engine::nat64::verdict::Verdict;
 use sixgate_engine::nat64::{Nat64, Transmit};
@@ -30,6 +30,7 @@ pub(crate) fn plan(ports: core::ops::RangeInclusive<u16>) -> Nat64Plan {
         mtu_v4: 1500,
         policy: Policy::DEFAULT,
         icmp_errors_per_second: 100,
+        filtering: Filtering::AddressDependent,
         timers: Nat64Timers::default(),
         max_sessions: 1000,
         obstacle: None,
@@ -66,8 +67,14 @@ impl Router {
     }
 
     pub(crate) fn wait(&mut self, seconds: u64) {
+        self.rest(seconds);
+    }
+
+    /// Lets time pass; returns what the translator says of itself.
+    pub(crate) fn rest(&mut self, seconds: u64) -> Vec<Vec<u8>> {
         self.now = self.now + Duration::from_secs(seconds);
         self.nat64.handle_timeout(self.now, &mut self.out);
+        self.out.iter().map(<[u8]>::to_vec).collect()
     }
 
     /// Port or identifier that a client's port or identifier is mapped to.

@@ -2,6 +2,7 @@
 use std::fs;
 use std::path::Path;
 
+use sixgate_engine::config::Filtering;
 use sixgate_engine::nat64::verdict::{Direction, Verdict};
 use sixgate_engine::plan::Nat64Plan;
 use sixgate_engine::xlat::ChecksumZero;
@@ -15,7 +16,7 @@ type Bytes = Vec<Option<u8>>;
 #[derive(Debug)]
 enum Step {
     Input { packet: Vec<u8>, verdict: String, outputs: Vec<Bytes> },
-    Wait(u64),
+    Wait { seconds: u64, outputs: Vec<Bytes> },
     Sessions([u64; 3]),
 }
 
@@ -45,7 +46,9 @@ fn parse(text: &str) -> Case {
                 let packet = packet.into_iter().map(|byte| byte.expect("input is known")).collect();
                 case.steps.push(Step::Input { packet, verdict: String::new(), outputs: Vec::new() });
             }
-            (Some(packet), false, Some(Step::Input { outputs, .. })) => outputs.push(packet),
+            (Some(packet), false, Some(Step::Input { outputs, .. } | Step::Wait { outputs, .. })) => {
+                outputs.push(packet)
+            }
             (Some(_), false, _) => panic!("out without in"),
             (None, _, _) => {}
         }
@@ -57,7 +60,9 @@ fn parse(text: &str) -> Case {
                 Some(Step::Input { verdict, .. }) => *verdict = words.to_owned(),
                 other => panic!("verdict after {other:?}"),
             },
-            ("wait", seconds) => case.steps.push(Step::Wait(seconds.parse().unwrap())),
+            ("wait", seconds) => {
+                case.steps.push(Step::Wait { seconds: seconds.parse().unwrap(), outputs: Vec::new() });
+            }
             ("sessions", counts) => {
                 let counts: Vec<u64> = counts.split(' ').map(|count| count.parse().unwrap()).collect();
                 case.steps.push(Step::Sessions(counts.try_into().unwrap()));
@@ -78,6 +83,13 @@ fn set(plan: &mut Nat64Plan, pair: &str) {
         "mtu-v6" => plan.mtu_v6 = value.parse().unwrap(),
         "mtu-v4" => plan.mtu_v4 = value.parse().unwrap(),
         "translate-non-global" => plan.translate_non_global.push(value.parse().unwrap()),
+        "filtering" => {
+            plan.filtering = match value {
+                "address-dependent" => Filtering::AddressDependent,
+                "endpoint-independent" => Filtering::EndpointIndependent,
+                _ => panic!("{value:?} is no kind of filtering"),
+            }
+        }
         "ports" => {
             let (first, last) = value.split_once('-').expect("ports FIRST-LAST");
             plan.ports = first.parse().unwrap()..=last.parse().unwrap();
@@ -118,6 +130,13 @@ fn assert_matches(place: &str, expected: &Bytes, packet: &[u8]) {
     }
 }
 
+fn assert_all_match(place: &str, expected: &[Bytes], packets: &[Vec<u8>]) {
+    assert_eq!(packets.len(), expected.len(), "{place}");
+    for (expected, packet) in expected.iter().zip(packets) {
+        assert_matches(place, expected, packet);
+    }
+}
+
 #[test]
 fn every_vector_comes_out_byte_for_byte() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/nat64");
@@ -128,15 +147,12 @@ fn every_vector_comes_out_byte_for_byte() {
         for (index, step) in case.steps.iter().enumerate() {
             let place = format!("{} step {}", folder.file_name().unwrap().to_string_lossy(), index + 1);
             match step {
-                Step::Wait(seconds) => router.wait(*seconds),
+                Step::Wait { seconds, outputs } => assert_all_match(&place, outputs, &router.rest(*seconds)),
                 Step::Sessions(expected) => assert_eq!(router.tables().0, *expected, "{place}"),
                 Step::Input { packet, verdict, outputs } => {
                     let (was, packets) = router.send(packet);
                     assert_eq!(name(was), *verdict, "{place}");
-                    assert_eq!(packets.len(), outputs.len(), "{place}");
-                    for (expected, packet) in outputs.iter().zip(&packets) {
-                        assert_matches(&place, expected, packet);
-                    }
+                    assert_all_match(&place, outputs, &packets);
                 }
             }
         }

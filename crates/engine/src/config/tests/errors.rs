@@ -36,6 +36,7 @@ fn the_translators_policy_names_what_it_takes() {
         ("[nat64]\nlowest_ipv6_mtu = 1279\n", "2:19", ["lowest_ipv6_mtu", "RFC 7915 section 4"]),
         ("[nat64]\nudp_checksum_zero = \"pass\"\n", "2:21", ["\"calculate\" or \"drop\"", "RFC 7915 section 4.5"]),
         ("[nat64]\nclamp_mss = 1\n", "2:13", ["clamp_mss", "true or false"]),
+        ("[nat64]\nfiltering = \"none\"\n", "2:13", ["\"address-dependent\" or", "RFC 4787 REQ-8"]),
         ("[nat64]\nicmp_errors_per_second = 100001\n", "2:26", ["0 (none) to 100000", "RFC 4443"]),
     ] {
         says(text, place, &parts);
