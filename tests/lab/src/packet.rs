@@ -7,7 +7,7 @@ use pnet::packet::Packet;
 use pnet::packet::ethernet::{EtherTypes, EthernetPacket, MutableEthernetPacket};
 use pnet::packet::icmpv6::ndp::{NdpOption, NdpOptionType, RouterAdvertPacket};
 use pnet::packet::icmpv6::{self, Icmpv6Packet, Icmpv6Types};
-use pnet::packet::ip::IpNextHeaderProtocols;
+use pnet::packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 use pnet::packet::ipv6::{Ipv6Packet, MutableIpv6Packet};
 use pnet::util::MacAddr;
 use pnet_datalink::{Channel, Config, DataLinkReceiver, DataLinkSender};
@@ -59,29 +59,49 @@ impl Tap {
         bail!("no router advertisement within {} s: {what}", deadline.as_secs())
     }
 
-    /// Sends an ICMPv6 message (with any checksum: it is computed here) to all routers.
+    /// Sends an ICMPv6 message to all routers; its checksum is computed here.
     pub fn send_icmpv6(&mut self, source: Ipv6Addr, hop_limit: u8, message: &[u8]) -> Result<()> {
+        let mut message = message.to_vec();
+        if let Some(view) = Icmpv6Packet::new(&message) {
+            let checksum = icmpv6::checksum(&view, &source, &ALL_ROUTERS);
+            message[2..4].copy_from_slice(&checksum.to_be_bytes());
+        }
+        let packet = Ipv6 { source, destination: ALL_ROUTERS, hop_limit, next_header: IpNextHeaderProtocols::Icmpv6 };
+        self.send(MacAddr::new(0x33, 0x33, 0, 0, 0, 2), packet, &message)
+    }
+
+    /// Sends a packet as it is.
+    pub fn send(&mut self, to: MacAddr, packet: Ipv6, payload: &[u8]) -> Result<()> {
         const HEADERS: usize = 14 + 40;
-        let mut frame = vec![0; HEADERS + message.len()];
+        let mut frame = vec![0; HEADERS + payload.len()];
         let mut ethernet = MutableEthernetPacket::new(&mut frame).context("room for a frame")?;
         ethernet.set_source(self.mac);
-        ethernet.set_destination(MacAddr::new(0x33, 0x33, 0, 0, 0, 2));
+        ethernet.set_destination(to);
         ethernet.set_ethertype(EtherTypes::Ipv6);
-        let mut ipv6 = MutableIpv6Packet::new(&mut frame[14..]).context("room for a packet")?;
-        ipv6.set_version(6);
-        ipv6.set_payload_length(u16::try_from(message.len())?);
-        ipv6.set_next_header(IpNextHeaderProtocols::Icmpv6);
-        ipv6.set_hop_limit(hop_limit);
-        ipv6.set_source(source);
-        ipv6.set_destination(ALL_ROUTERS);
-        frame[HEADERS..].copy_from_slice(message);
-        if let Some(view) = Icmpv6Packet::new(&frame[HEADERS..]) {
-            let checksum = icmpv6::checksum(&view, &source, &ALL_ROUTERS);
-            frame[HEADERS + 2..HEADERS + 4].copy_from_slice(&checksum.to_be_bytes());
-        }
+        let mut header = MutableIpv6Packet::new(&mut frame[14..]).context("room for a packet")?;
+        header.set_version(6);
+        header.set_payload_length(u16::try_from(payload.len())?);
+        header.set_next_header(packet.next_header);
+        header.set_hop_limit(packet.hop_limit);
+        header.set_source(packet.source);
+        header.set_destination(packet.destination);
+        frame[HEADERS..].copy_from_slice(payload);
         self.sender.send_to(&frame, None).context("the frame was not sent")??;
         Ok(())
     }
+}
+
+/// The header of an IPv6 packet to send.
+#[derive(Clone, Copy, Debug)]
+pub struct Ipv6 {
+    /// Source address.
+    pub source: Ipv6Addr,
+    /// Destination address.
+    pub destination: Ipv6Addr,
+    /// Hop limit.
+    pub hop_limit: u8,
+    /// Next header.
+    pub next_header: IpNextHeaderProtocol,
 }
 
 /// A Prefix Information option.

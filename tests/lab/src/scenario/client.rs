@@ -1,10 +1,12 @@
 //! What a host on the LAN sees: SLAAC, DNS64, NAT64, plain IPv6.
+use std::net::UdpSocket;
+
 use anyhow::{Context, Result, ensure};
 use sixgate_wire::mac::MacAddr;
 
-use crate::lab::{Host, Lab, SOON, ask, ensure_refused, fetch, fetch_size};
+use crate::lab::{Host, Lab, SOON, UDP_PORT, ask, ensure_refused, fetch, fetch_size};
 use crate::namespace::Namespace;
-use crate::network::{PRIVATE, ROUTER_LAN_MAC, ROUTER_V4, SITE_V4, SITE_V6, synthesized};
+use crate::network::{NARROW, PRIVATE, ROUTER_LAN_MAC, ROUTER_V4, SITE_V4, SITE_V6, synthesized};
 use crate::wait;
 
 /// NAT64's share of the ports of the router's IPv4 address.
@@ -213,5 +215,43 @@ pub(super) fn loses_and_regains_nat64(lab: &mut Lab) -> Result<()> {
     ensure!(dig(client, &question)? == [SITE_V6.to_string()], "{question}");
     let said = lab.solicit(&lab.client)?;
     ensure!(said.pref64.is_some_and(|(.., lifetime)| lifetime > 0), "{said:?}");
+    Ok(())
+}
+
+/// ICMP errors of IPv4 routers arrive as ICMPv6 errors of the addresses that stand for them.
+pub(super) fn traces_the_path(lab: &mut Lab) -> Result<()> {
+    let _narrow = lab.add_narrow_server()?;
+    let client = &lab.client.namespace;
+    let gateway = synthesized(std::net::Ipv4Addr::new(203, 0, 113, 1)).to_string();
+    let mut hops = Vec::new();
+    for limit in 1..=8 {
+        let answer = client.run(&format!("ping -n -c 1 -W 2 -t {limit} {}", synthesized(NARROW)))?;
+        if answer.success {
+            ensure!(hops.first().is_some_and(|hop: &String| hop.contains(":1:2:")), "the router is no hop: {hops:?}");
+            ensure!(hops.last().is_some_and(|hop| *hop == gateway), "the last hop is not {gateway}: {hops:?}");
+            return Ok(());
+        }
+        let from = answer.stdout.lines().find_map(|line| line.strip_prefix("From ")?.split_whitespace().next());
+        hops.push(from.with_context(|| format!("nobody answers at {limit} hops: {answer}"))?.to_owned());
+    }
+    anyhow::bail!("{NARROW} does not answer: {hops:?}")
+}
+
+/// RFC 6146 section 3.5.1: address-dependent filtering. A binding serves those whom its owner has spoken to.
+pub(super) fn keeps_strangers_out(lab: &mut Lab) -> Result<()> {
+    let socket = lab.client.namespace.inside(|| UdpSocket::bind("[::]:0"))?;
+    socket.set_read_timeout(Some(SOON))?;
+    socket.send_to(b"hello", (synthesized(SITE_V4), UDP_PORT))?;
+    socket.recv_from(&mut [0; 16]).context("the server's answer")?;
+    let mapped = *lab.udp.peers().last().context("a mapped address")?;
+
+    let stranger = lab.internet.inside(|| UdpSocket::bind((PRIVATE, UDP_PORT)))?;
+    stranger.send_to(b"spam", mapped)?;
+    lab.await_status("the stranger to be filtered", |status| {
+        status["nat64"]["reasons"]["filtered"].as_u64() >= Some(1)
+    })?;
+    socket.set_nonblocking(true)?;
+    let received = socket.recv_from(&mut [0; 16]);
+    ensure!(received.is_err(), "the stranger's datagram arrived: {received:?}");
     Ok(())
 }

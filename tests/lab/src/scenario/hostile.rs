@@ -5,13 +5,14 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use pnet::packet::ip::IpNextHeaderProtocol;
 use rustix::process::Signal;
 use serde_json::Value;
 
 use super::client::{dig, ping};
 use crate::lab::{Lab, SOON, connect, ensure_refused, fetch};
 use crate::network::{ROUTER_LAN_MAC, ROUTER_WAN_MAC, SITE_V4, SITE_V6, synthesized};
-use crate::packet::Tap;
+use crate::packet::{Ipv6, Tap};
 use crate::snapshot::Snapshot;
 use crate::wait;
 use crate::world::Segment;
@@ -156,10 +157,15 @@ pub(super) fn garbage(lab: &mut Lab) -> Result<()> {
     stream.write_all(&[0xff, 0xff, 1, 2, 3])?;
     drop(stream);
     garbage_on_the_link(lab)?;
+    garbage_for_the_translator(lab)?;
 
     lab.await_status("the garbage to be counted", |status| {
         let more = |path: &str| sum(status.pointer(path)) > sum(before.pointer(path));
-        more("/dns64/dropped") && more("/lans/0/advertised/dropped")
+        let translator = |reason: &str| status["nat64"]["reasons"][reason].as_u64() > Some(0);
+        more("/dns64/dropped")
+            && more("/lans/0/advertised/dropped")
+            && more("/control/refused")
+            && ["malformed", "unknown-protocol", "no-session", "routing-header"].into_iter().all(translator)
     })?;
     let router = lab.router.in_namespace()?;
     ensure!(router.daemon()?.runs() && router.daemon()?.pid() == process, "the daemon ended");
@@ -208,4 +214,29 @@ fn garbage_on_the_link(lab: &Lab) -> Result<()> {
     // With a source link-layer address, from nowhere.
     tap.send_icmpv6([0; 16].into(), 255, &[&solicitation[..], &[1, 1, 2, 0, 0, 0, 0, 1]].concat())?;
     Ok(())
+}
+
+/// Packets towards the NAT64 prefix that no host would send.
+fn garbage_for_the_translator(lab: &Lab) -> Result<()> {
+    let source = lab.client.address()?;
+    let mut tap = Tap::open(&lab.client.namespace, "eth0")?;
+    let router = ROUTER_LAN_MAC.parse()?;
+    let mut send = |next_header, payload: &[u8]| {
+        let next_header = IpNextHeaderProtocol::new(next_header);
+        let packet = Ipv6 { source, destination: synthesized(SITE_V4), hop_limit: 64, next_header };
+        tap.send(router, packet, payload)
+    };
+    // TCP and UDP headers that are cut short, a UDP length that is too large, a data offset that is too small.
+    send(6, &[0; 4])?;
+    send(17, &[0; 7])?;
+    send(17, &[0x10, 0, 0, 80, 0xff, 0xff, 0, 1])?;
+    send(6, &[0; 20])?;
+    // An ACK of no connection, a protocol without translation, and a Routing header with segments left.
+    send(6, &[0x10, 0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 1, 0, 0, 0, 0, 0])?;
+    send(253, &[1, 2, 3, 4])?;
+    send(43, &[17, 0, 2, 1, 0, 0, 0, 0, 0x10, 0, 0, 80, 0, 8, 0, 0])?;
+    // Extension headers that never end, and a fragment of nothing.
+    send(0, &[0, 0xff, 0, 0, 0, 0, 0, 0])?;
+    send(60, &[60, 0, 0, 0, 0, 0, 0, 0])?;
+    send(44, &[44, 0, 0xff, 0xf9, 0, 0, 0, 1])
 }

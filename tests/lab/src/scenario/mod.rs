@@ -65,6 +65,8 @@ table! {
     dig_gets_synthesized_aaaa_records_over_udp_and_tcp:            BOTH, Slaac, Running => client::digs;
     curl_fetches_from_an_ipv4_only_server_over_nat64:              BOTH, Slaac, Running => client::fetches_over_nat64;
     udp_and_ping_go_through_nat64:                                 BOTH, Slaac, Running => client::asks_and_pings;
+    a_stranger_cannot_use_a_clients_nat64_binding:                 BOTH, Slaac, Running => client::keeps_strangers_out;
+    errors_of_ipv4_routers_arrive_as_icmpv6:                       BOTH, Slaac, Running => client::traces_the_path;
     plain_ipv6_passes_untranslated:                                BOTH, Slaac, Running => client::fetches_over_ipv6;
     statically_configured_hosts_on_76s_are_served_too:             BOTH, Slash76, Running => client::is_served_without_slaac;
     the_default_refuses_to_translate_to_private_ipv4:              NAMESPACE, Slaac, Running => client::is_refused_private_ipv4;
