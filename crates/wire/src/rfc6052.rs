@@ -141,6 +141,23 @@ mod tests {
         assert_eq!(new("2001:db8:0:0:100::", 96), Err(Pref64Error::UOctet));
     }
 
+    /// RFC 6052 section 2.2: the suffix is reserved and ignored.
+    #[test]
+    fn suffix_and_u_octet_of_received_addresses_are_ignored() {
+        for (prefix, length, embedded) in TABLE {
+            let pref64 = Pref64::new(prefix.parse().unwrap(), length).unwrap();
+            let embedded: Ipv6Addr = embedded.parse().unwrap();
+            let mut octets = embedded.octets();
+            let used = pref64.positions();
+            for (position, octet) in octets.iter_mut().enumerate().skip(usize::from(length / 8)) {
+                if !used.contains(&position) {
+                    *octet = 0xa5;
+                }
+            }
+            assert_eq!(pref64.extract(Ipv6Addr::from(octets)), Some(Ipv4Addr::new(192, 0, 2, 33)), "{pref64}");
+        }
+    }
+
     #[test]
     fn addresses_outside_hold_nothing() {
         assert_eq!(Pref64::WELL_KNOWN.extract("64:ff9b:1::192.0.2.33".parse().unwrap()), None);

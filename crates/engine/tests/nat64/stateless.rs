@@ -111,3 +111,15 @@ fn later_fragments_keep_their_bytes() {
     let piece = to_v4(&fragment_v6(&whole, 1, 1232, 9999), MTUS).unwrap().remove(0);
     assert_eq!(piece[20..], whole[40 + 1232..]);
 }
+
+/// RFC 7915 sections 4.5 and 5.5: what the translator does not know passes with the payload as it is.
+#[test]
+fn other_protocols_are_forwarded() {
+    for protocol in [33, 47, 50, 132, 253] {
+        let data: Vec<u8> = (0..100).collect();
+        let to = to_v4(&v6(CLIENT, SERVER_V6, 64, (protocol, data.clone())), MTUS).unwrap();
+        assert_eq!((to.len(), to[0][9], &to[0][20..]), (1, protocol, &data[..]));
+        let to = to_v6(&v4(SERVER, POOL, 64, (protocol, data.clone())), MTUS).unwrap();
+        assert_eq!((to.len(), to[0][6], &to[0][40..]), (1, protocol, &data[..]));
+    }
+}

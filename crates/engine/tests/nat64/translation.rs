@@ -227,6 +227,18 @@ fn quoted_fragments_stay_fragments() {
     assert_eq!(error[92..96], [0, 0, sent[4], sent[5]]);
 }
 
+/// RFC 5508 REQ-3 b.
+#[test]
+fn options_of_a_quoted_packet_are_left_out() {
+    let (mut router, _) = router(|_| ());
+    let sent = router.pass(&v6(CLIENT, SERVER_V6, 64, udp(5000, 53, b"question")));
+    let mut quoted = sent.clone();
+    quoted.splice(20..20, [7, 7, 4, 192, 0, 2, 1, 0]);
+    (quoted[0], quoted[3]) = (0x47, quoted[3] + 8);
+    let error = router.pass(&v4("9.9.9.9", POOL, 64, icmpv4(11, 0, 0, &quoted)));
+    assert_eq!(error, router.pass(&v4("9.9.9.9", POOL, 64, icmpv4(11, 0, 0, &sent))));
+}
+
 /// RFC 4884 section 5.1: extensions that ICMPv6 has no place for are left out, as is a length that lies.
 #[test]
 fn extensions_without_a_place_are_left_out() {

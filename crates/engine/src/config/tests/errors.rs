@@ -225,6 +225,22 @@ fn the_nat64_prefix_is_one_of_rfc_6052() {
     );
 }
 
+/// RFC 4787 REQ-5, RFC 5382 REQ-5, RFC 5508 REQ-2, RFC 6146 section 4.
+#[test]
+fn no_timer_goes_below_what_its_rfc_allows() {
+    for (timer, least) in [
+        ("udp_default", 120),
+        ("tcp_est", 7440),
+        ("tcp_trans", 240),
+        ("tcp_incoming_syn", 6),
+        ("icmp_default", 60),
+        ("fragment_min", 2),
+    ] {
+        let place = format!("2:{}", timer.len() + 4);
+        says(&format!("[nat64.timers]\n{timer} = {}\n", least - 1), &place, &[timer, &least.to_string(), "RFC"]);
+    }
+}
+
 #[test]
 fn next_hops_lie_on_a_link() {
     says(

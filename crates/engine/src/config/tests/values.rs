@@ -3,7 +3,7 @@ use core::net::Ipv6Addr;
 use core::time::Duration;
 
 use super::{BASE, valid};
-use crate::config::{Interface, Target, Via};
+use crate::config::{Interface, Nat64Timers, Target, Via};
 
 #[test]
 fn the_smallest_file_has_everything_optional_off() {
@@ -97,4 +97,25 @@ fn more_specific_prefixes_inside_wider_ones_are_normal() {
     assert_eq!(config.vms[0].containers.len(), 2);
     assert_eq!(config.routes[0].via, Via::Unreachable);
     assert_eq!(config.routes[1].via, Via::Gateway("fe80::9".parse().unwrap(), Some("vms".to_owned())));
+}
+
+/// RFC 6146 section 4.
+#[test]
+fn timers_have_the_defaults_of_rfc_6146_and_can_be_set() {
+    let timers = |text: &str| valid(&format!("{BASE}{text}")).nat64.unwrap().timers;
+    let seconds = |timers: Nat64Timers| {
+        [
+            timers.udp_default,
+            timers.tcp_est,
+            timers.tcp_trans,
+            timers.tcp_incoming_syn,
+            timers.icmp_default,
+            timers.fragment_min,
+        ]
+        .map(|timer| timer.as_secs())
+    };
+    assert_eq!(seconds(timers("[nat64]\n")), [5 * 60, 2 * 3600 + 4 * 60, 4 * 60, 6, 60, 2]);
+    let set = "[nat64.timers]\nudp_default = 121\ntcp_est = 7441\ntcp_trans = 241\ntcp_incoming_syn = 7\n\
+               icmp_default = 61\nfragment_min = 3\n";
+    assert_eq!(seconds(timers(set)), [121, 7441, 241, 7, 61, 3]);
 }
