@@ -1,7 +1,8 @@
-//! The project's own commands: `cargo xtask run | test | image | tidy`.
+//! The project's own commands: `cargo xtask run | test | image | tidy | compliance`.
 #![forbid(unsafe_code)]
 
 mod command;
+mod compliance;
 mod image;
 mod run;
 mod setup;
@@ -27,6 +28,8 @@ enum Verb {
     Test(test::Options),
     /// Builds kernel and initramfs of the appliance into target/image.
     Image,
+    /// Writes docs/rfc-compliance.md out of its cases.
+    Compliance,
     /// Checks the house rules: dependency edges, file sizes, first lines, trailing blanks, documentation.
     Tidy,
 }
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Verb::Run(options) => run::run(&options),
         Verb::Test(options) => test::test(&options),
         Verb::Image => setup::ensure(setup::Purpose::Image).and_then(|()| image::build()).map(|image| image.report()),
+        Verb::Compliance => compliance::write(),
         Verb::Tidy => tidy::tidy(),
     };
     match outcome {

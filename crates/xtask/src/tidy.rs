@@ -1,4 +1,4 @@
-//! The house rules that no compiler checks: dependency edges, file sizes, first lines, names, trailing blanks.
+//! The house rules that no compiler checks: RFC compliance, dependency edges, file sizes, first lines, names, trailing blanks.
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::command::{cargo, output, root};
+use crate::compliance;
 
 /// Which workspace crates a crate may use. An edge that is not listed is an error.
 const EDGES: &[(&str, &[&str])] = &[
@@ -34,6 +35,7 @@ const EMPTY_NAMES: &[&str] =
 pub(crate) fn tidy() -> Result<()> {
     let mut breaches = Vec::new();
     edges(&mut breaches)?;
+    compliance::check(&mut breaches)?;
     for path in tracked_files()? {
         let Ok(text) = fs::read_to_string(root().join(&path)) else { continue };
         blanks(&path, &text, &mut breaches);
