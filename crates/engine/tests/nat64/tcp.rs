@@ -116,7 +116,7 @@ fn an_idle_connection_is_probed_before_it_is_given_up() {
         segment[14] = 0;
         (protocol, segment)
     });
-    assert_eq!(router.rest(7440), [probe.clone()]);
+    assert_eq!(router.rest(7440), std::slice::from_ref(&probe));
     assert_eq!(router.tables().0, [1, 0, 0]);
     router.wait(239);
     router.pass(&v6(CLIENT, SERVER_V6, 64, tcp(5000, 80, ACK, &[])));

@@ -47,7 +47,7 @@ fn parse(text: &str) -> Case {
                 case.steps.push(Step::Input { packet, verdict: String::new(), outputs: Vec::new() });
             }
             (Some(packet), false, Some(Step::Input { outputs, .. } | Step::Wait { outputs, .. })) => {
-                outputs.push(packet)
+                outputs.push(packet);
             }
             (Some(_), false, _) => panic!("out without in"),
             (None, _, _) => {}
