@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use sixgate_qemu::{Boot, CONTROL_PORT, Link, Machine, Nic, Running};
 use sixgate_wire::mac::MacAddr;
@@ -74,12 +74,12 @@ impl MachineRouter {
         self.running()?.port(CONTROL_PORT)
     }
 
-    /// Presses the power button and waits until the machine is off.
-    pub fn power_off(&mut self) -> Result<()> {
+    /// Waits until the machine has powered itself off. A kernel that panics ends QEMU as well, but says so first.
+    pub fn await_power_off(&mut self) -> Result<()> {
         let running = self.running()?;
-        running.power_button()?;
         let status = running.wait(Instant::now() + POWER_OFF)?;
-        anyhow::ensure!(status.success(), "QEMU ended with {status}");
+        ensure!(status.success(), "QEMU ended with {status}");
+        ensure!(!running.console().text().contains("Kernel panic"), "the kernel panicked; see the console's log");
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Beginning and end: stop is not restart, and a crash is neither.
 use std::io::{Read, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
@@ -107,7 +107,23 @@ pub(super) fn stop(lab: &mut Lab) -> Result<()> {
 
 pub(super) fn power_button(lab: &mut Lab) -> Result<()> {
     let mut tap = Tap::open(&lab.client.namespace, "eth0")?;
-    lab.router.in_machine()?.power_off()?;
+    let machine = lab.router.in_machine()?;
+    machine.running()?.power_button()?;
+    machine.await_power_off()?;
+    says_farewell(lab, &mut tap)
+}
+
+pub(super) fn power_key(lab: &mut Lab) -> Result<()> {
+    let mut tap = Tap::open(&lab.client.namespace, "eth0")?;
+    let machine = lab.router.in_machine()?;
+    let console = machine.running()?.console().clone();
+    let deadline = Instant::now() + SOON;
+    console.wait_for("2001:db8:1:2:20::1", deadline).context("the overview with the gateway's address")?;
+    console.wait_for(" power off ", deadline).context("the key's name")?;
+    console.write(b"p")?;
+    console.wait_for(" Power off ", deadline).context("the question")?;
+    console.write(b"y")?;
+    machine.await_power_off()?;
     says_farewell(lab, &mut tap)
 }
 
@@ -115,7 +131,8 @@ pub(super) fn power_button(lab: &mut Lab) -> Result<()> {
 fn says_farewell(lab: &Lab, tap: &mut Tap) -> Result<()> {
     let last = tap.advertisement("the final one", SOON, |said| said.router_lifetime == 0)?;
     ensure!(last.pref64.is_none_or(|(_, _, lifetime)| lifetime == 0), "PREF64 stays: {last:?}");
+    let router = last.source.to_string();
     wait::until("the client to drop its default route", SOON, || {
-        lab.client.namespace.default_gateways().ok()?.is_empty().then_some(())
+        (!lab.client.namespace.default_gateways().ok()?.contains(&router)).then_some(())
     })
 }

@@ -109,6 +109,7 @@ table! {
     a_restart_on_76s_comes_back_the_same:                          NAMESPACE, Slash76, Running => lifecycle::restart;
     a_restart_on_request_is_carried_out_by_process_1:              MACHINE, Slaac, Running => lifecycle::restart_on_request;
     a_stop_withdraws_everything_but_default_deny:                  NAMESPACE, Slaac, Running => lifecycle::stop;
+    a_key_on_the_serial_console_ends_the_machine_cleanly:          MACHINE, Slash76, LastOfMachine => lifecycle::power_key;
     the_power_button_ends_the_machine_cleanly:                     MACHINE, Slaac, LastOfMachine => lifecycle::power_button;
 }
 
