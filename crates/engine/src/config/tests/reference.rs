@@ -8,6 +8,7 @@ use crate::config::keys::KEYS;
 use crate::config::raw;
 
 const REFERENCE: &str = include_str!("../../../../../docs/reference.toml");
+const README: &str = include_str!("../../../../../README.md");
 
 /// A deserializer that only tells which fields a struct asks for.
 struct Fields<'a>(&'a mut Vec<&'static str>);
@@ -121,4 +122,10 @@ fn the_reference_shows_every_key() {
             );
         }
     }
+}
+
+#[test]
+fn the_readmes_example_is_valid() {
+    let example = README.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert_eq!(valid(example).lans.len(), 1);
 }
