@@ -1,47 +1,18 @@
 //! What the sender of a refused packet is told: the ICMP errors of RFC 7915 sections 4 and 5 and RFC 6146 section 3.
-use sixgate_wire::{icmpv4, icmpv6};
+use sixgate_wire::icmpv6;
 
 use super::verdict::{Reason, Refused};
 use crate::xlat::Refusal;
-use crate::xlat::originate::Error;
+use crate::xlat::originate::{self, Error};
 
 /// What a sender in IPv6 is told of what the stateless translator refused.
 pub(super) fn refused_v6(refusal: Refusal) -> Refused {
-    let error = |kind, code, word| Some(Error { kind, code, word });
-    let answer = match refusal {
-        Refusal::HopLimit => error(icmpv6::TIME_EXCEEDED, 0, 0),
-        Refusal::TooBig { mtu } => error(icmpv6::PACKET_TOO_BIG, 0, mtu),
-        // RFC 7915 section 5.4: what the RFC drops without saying how is prohibited.
-        Refusal::UdpChecksum | Refusal::FragmentedExtension => {
-            error(icmpv6::DESTINATION_UNREACHABLE, icmpv6::PROHIBITED, 0)
-        }
-        Refusal::SegmentsLeft { pointer } => error(icmpv6::PARAMETER_PROBLEM, icmpv6::ERRONEOUS_FIELD, pointer),
-        Refusal::Malformed | Refusal::Checksum | Refusal::SourceRoute | Refusal::IcmpType | Refusal::FragmentedIcmp => {
-            None
-        }
-    };
-    Refused { reason: reason(refusal), answer }
+    Refused { reason: reason(refusal), answer: originate::answer_v6(refusal) }
 }
 
 /// What a sender in IPv4 is told of what the stateless translator refused.
 pub(super) fn refused_v4(refusal: Refusal) -> Refused {
-    let error = |kind, code, word| Some(Error { kind, code, word });
-    let answer = match refusal {
-        Refusal::HopLimit => error(icmpv4::TIME_EXCEEDED, 0, 0),
-        Refusal::TooBig { mtu } => {
-            error(icmpv4::DESTINATION_UNREACHABLE, icmpv4::FRAGMENTATION_NEEDED, mtu.min(u32::from(u16::MAX)))
-        }
-        // RFC 7915 section 4.4: what the RFC drops without saying how is prohibited.
-        Refusal::UdpChecksum => error(icmpv4::DESTINATION_UNREACHABLE, icmpv4::COMMUNICATION_PROHIBITED, 0),
-        Refusal::SourceRoute => error(icmpv4::DESTINATION_UNREACHABLE, icmpv4::SOURCE_ROUTE_FAILED, 0),
-        Refusal::Malformed
-        | Refusal::Checksum
-        | Refusal::SegmentsLeft { .. }
-        | Refusal::IcmpType
-        | Refusal::FragmentedIcmp
-        | Refusal::FragmentedExtension => None,
-    };
-    Refused { reason: reason(refusal), answer }
+    Refused { reason: reason(refusal), answer: originate::answer_v4(refusal) }
 }
 
 /// RFC 6146 sections 3.5.1 to 3.5.3: a client that cannot get a session is told that the address is unreachable.
@@ -66,6 +37,7 @@ pub(super) const OWN_ADDRESS: Refused = Refused {
 const fn reason(refusal: Refusal) -> Reason {
     match refusal {
         Refusal::Malformed => Reason::Malformed,
+        Refusal::Address => Reason::NotForUs,
         Refusal::Checksum => Reason::BadChecksum,
         Refusal::HopLimit => Reason::HopLimitExceeded,
         Refusal::TooBig { .. } => Reason::TooBig,

@@ -57,15 +57,6 @@ impl Keyed {
         self.hash(&bytes)
     }
 
-    /// Addresses and protocol of an IPv4 packet.
-    pub(super) fn addresses(&self, source: Ipv4Addr, destination: Ipv4Addr, protocol: u8) -> u64 {
-        let mut bytes = [0; 9];
-        bytes[..4].copy_from_slice(&source.octets());
-        bytes[4..8].copy_from_slice(&destination.octets());
-        bytes[8] = protocol;
-        self.hash(&bytes)
-    }
-
     fn hash(&self, bytes: &[u8]) -> u64 {
         SipHasher13::new_with_keys(self.key.0, self.key.1).hash(bytes)
     }

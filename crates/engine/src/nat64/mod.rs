@@ -10,9 +10,7 @@ mod filter;
 mod fragment;
 mod hairpin;
 mod icmp;
-mod identification;
 mod keyed;
-mod limiter;
 mod pool;
 mod probe;
 mod session;
@@ -35,9 +33,7 @@ use sixgate_wire::rfc6052::Pref64;
 
 use self::bib::Binding;
 use self::fragment::Fragments;
-use self::identification::Identifications;
 use self::keyed::Keyed;
-use self::limiter::Limiter;
 use self::tables::Tables;
 use self::tcp::Segment;
 use self::tuple::{Incoming, Protocol, TransportV4, TupleV4, TupleV6};
@@ -47,6 +43,8 @@ pub use crate::xlat::transmit::{Offload, Transmit};
 use crate::plan::{Nat64Plan, Obstacle};
 use crate::status::{self, Traffic};
 use crate::time::Instant;
+use crate::xlat::identification::Identifications;
+use crate::xlat::limiter::Limiter;
 use crate::xlat::{Mtus, Policy, Refusal, originate, v4_to_v6, v6_to_v4};
 
 /// What the kernel takes off the TTL between the TUN device and the uplink.
@@ -81,7 +79,7 @@ impl Nat64 {
     pub fn new(plan: &Nat64Plan, seed: [u8; 32]) -> Self {
         let mut random = ChaCha8Rng::from_seed(seed);
         let keyed = Keyed::new((random.next_u64(), random.next_u64()));
-        let identifications = Identifications::new(keyed, &mut random);
+        let identifications = Identifications::new(&mut random);
         Self {
             prefix: plan.pref64,
             pref64: pref64(plan),

@@ -3,10 +3,14 @@
 //! Addresses and identifiers of the translated packet are values that the caller has decided ([`Flow`]); what is
 //! decided here is everything else in a packet. Checksums of TCP, UDP and echoes are updated incrementally, so a
 //! damaged packet arrives damaged.
+pub mod eam;
 pub mod icmp;
+pub(crate) mod identification;
+pub(crate) mod limiter;
 mod mss;
 pub mod originate;
 mod policy;
+pub mod siit;
 mod split;
 pub mod transmit;
 mod transport;
@@ -98,6 +102,8 @@ pub enum Refusal {
     UdpChecksum,
     /// ICMP in fragments: its checksum covers the whole in IPv6, and nothing of the kind in IPv4.
     FragmentedIcmp,
+    /// RFC 7757 section 3.3: an address has neither an explicit mapping nor one by the prefix.
+    Address,
     /// RFC 7915 section 5.1.1: an extension header lies behind the Fragment header, where IPv4 has no place for it.
     FragmentedExtension,
 }

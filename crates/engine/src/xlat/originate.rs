@@ -8,6 +8,7 @@ use sixgate_wire::ipv4::{self, Ipv4Header, Ipv4Packet};
 use sixgate_wire::ipv6::{self, Ipv6Header, Ipv6Packet};
 use sixgate_wire::{icmpv4, icmpv6};
 
+use super::Refusal;
 use super::transmit::Transmit;
 
 /// Hop limit and TTL of what we send ourselves.
@@ -22,6 +23,44 @@ pub struct Error {
     pub code: u8,
     /// MTU or pointer, or zero.
     pub word: u32,
+}
+
+/// What a sender in IPv6 is told of what was refused: RFC 7915 sections 5 and 5.4.
+pub fn answer_v6(refusal: Refusal) -> Option<Error> {
+    let error = |kind, code, word| Some(Error { kind, code, word });
+    match refusal {
+        Refusal::HopLimit => error(icmpv6::TIME_EXCEEDED, 0, 0),
+        Refusal::TooBig { mtu } => error(icmpv6::PACKET_TOO_BIG, 0, mtu),
+        Refusal::SegmentsLeft { pointer } => error(icmpv6::PARAMETER_PROBLEM, icmpv6::ERRONEOUS_FIELD, pointer),
+        // RFC 7915 section 5.4: what the RFC drops without saying how is prohibited.
+        Refusal::UdpChecksum | Refusal::FragmentedExtension | Refusal::Address => {
+            error(icmpv6::DESTINATION_UNREACHABLE, icmpv6::PROHIBITED, 0)
+        }
+        Refusal::Malformed | Refusal::Checksum | Refusal::SourceRoute | Refusal::IcmpType | Refusal::FragmentedIcmp => {
+            None
+        }
+    }
+}
+
+/// What a sender in IPv4 is told of what was refused: RFC 7915 sections 4 and 4.4.
+pub fn answer_v4(refusal: Refusal) -> Option<Error> {
+    let error = |kind, code, word| Some(Error { kind, code, word });
+    match refusal {
+        Refusal::HopLimit => error(icmpv4::TIME_EXCEEDED, 0, 0),
+        Refusal::TooBig { mtu } => {
+            error(icmpv4::DESTINATION_UNREACHABLE, icmpv4::FRAGMENTATION_NEEDED, mtu.min(u32::from(u16::MAX)))
+        }
+        Refusal::SourceRoute => error(icmpv4::DESTINATION_UNREACHABLE, icmpv4::SOURCE_ROUTE_FAILED, 0),
+        // RFC 7915 section 4.4: what the RFC drops without saying how is prohibited.
+        Refusal::UdpChecksum | Refusal::FragmentedExtension | Refusal::Address => {
+            error(icmpv4::DESTINATION_UNREACHABLE, icmpv4::COMMUNICATION_PROHIBITED, 0)
+        }
+        Refusal::Malformed
+        | Refusal::Checksum
+        | Refusal::SegmentsLeft { .. }
+        | Refusal::IcmpType
+        | Refusal::FragmentedIcmp => None,
+    }
 }
 
 /// RFC 4443 section 2.4 (e): errors, redirects and what was sent to many are not answered.

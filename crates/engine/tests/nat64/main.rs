@@ -6,6 +6,7 @@ mod model;
 mod packet;
 mod properties;
 mod router;
+mod siit;
 mod stateless;
 mod tcp;
 mod translation;

@@ -2,8 +2,7 @@
 use core::net::Ipv4Addr;
 
 use rand_core::Rng;
-
-use super::keyed::Keyed;
+use siphasher::sip::SipHasher13;
 
 /// Counters; flows that share one skip each other's values, which does no harm.
 const COUNTERS: usize = 1024;
@@ -11,19 +10,24 @@ const COUNTERS: usize = 1024;
 /// RFC 7915 section 6: one sequence per source, destination and protocol, so that values come back late (RFC 4963). It
 /// begins anywhere, and where others are is not seen (RFC 7739).
 #[derive(Debug)]
-pub(super) struct Identifications {
-    keyed: Keyed,
+pub(crate) struct Identifications {
+    key: (u64, u64),
     counters: Vec<u16>,
 }
 
 impl Identifications {
-    pub(super) fn new(keyed: Keyed, random: &mut impl Rng) -> Self {
-        Self { keyed, counters: (0..COUNTERS).map(|_| random.next_u32() as u16).collect() }
+    pub(crate) fn new(random: &mut impl Rng) -> Self {
+        let key = (random.next_u64(), random.next_u64());
+        Self { key, counters: (0..COUNTERS).map(|_| random.next_u32() as u16).collect() }
     }
 
     /// The next value for a packet.
-    pub(super) fn next(&mut self, source: Ipv4Addr, destination: Ipv4Addr, protocol: u8) -> u16 {
-        let hash = self.keyed.addresses(source, destination, protocol);
+    pub(crate) fn next(&mut self, source: Ipv4Addr, destination: Ipv4Addr, protocol: u8) -> u16 {
+        let mut bytes = [0; 9];
+        bytes[..4].copy_from_slice(&source.octets());
+        bytes[4..8].copy_from_slice(&destination.octets());
+        bytes[8] = protocol;
+        let hash = SipHasher13::new_with_keys(self.key.0, self.key.1).hash(&bytes);
         let counter = &mut self.counters[hash as usize % COUNTERS];
         *counter = counter.wrapping_add(1);
         *counter
@@ -41,7 +45,7 @@ mod tests {
     #[test]
     fn values_come_back_after_65536_packets_whatever_others_send() {
         let mut random = ChaCha8Rng::from_seed([1; 32]);
-        let mut identifications = Identifications::new(Keyed::new((1, 2)), &mut random);
+        let mut identifications = Identifications::new(&mut random);
         let [one, two, three] = [[10, 0, 0, 1], [10, 0, 0, 2], [10, 0, 0, 3]].map(Ipv4Addr::from);
         let values: BTreeSet<u16> = (0..=u16::MAX)
             .map(|_| {

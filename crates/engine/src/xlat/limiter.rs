@@ -3,24 +3,24 @@ use crate::time::{Duration, Instant};
 
 /// A token bucket, kept as the time at which it would be full.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limiter {
+pub(crate) struct Limiter {
     per_second: u32,
     full: Instant,
 }
 
 impl Limiter {
     /// A full bucket that holds what may be sent in a second.
-    pub(super) fn new(per_second: u32) -> Self {
+    pub(crate) fn new(per_second: u32) -> Self {
         Self { per_second, full: Instant::default() }
     }
 
     /// Takes over another rate.
-    pub(super) fn set(&mut self, per_second: u32) {
+    pub(crate) fn set(&mut self, per_second: u32) {
         self.per_second = per_second;
     }
 
     /// Whether another error may be sent now.
-    pub(super) fn admit(&mut self, now: Instant) -> bool {
+    pub(crate) fn admit(&mut self, now: Instant) -> bool {
         const SECOND: Duration = Duration::from_secs(1);
         // RFC 7915 sections 4.4 and 5.4: an administrator may want none.
         let Some(interval) = SECOND.checked_div(self.per_second) else { return false };
