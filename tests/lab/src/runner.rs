@@ -5,6 +5,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
@@ -20,12 +21,19 @@ use crate::world::World;
 /// Programs that scenarios use on every back end.
 const PROGRAMS: &[&str] = &["ip", "nft", "curl", "dig", "ping", "rdisc6", "tcpdump", "timeout"];
 
+/// How many scenarios on namespaces run at a time, for each core.
+const SCENARIOS_PER_CORE: usize = 3;
+
 /// A machine that serves several scenarios, and whoever uses it now.
 type SharedLab = Arc<Mutex<Option<Lab>>>;
 
 /// Runs all scenarios of a back end, as the test binary's `main`.
 pub fn main(back_end: BackEnd) -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    if back_end == BackEnd::Namespace && arguments.test_threads.is_none() {
+        // Scenarios spend their time waiting for the timers of Neighbor Discovery, not computing.
+        arguments.test_threads = thread::available_parallelism().ok().map(|cores| cores.get() * SCENARIOS_PER_CORE);
+    }
     let scenarios = SCENARIOS.iter().filter(|scenario| scenario.back_ends.contains(&back_end));
     let obstacle = obstacle(back_end);
     let required = std::env::var_os("LAB_REQUIRED").is_some_and(|value| value == "1");

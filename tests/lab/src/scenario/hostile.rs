@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::client::{dig, ping};
-use crate::lab::{Lab, SOON, connect, ensure_refused, fetch};
+use crate::lab::{Lab, SOON, await_connection, connect, ensure_refused, fetch};
 use crate::network::{ROUTER_LAN_MAC, ROUTER_WAN_MAC, SITE_V4, SITE_V6, synthesized};
 use crate::packet::{Ipv6, Tap};
 use crate::snapshot::Snapshot;
@@ -63,7 +63,8 @@ pub(super) fn wrong_configuration(lab: &mut Lab) -> Result<()> {
     lab.await_status("the finding to go", |status| !mentions(status, "interfac")).map(drop)
 }
 
-/// Shows default deny on a router that has no addresses of its own accord: it is given one, and a server.
+/// Shows default deny on a router that has no addresses of its own accord: it is given one, and a server. The ruleset is
+/// gone afterwards.
 pub(super) fn default_deny_by_hand(lab: &mut Lab) -> Result<()> {
     let router = lab.router.in_namespace()?.namespace();
     router.ip("link set eth0 up")?;
@@ -81,8 +82,11 @@ pub(super) fn default_deny_by_hand(lab: &mut Lab) -> Result<()> {
         ensure!(neighbour.contains(ROUTER_WAN_MAC), "{neighbour}");
         Ok(())
     })?;
-    router.ip("address delete 2001:db8:1:1::2/64 dev eth0")?;
-    outcome
+    outcome?;
+    // Nothing but the ruleset kept it away.
+    router.run("nft delete table inet sixgate")?.text()?;
+    await_connection(&lab.internet, address, 8080)?;
+    router.ip("address delete 2001:db8:1:1::2/64 dev eth0").map(drop)
 }
 
 pub(super) fn wrong_reload(lab: &mut Lab) -> Result<()> {
