@@ -11,10 +11,12 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::wiring::Desired;
 
+mod answer;
 mod datagrams;
 mod dialogue;
 mod front;
 mod listener;
+mod streams;
 
 use front::Front;
 use listener::Place;

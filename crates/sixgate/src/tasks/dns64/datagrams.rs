@@ -6,16 +6,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use hickory_proto::rr::Record;
-use hickory_proto::serialize::binary::BinEncoder;
-use hickory_server::net::NetError;
-use hickory_server::net::runtime::TokioTime;
-use hickory_server::net::xfer::Protocol;
-use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
-use hickory_server::zone_handler::MessageResponse;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
+use super::answer::{Reply, answer};
 use super::front::Front;
 
 /// A longer query is no query.
@@ -38,25 +32,11 @@ pub(super) async fn serve(socket: UdpSocket, front: &Front) -> io::Error {
             front.refuse("dns-source");
         } else if let Some(turn) = front.turn() {
             let query = buffer.get(..length).unwrap_or_default().to_vec();
-            let (front, reply) = (front.clone(), Reply { socket: socket.clone(), peer });
+            let (front, reply) = (front.clone(), Reply::Datagram(socket.clone(), peer));
             queries.spawn(async move {
-                answer(&front, query, reply).await;
+                answer(&front, query, peer, reply).await;
                 drop(turn);
             });
-        }
-    }
-}
-
-async fn answer(front: &Front, query: Vec<u8>, reply: Reply) {
-    match Request::from_bytes(query.clone(), reply.peer, Protocol::Udp) {
-        Ok(request) => {
-            front.handle_request::<_, TokioTime>(&request, reply).await;
-        }
-        // The engine counts it, and knows whether it deserves an answer.
-        Err(_) => {
-            if let Some(Ok(response)) = front.resolve(&query, Protocol::Udp).await.map(|response| response.to_vec()) {
-                reply.send(&response);
-            }
         }
     }
 }
@@ -67,42 +47,6 @@ fn can_be_answered(peer: SocketAddr) -> bool {
         IpAddr::V6(address) => !address.is_multicast() && !address.is_unspecified(),
     };
     address && peer.port() != 0
-}
-
-/// The way back to a client.
-#[derive(Clone)]
-struct Reply {
-    socket: Arc<UdpSocket>,
-    peer: SocketAddr,
-}
-
-impl Reply {
-    fn send(&self, response: &[u8]) {
-        // A full send buffer is a lost datagram like any other; the client asks again.
-        if let Err(error) = self.socket.try_send_to(response, self.peer) {
-            tracing::trace!(peer = %self.peer, "a response could not be sent: {error}");
-        }
-    }
-}
-
-#[async_trait::async_trait]
-impl ResponseHandler for Reply {
-    async fn send_response<'a>(
-        &mut self,
-        response: MessageResponse<
-            '_,
-            'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-            impl Iterator<Item = &'a Record> + Send + 'a,
-        >,
-    ) -> Result<ResponseInfo, NetError> {
-        let mut bytes = Vec::with_capacity(512);
-        let info = response.destructive_emit(&mut BinEncoder::new(&mut bytes))?;
-        self.send(&bytes);
-        Ok(info)
-    }
 }
 
 #[cfg(test)]

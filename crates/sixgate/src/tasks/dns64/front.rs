@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{Slice, dialogue};
 
-/// Queries by UDP at a time, over all addresses.
+/// Queries at a time, over all addresses and transports.
 const MAX_QUERIES: usize = 1024;
 /// An upstream that failed is asked last for this long.
 const REST: Duration = Duration::from_secs(20);

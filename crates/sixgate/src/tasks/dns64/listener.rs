@@ -1,9 +1,7 @@
 //! Listens on one address by one transport, and comes back after whatever kept it from doing so.
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use hickory_server::Server;
 use sixgate_engine::dns64::Transport;
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_linux::dns_socket::{self, ListenError};
@@ -11,13 +9,8 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::front::Front;
-use super::{Slice, datagrams};
+use super::{Slice, datagrams, streams};
 use crate::backoff::Backoff;
-
-/// A TCP connection that asks nothing for this long is closed (RFC 7766 section 6.2.3 leaves the time to us).
-const IDLE: Duration = Duration::from_secs(10);
-/// Responses that wait on one TCP connection for their client to read them.
-const RESPONSES: usize = 32;
 
 /// One place to listen at.
 pub(super) type Place = (SocketAddr, Transport);
@@ -56,10 +49,9 @@ async fn serve(place: Place, front: &Front, slice: &watch::Sender<Slice>) -> Res
             Ok(datagrams::serve(socket, front).await.to_string())
         }
         (address, Transport::Tcp) => {
-            let mut server = Server::new(front.clone());
-            server.register_listener(dns_socket::tcp(address, None)?, IDLE, RESPONSES);
+            let socket = dns_socket::tcp(address, None)?;
             listening();
-            Ok(server.block_until_done().await.err().map_or_else(String::new, |error| error.to_string()))
+            Ok(streams::serve(socket, front).await.to_string())
         }
     }
 }
