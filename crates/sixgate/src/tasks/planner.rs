@@ -1,11 +1,16 @@
 //! Computes the plan whenever the configuration or the facts change.
 use std::sync::Arc;
+use std::time::Duration;
 
 use sixgate_engine::facts::Facts;
-use sixgate_engine::plan::plan;
+use sixgate_engine::plan::{Obstacle, Plan, plan};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use crate::wiring::{Configured, Desired};
+
+/// How long hosts wait at a cold start for the translator's device: it is made as soon as a plan wants it.
+const DEVICE_WITHIN: Duration = Duration::from_secs(1);
 
 /// This task's ends of the channels.
 pub struct Ends {
@@ -19,11 +24,12 @@ pub struct Ends {
 
 /// Runs until a source of input is gone.
 pub async fn run(mut ends: Ends) {
+    let mut cold = Cold::Unknown;
     loop {
         let new = {
             let configured = ends.configured.borrow_and_update();
             let facts = ends.facts.borrow_and_update();
-            desired(&configured, facts.as_deref())
+            cold.hold_back(desired(&configured, facts.as_deref()), Instant::now())
         };
         ends.desired.send_if_modified(|old| {
             let changed = *old != new;
@@ -35,9 +41,49 @@ pub async fn run(mut ends: Ends) {
         let changed = tokio::select! {
             changed = ends.configured.changed() => changed,
             changed = ends.facts.changed() => changed,
+            () = cold.over() => Ok(()),
         };
         if changed.is_err() {
             return;
+        }
+    }
+}
+
+/// Whether hosts are still to be told for the first time what there is. Said before the translator has its device, it would be
+/// that there is no NAT64, and taken back a moment later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cold {
+    /// There was no plan yet.
+    Unknown,
+    /// The first plan makes the device.
+    Until(Instant),
+    /// Everything is said as it is.
+    Over,
+}
+
+impl Cold {
+    /// The desired state, without advertisements and resolver while the device is awaited.
+    fn hold_back(&mut self, desired: Desired, now: Instant) -> Desired {
+        let Desired::Open(plan) = desired else { return desired };
+        let awaited = plan.nat64.as_ref().is_some_and(|nat64| nat64.obstacle == Some(Obstacle::NoDevice));
+        *self = match *self {
+            Self::Unknown if awaited => Self::Until(now + DEVICE_WITHIN),
+            Self::Until(end) if awaited && now < end => Self::Until(end),
+            Self::Unknown | Self::Until(_) | Self::Over => Self::Over,
+        };
+        if *self == Self::Over {
+            return Desired::Open(plan);
+        }
+        let mut silent = Plan::clone(&plan);
+        silent.ra.clear();
+        silent.dns64.listen.clear();
+        Desired::Open(Arc::new(silent))
+    }
+
+    async fn over(self) {
+        match self {
+            Self::Until(end) => sleep_until(end).await,
+            Self::Unknown | Self::Over => std::future::pending().await,
         }
     }
 }
@@ -53,6 +99,57 @@ fn desired(configured: &Configured, facts: Option<&Facts>) -> Desired {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const FILE: &str = r#"
+        [wan]
+        interface = "w"
+        ipv4 = { address = "192.0.2.2/24", gateway = "192.0.2.1" }
+        [[lan]]
+        name = "lan"
+        interface = "l"
+        addresses = ["2001:db8::1/64"]
+        [dns64]
+        upstream = ["2001:db8:53::53"]
+        [nat64]
+    "#;
+
+    fn first() -> Plan {
+        let config = sixgate_engine::config::parse(FILE, "test").unwrap();
+        plan(&config, &sixgate_engine::plan::preview_facts(&config))
+    }
+
+    fn with(obstacle: Option<Obstacle>) -> Desired {
+        let mut plan = first();
+        plan.nat64.as_mut().unwrap().obstacle = obstacle;
+        Desired::Open(Arc::new(plan))
+    }
+
+    #[test]
+    fn hosts_are_told_nothing_until_the_device_of_the_first_plan_is_there() {
+        let (mut cold, now) = (Cold::Unknown, Instant::now());
+        let held = cold.hold_back(with(Some(Obstacle::NoDevice)), now);
+        let plan = held.plan().unwrap();
+        assert!(plan.ra.is_empty() && plan.dns64.listen.is_empty());
+        let full = first();
+        assert_eq!((&plan.network, &plan.firewall), (&full.network, &full.firewall), "the rest does not wait");
+        assert!(!full.ra.is_empty() && !full.dns64.listen.is_empty());
+        assert_eq!(cold.hold_back(with(None), now), with(None));
+        // A device that is lost later is said at once.
+        assert_eq!(cold.hold_back(with(Some(Obstacle::NoDevice)), now), with(Some(Obstacle::NoDevice)));
+    }
+
+    #[test]
+    fn a_device_that_does_not_come_keeps_hosts_waiting_for_a_second_only() {
+        let (mut cold, now) = (Cold::Unknown, Instant::now());
+        let none = || with(Some(Obstacle::NoDevice));
+        assert_ne!(cold.hold_back(none(), now), none());
+        assert_ne!(cold.hold_back(none(), now + DEVICE_WITHIN / 2), none());
+        assert_eq!(cold.hold_back(none(), now + DEVICE_WITHIN), none());
+        assert_eq!(
+            Cold::Unknown.hold_back(with(Some(Obstacle::NoIpv4Uplink)), now),
+            with(Some(Obstacle::NoIpv4Uplink))
+        );
+    }
 
     #[test]
     fn nothing_is_touched_before_the_file_was_read() {
