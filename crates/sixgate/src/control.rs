@@ -23,7 +23,7 @@ pub const MAX_REPLY: usize = 4 << 20;
 pub enum Request {
     /// The whole [`Status`].
     Status,
-    /// Withdraw everything and end.
+    /// Withdraw everything and end; systemd leaves it stopped, the image's PID 1 starts it again.
     Stop,
     /// End and leave everything in place; the supervisor starts the daemon again.
     Restart,

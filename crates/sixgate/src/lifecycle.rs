@@ -15,14 +15,20 @@ pub const SUPERVISOR_VARIABLE: &str = "SIXGATE_SUPERVISOR";
 /// Exit status that asks `sixgate init` to power the machine off. The router has been stopped properly before.
 pub const EXIT_POWER_OFF: u8 = 90;
 
+/// Exit status after a `stop` request: a supervisor that restarts whatever ends leaves this daemon stopped
+/// (`RestartPreventExitStatus=` in `docs/sixgate.service`). `sixgate init` starts it again, for nobody else could.
+pub const EXIT_STOPPED: u8 = 91;
+
 /// A stop takes no longer than this, whatever hangs.
 pub const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why the daemon ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// SIGTERM, SIGINT or a `stop` request: everything is withdrawn, the firewall stays closed.
+    /// SIGTERM or SIGINT: everything is withdrawn, the firewall stays closed.
     Stop,
+    /// A `stop` request: as [`Ending::Stop`], and the supervisor is told that this is meant to last.
+    StopForGood,
     /// SIGUSR1 or a `restart` request: everything stays in place for the next daemon to adopt.
     Restart,
     /// A `power-off` request: as [`Ending::Stop`], then PID 1 powers the machine off.
@@ -36,6 +42,7 @@ impl Ending {
     pub fn exit_code(self) -> ExitCode {
         match self {
             Self::Stop | Self::Restart => ExitCode::SUCCESS,
+            Self::StopForGood => ExitCode::from(EXIT_STOPPED),
             Self::PowerOff => ExitCode::from(EXIT_POWER_OFF),
             Self::Failure => ExitCode::FAILURE,
         }
@@ -66,7 +73,7 @@ pub async fn run(mut ends: Ends, mut tasks: JoinSet<&'static str>) -> Ending {
         }
     };
     match ending {
-        Ending::Stop | Ending::PowerOff => stop(&ends).await,
+        Ending::Stop | Ending::StopForGood | Ending::PowerOff => stop(&ends).await,
         Ending::Restart => tracing::info!("ending, everything stays in place for the next start"),
         Ending::Failure => tracing::error!("ending by failure, everything stays in place for the next start"),
     }
@@ -175,6 +182,18 @@ mod tests {
         translation_ended.send(()).unwrap();
         network.recv().await.unwrap().send(()).unwrap();
         assert_eq!(daemon.await.unwrap(), Ending::Stop);
+    }
+
+    #[test]
+    fn only_a_supervisor_that_should_do_something_else_than_usual_sees_a_status_of_its_own() {
+        let statuses = [Ending::Stop, Ending::Restart, Ending::StopForGood, Ending::PowerOff, Ending::Failure]
+            .map(|ending| format!("{:?}", ending.exit_code()));
+        let expected = [0, 0, EXIT_STOPPED, EXIT_POWER_OFF, 1].map(|code| format!("{:?}", ExitCode::from(code)));
+        assert_eq!(statuses, expected);
+        let unit = include_str!("../../../docs/sixgate.service");
+        for key in ["SuccessExitStatus", "RestartPreventExitStatus"] {
+            assert!(unit.contains(&format!("\n{key}={EXIT_STOPPED}\n")), "{key}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

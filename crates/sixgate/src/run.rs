@@ -24,7 +24,7 @@ pub fn run(config: &Path, control: &Path) -> anyhow::Result<ExitCode> {
     let ending = runtime.block_on(Wiring::new().run(config, control, instance.starts));
     match ending {
         // A socket that answers nobody is only confusing; after a crash or a restart the next daemon replaces it.
-        Ending::Stop | Ending::PowerOff => drop(std::fs::remove_file(control)),
+        Ending::Stop | Ending::StopForGood | Ending::PowerOff => drop(std::fs::remove_file(control)),
         Ending::Restart | Ending::Failure => {}
     }
     runtime.shutdown_timeout(ABANDON_AFTER);

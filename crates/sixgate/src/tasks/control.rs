@@ -130,7 +130,7 @@ impl Desk {
                 Some(Err(errors)) => refusal(ErrorKind::Refused, errors),
                 None => refusal(ErrorKind::Unavailable, "the daemon is busy or ending; ask again"),
             },
-            Request::Stop => self.end(Ending::Stop),
+            Request::Stop => self.end(Ending::StopForGood),
             Request::Restart => self.end(Ending::Restart),
             Request::PowerOff if supervised_by_init() => self.end(Ending::PowerOff),
             Request::PowerOff => {
@@ -251,7 +251,7 @@ mod tests {
         let replies = dialogue(&desk, input).await;
         assert_eq!(kinds(&replies), [ErrorKind::Malformed, ErrorKind::Malformed, ErrorKind::Version]);
         assert_eq!(replies.last(), Some(&Reply::Accepted));
-        assert_eq!(others.endings.try_recv(), Ok(Ending::Stop));
+        assert_eq!(others.endings.try_recv(), Ok(Ending::StopForGood));
         let slice = others.slice.borrow();
         assert_eq!((slice.requests, slice.refused["malformed"], slice.refused["version"]), (1, 2, 1));
     }
