@@ -44,6 +44,9 @@ const NEEDS: &[Need] = &[
     Need { program: "tcpdump", package: "tcpdump", purposes: TESTS },
 ];
 
+/// Subcommands of cargo that the tests use, and the toolchain's components that they come with.
+const COMPONENTS: &[(&str, &str)] = &[("fmt", "rustfmt"), ("clippy", "clippy")];
+
 /// Makes sure that everything for `purpose` is there, or says which one command puts it there.
 pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
     let missing: Vec<_> = NEEDS
@@ -67,6 +70,22 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
     eprintln!("installing {}", missing.join(", "));
     run(&mut apt(privilege, &["apt-get", "update", "--quiet"]))?;
     run(&mut apt(privilege, &install))
+}
+
+/// Makes sure that the toolchain's formatter and linter are there: rustup's minimal profile leaves them out.
+pub(crate) fn ensure_components() -> Result<()> {
+    let answers = |verb: &str| {
+        let version = crate::command::cargo().args([verb, "--version"]).output();
+        version.is_ok_and(|output| output.status.success())
+    };
+    let missing: Vec<_> = COMPONENTS.iter().filter(|(verb, _)| !answers(verb)).map(|(_, name)| *name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !on_path("rustup") {
+        bail!("the Rust toolchain lacks {}; install it from where the toolchain came from", missing.join(" and "));
+    }
+    run(Command::new("rustup").current_dir(crate::command::root()).args(["component", "add"]).args(&missing))
 }
 
 /// How root's rights are had: the words before the command.
