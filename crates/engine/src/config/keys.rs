@@ -91,7 +91,8 @@ pub(super) const KEYS: &[KeyText] = &[
     key("nat64", "ports", "NAT64's share of the uplink address's ports, \"FIRST-LAST\" within 1024-32767 or 40960-65535; 32768-36863 are the router's own, 36864-40959 are kept for NAT44; default \"40960-65535\""),
     key("nat64", "translate_non_global", "list of IPv4 prefixes out of the non-global ones (RFC 6890) that are translated all the same; not with 64:ff9b::/96 (RFC 6052 section 3.1); default: none"),
     key("nat64", "filtering", "who outside may send through a client's port, \"address-dependent\" or \"endpoint-independent\" (RFC 6146 section 3.5, RFC 4787 REQ-8); default \"address-dependent\""),
-    key("nat64", "max_sessions", "integer, 16 to 4000000; default 65536"),
+    key("nat64", "memory", "MiB that sessions may take, integer, 1 to 1600; default 32"),
+    key("nat64", "max_sessions", "integer, 16 to 4000000, as far as memory allows at 400 bytes each; default: as many as memory allows"),
     key("nat64", "tos", "TOS octet of what leaves for IPv4, integer, 0 to 255 (RFC 7915 section 5.1); default: the packet's Traffic Class"),
     key("nat64", "traffic_class", "Traffic Class of what leaves for IPv6, integer, 0 to 255 (RFC 7915 section 4.1); default: the packet's TOS octet"),
     key("nat64", "lowest_ipv6_mtu", "lowest-ipv6-mtu, integer, 1280 to 65535 (RFC 7915 section 4); default 1280"),
@@ -99,6 +100,12 @@ pub(super) const KEYS: &[KeyText] = &[
     key("nat64", "clamp_mss", "true or false; default true"),
     key("nat64", "icmp_errors_per_second", "most ICMP errors of the translator's own, integer, 0 (none) to 100000 (RFC 4443 section 2.4 (f)); default 100"),
     key("nat64", "timers", "the table [nat64.timers]"),
+
+    key("nat64", "limits", "the table [nat64.limits]"),
+    key("nat64.limits", "prefix_length", "integer, 32 to 128; a prefix of this length is one client, but a vm behind a gateway or at an address of its own is one, and so is each container; default 64"),
+    key("nat64.limits", "sessions", "sessions of one client, integer, 16 to 4000000 (RFC 6888 REQ-4); default 32768"),
+    key("nat64.limits", "bindings", "ports or identifiers of one client, of each protocol, integer, 16 to 65536 (RFC 6888 REQ-4); default 16384"),
+    key("nat64.limits", "new_sessions_per_second", "sessions that one client opens in a second, integer, 1 to 1000000; default 5000"),
 
     key("nat64.timers", "udp_default", "UDP_DEFAULT, integer seconds, 120 (UDP_MIN) to 86400 (RFC 6146 section 4); default 300"),
     key("nat64.timers", "tcp_est", "TCP_EST, integer seconds, 7440 (RFC 5382 REQ-5) to 864000 (RFC 6146 section 4); default 7440"),

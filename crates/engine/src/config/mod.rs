@@ -193,10 +193,31 @@ pub struct Nat64 {
     pub icmp_errors_per_second: u32,
     /// Who outside may send through a binding.
     pub filtering: Filtering,
+    /// What one client may have.
+    pub limits: Nat64Limits,
     /// Session lifetimes.
     pub timers: Nat64Timers,
     /// Ceiling on sessions.
     pub max_sessions: u32,
+}
+
+/// What one client of the translator may have: RFC 6888 REQ-4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nat64Limits {
+    /// Clients are told apart by so many bits of their addresses, where nothing else is known of them.
+    pub prefix_length: u8,
+    /// Sessions at the same time.
+    pub sessions: u32,
+    /// Ports or identifiers at the same time, of each protocol.
+    pub bindings: u32,
+    /// Sessions that it may open in a second.
+    pub new_sessions_per_second: u32,
+}
+
+impl Default for Nat64Limits {
+    fn default() -> Self {
+        Self { prefix_length: 64, sessions: 32_768, bindings: 16_384, new_sessions_per_second: 5000 }
+    }
 }
 
 /// Who outside may create a session on a binding: RFC 6146 section 3.5, RFC 4787 REQ-8.

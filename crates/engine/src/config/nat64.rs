@@ -10,7 +10,8 @@ use super::door::Errors;
 use super::keys;
 use super::raw;
 use super::scalar::{self, At, Placed};
-use super::{Filtering, Nat64, Nat64Timers};
+use super::{Filtering, Nat64, Nat64Limits, Nat64Timers};
+use crate::nat64::SESSION_BYTES;
 use crate::xlat::{ChecksumZero, Policy};
 
 /// RFC 6052 section 2.1: the Well-Known Prefix.
@@ -33,6 +34,7 @@ pub(super) fn validate(raw: Spanned<raw::Nat64>, errors: &mut Errors) -> Option<
     let table = raw.span();
     let raw = raw.into_inner();
     let policy = policy(&raw, errors);
+    let max_sessions = max_sessions(&raw, errors);
     let enabled = raw.enabled.as_ref().is_none_or(|key| *key.get_ref());
     let prefix_span = raw.prefix.as_ref().map_or_else(|| table.clone(), Spanned::span);
     let prefix = match &raw.prefix {
@@ -59,7 +61,7 @@ pub(super) fn validate(raw: Spanned<raw::Nat64>, errors: &mut Errors) -> Option<
     let icmp_errors_per_second =
         scalar::number(At("nat64", "icmp_errors_per_second"), &raw.icmp_errors_per_second, 0..=100_000, errors);
     let filtering = filtering(raw.filtering.as_ref(), errors);
-    let max_sessions = scalar::number(At("nat64", "max_sessions"), &raw.max_sessions, 16..=4_000_000, errors);
+    let limits = raw.limits.map_or_else(Nat64Limits::default, |limits| limits_of(limits.get_ref(), errors));
     let timers = raw.timers.map_or_else(Nat64Timers::default, |timers| timers_of(timers.get_ref(), errors));
     let nat64 = Nat64 {
         prefix: prefix?,
@@ -68,8 +70,9 @@ pub(super) fn validate(raw: Spanned<raw::Nat64>, errors: &mut Errors) -> Option<
         policy,
         icmp_errors_per_second: icmp_errors_per_second.unwrap_or(100),
         filtering,
+        limits,
         timers,
-        max_sessions: max_sessions.unwrap_or(65_536),
+        max_sessions,
     };
     enabled.then_some((nat64, prefix_span))
 }
@@ -127,6 +130,44 @@ fn exemption(text: &str, span: &Range<usize>, errors: &mut Errors) -> Option<Ipv
         return None;
     }
     Some(net)
+}
+
+/// What the memory for sessions allows, or less.
+fn max_sessions(raw: &raw::Nat64, errors: &mut Errors) -> u32 {
+    let memory = scalar::number(At("nat64", "memory"), &raw.memory, 1..=1600, errors).unwrap_or(32);
+    let allowed = memory * (1 << 20) / SESSION_BYTES;
+    let Some(wanted) = scalar::number(At("nat64", "max_sessions"), &raw.max_sessions, 16..=4_000_000u32, errors) else {
+        return allowed;
+    };
+    if wanted > allowed
+        && let Some(key) = &raw.max_sessions
+    {
+        let needed = (u64::from(wanted) * u64::from(SESSION_BYTES)).div_ceil(1 << 20);
+        errors.note(
+            key.span(),
+            format!("{wanted} sessions do not fit {memory} MiB, which hold {allowed}"),
+            format!("write memory = {needed}, or fewer sessions"),
+        );
+    }
+    wanted
+}
+
+fn limits_of(raw: &raw::Limits, errors: &mut Errors) -> Nat64Limits {
+    let at = |key| At("nat64.limits", key);
+    let default = Nat64Limits::default();
+    Nat64Limits {
+        prefix_length: scalar::number(at("prefix_length"), &raw.prefix_length, 32..=128, errors)
+            .unwrap_or(default.prefix_length),
+        sessions: scalar::number(at("sessions"), &raw.sessions, 16..=4_000_000, errors).unwrap_or(default.sessions),
+        bindings: scalar::number(at("bindings"), &raw.bindings, 16..=65_536, errors).unwrap_or(default.bindings),
+        new_sessions_per_second: scalar::number(
+            at("new_sessions_per_second"),
+            &raw.new_sessions_per_second,
+            1..=1_000_000,
+            errors,
+        )
+        .unwrap_or(default.new_sessions_per_second),
+    }
 }
 
 /// RFC 4787 REQ-8.

@@ -99,7 +99,9 @@ pub(super) struct Nat64 {
     pub(super) ports: Key<String>,
     pub(super) translate_non_global: Key<OneOrMany<String>>,
     pub(super) filtering: Key<String>,
+    pub(super) memory: Key<i64>,
     pub(super) max_sessions: Key<i64>,
+    pub(super) limits: Key<Limits>,
     pub(super) tos: Key<i64>,
     pub(super) traffic_class: Key<i64>,
     pub(super) lowest_ipv6_mtu: Key<i64>,
@@ -107,6 +109,16 @@ pub(super) struct Nat64 {
     pub(super) clamp_mss: Key<bool>,
     pub(super) icmp_errors_per_second: Key<i64>,
     pub(super) timers: Key<Timers>,
+}
+
+/// `[nat64.limits]`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    pub(super) prefix_length: Key<i64>,
+    pub(super) sessions: Key<i64>,
+    pub(super) bindings: Key<i64>,
+    pub(super) new_sessions_per_second: Key<i64>,
 }
 
 /// `[nat64.timers]`: RFC 6146 section 4 in lower case.

@@ -18,7 +18,15 @@ pub(super) fn refused_v4(refusal: Refusal) -> Refused {
 /// RFC 6146 sections 3.5.1 to 3.5.3: a client that cannot get a session is told that the address is unreachable.
 pub(super) fn refused_session_v6(reason: Reason) -> Refused {
     let unreachable = Error { kind: icmpv6::DESTINATION_UNREACHABLE, code: icmpv6::ADDRESS_UNREACHABLE, word: 0 };
-    let answer = matches!(reason, Reason::SessionLimit | Reason::PoolExhausted).then_some(unreachable);
+    let is_short = matches!(
+        reason,
+        Reason::SessionLimit
+            | Reason::PoolExhausted
+            | Reason::ClientSessionLimit
+            | Reason::ClientBindingLimit
+            | Reason::ClientRateLimit
+    );
+    let answer = is_short.then_some(unreachable);
     Refused { reason, answer }
 }
 

@@ -76,6 +76,11 @@ impl Bib {
         binding
     }
 
+    /// All bindings.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Binding> {
+        self.bindings.iter().map(|(_, binding)| binding)
+    }
+
     /// How many there are of a protocol.
     pub(super) const fn count(&self, protocol: Protocol) -> u64 {
         self.counts[protocol as usize]

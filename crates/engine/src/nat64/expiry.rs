@@ -40,6 +40,9 @@ struct Node {
     since: Instant,
 }
 
+#[cfg(test)]
+pub(super) const NODE_SIZE: usize = size_of::<Node>();
+
 #[derive(Clone, Copy, Debug)]
 struct Queue {
     head: u32,

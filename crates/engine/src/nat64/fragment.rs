@@ -6,6 +6,7 @@ use sixgate_wire::ipv4::{self, Ipv4Header, Ipv4Packet};
 use sixgate_wire::ipv6::{self, Fragment, Ipv6Header, Ipv6Packet};
 
 use super::keyed::Keyed;
+use super::quota::{Client, is_fair};
 use super::verdict::Reason;
 use crate::time::{Duration, Instant};
 
@@ -45,6 +46,7 @@ enum Header {
 
 #[derive(Debug)]
 struct Datagram {
+    source: Client,
     since: Instant,
     serial: u64,
     header: Option<Header>,
@@ -64,13 +66,22 @@ struct Datagram {
 pub(super) struct Fragments {
     datagrams: HashMap<Key, Datagram, Keyed>,
     order: VecDeque<(u64, Key)>,
+    sources: HashMap<Client, Source, Keyed>,
     serial: u64,
+    cost: usize,
+}
+
+/// What waits of one sender, so that none fills the room alone.
+#[derive(Clone, Copy, Debug, Default)]
+struct Source {
+    datagrams: usize,
     cost: usize,
 }
 
 /// A fragment of either family.
 struct Piece<'a> {
     key: Key,
+    source: Client,
     header: Option<Header>,
     offset: usize,
     more: bool,
@@ -82,7 +93,13 @@ struct Piece<'a> {
 
 impl Fragments {
     pub(super) fn new(keyed: Keyed) -> Self {
-        Self { datagrams: HashMap::with_hasher(keyed), order: VecDeque::new(), serial: 0, cost: 0 }
+        Self {
+            datagrams: HashMap::with_hasher(keyed),
+            order: VecDeque::new(),
+            sources: HashMap::with_hasher(keyed),
+            serial: 0,
+            cost: 0,
+        }
     }
 
     /// Takes a fragment; returns the packet when it is the last that was missing.
@@ -90,6 +107,7 @@ impl Fragments {
         &mut self,
         packet: &Ipv6Packet<'_>,
         fragment: Fragment<'_>,
+        source: Client,
         now: Instant,
     ) -> Result<Option<Reassembled>, Reason> {
         let header = Ipv6Header {
@@ -108,6 +126,7 @@ impl Fragments {
                     protocol: 0,
                     identification: fragment.identification,
                 },
+                source,
                 header: (fragment.offset == 0).then_some(Header::V6(header)),
                 offset: usize::from(fragment.offset),
                 more: fragment.more,
@@ -141,6 +160,7 @@ impl Fragments {
                     protocol: packet.protocol(),
                     identification: u32::from(packet.identification()),
                 },
+                source: packet.source().into(),
                 header: (packet.fragment_offset() == 0).then_some(Header::V4(header)),
                 offset: packet.fragment_offset() as usize,
                 more: packet.more_fragments(),
@@ -185,31 +205,50 @@ impl Fragments {
             return Err(Reason::FragmentInvalid);
         }
         let cost = piece.bytes.len() + OVERHEAD;
-        if self.cost + cost > MAX_BYTES {
+        let of_source = self.sources.get(&piece.source).map_or(0, |source| source.cost);
+        if self.cost + cost > MAX_BYTES || !is_fair(of_source as u64, (MAX_BYTES - self.cost) as u64) {
             return Err(Reason::FragmentLimit);
         }
         if !self.datagrams.contains_key(&piece.key) {
-            self.open(piece.key, now)?;
+            self.open(piece.key, piece.source, now)?;
         }
         let datagram = self.datagrams.get_mut(&piece.key).ok_or(Reason::FragmentLimit)?;
         let freed = match datagram.add(piece) {
             Added::Duplicate => return Ok(None),
             Added::Spoilt { freed } => freed,
             Added::Kept if datagram.end == Some(datagram.filled) => {
-                self.cost += cost;
+                self.pay(piece.source, cost);
                 return Ok(self.remove(&piece.key).and_then(|datagram| datagram.whole(piece.key)));
             }
             Added::Kept => {
-                self.cost += cost;
+                self.pay(piece.source, cost);
                 return Ok(None);
             }
         };
-        self.cost -= freed;
+        self.free(piece.source, freed, 0);
         Err(Reason::FragmentInvalid)
     }
 
-    fn open(&mut self, key: Key, now: Instant) -> Result<(), Reason> {
-        if self.datagrams.len() >= MAX_DATAGRAMS {
+    fn pay(&mut self, source: Client, cost: usize) {
+        self.cost += cost;
+        self.sources.entry(source).or_default().cost += cost;
+    }
+
+    fn free(&mut self, source: Client, cost: usize, datagrams: usize) {
+        self.cost -= cost;
+        if let Some(of_source) = self.sources.get_mut(&source) {
+            of_source.cost -= cost;
+            of_source.datagrams -= datagrams;
+            if of_source.datagrams == 0 {
+                self.sources.remove(&source);
+            }
+        }
+    }
+
+    fn open(&mut self, key: Key, source: Client, now: Instant) -> Result<(), Reason> {
+        let of_source = self.sources.get(&source).map_or(0, |source| source.datagrams);
+        let free = MAX_DATAGRAMS.saturating_sub(self.datagrams.len());
+        if !is_fair(of_source as u64, free as u64) {
             return Err(Reason::FragmentLimit);
         }
         if self.order.len() >= 2 * MAX_DATAGRAMS {
@@ -217,10 +256,12 @@ impl Fragments {
             self.order.retain(|(serial, key)| datagrams.get(key).is_some_and(|datagram| datagram.serial == *serial));
         }
         self.serial += 1;
+        self.sources.entry(source).or_default().datagrams += 1;
         self.order.push_back((self.serial, key));
         self.datagrams.insert(
             key,
             Datagram {
+                source,
                 since: now,
                 serial: self.serial,
                 header: None,
@@ -237,7 +278,7 @@ impl Fragments {
 
     fn remove(&mut self, key: &Key) -> Option<Datagram> {
         let datagram = self.datagrams.remove(key)?;
-        self.cost -= datagram.cost;
+        self.free(datagram.source, datagram.cost, 1);
         Some(datagram)
     }
 }

@@ -11,8 +11,10 @@ mod fragment;
 mod hairpin;
 mod icmp;
 mod keyed;
+mod limiter;
 mod pool;
 mod probe;
+mod quota;
 mod session;
 mod syn;
 mod tables;
@@ -34,6 +36,8 @@ use sixgate_wire::rfc6052::Pref64;
 use self::bib::Binding;
 use self::fragment::Fragments;
 use self::keyed::Keyed;
+use self::limiter::Limiter;
+pub use self::tables::SESSION_BYTES;
 use self::tables::Tables;
 use self::tcp::Segment;
 use self::tuple::{Incoming, Protocol, TransportV4, TupleV4, TupleV6};
@@ -44,7 +48,6 @@ use crate::plan::{Nat64Plan, Obstacle};
 use crate::status::{self, Traffic};
 use crate::time::Instant;
 use crate::xlat::identification::Identifications;
-use crate::xlat::limiter::Limiter;
 use crate::xlat::{Mtus, Policy, Refusal, originate, v4_to_v6, v6_to_v4};
 
 /// What the kernel takes off the TTL between the TUN device and the uplink.
@@ -90,7 +93,7 @@ impl Nat64 {
             obstacle: plan.obstacle,
             tables: Tables::new(keyed, plan, random),
             fragments: Fragments::new(keyed),
-            limiter: Limiter::new(plan.icmp_errors_per_second),
+            limiter: Limiter::new(plan.icmp_errors_per_second, keyed),
             turned: Transmit::new(),
             due: Transmit::new(),
             identifications,
@@ -111,6 +114,7 @@ impl Nat64 {
         self.tables.end_where(|session, pool| renumbered || !pool.owns(session.mapped));
         let Tables { syns, pool, .. } = &mut self.tables;
         syns.retain(|mapped| !renumbered && pool.owns(mapped));
+        self.tables.recount(plan.limits, &plan.clients);
         self.prefix = plan.pref64;
         self.pref64 = pref64(plan);
         self.exempted.clone_from(&plan.translate_non_global);
@@ -177,7 +181,9 @@ impl Nat64 {
         let result = match packet.fragment().filter(|fragment| fragment.more || fragment.offset != 0) {
             None => self.v6_to_v4(&packet, None, None, out, now),
             Some(fragment) => self.admit_v6(&packet).and_then(|_| {
-                let Some(whole) = self.fragments.insert_v6(&packet, fragment, now)? else { return Ok(Verdict::Held) };
+                let [_, site] = self.tables.quotas.clients(packet.source());
+                let whole = self.fragments.insert_v6(&packet, fragment, site, now)?;
+                let Some(whole) = whole else { return Ok(Verdict::Held) };
                 let packet = Ipv6Packet::parse(&whole.bytes).map_err(|_| Reason::Malformed)?;
                 self.v6_to_v4(&packet, Some(whole.identification), Some(whole.size), out, now)
             }),
@@ -186,7 +192,7 @@ impl Nat64 {
             out.clear();
             if let (Some(error), Some(router)) = (refused.answer, self.router_v6)
                 && originate::may_answer_v6(&packet)
-                && self.limiter.admit(now)
+                && self.limiter.admit(self.tables.quotas.clients(packet.source())[0], Direction::V6ToV4, now)
             {
                 originate::emit_v6(error, router, packet.source(), bytes, out);
             }
@@ -212,7 +218,7 @@ impl Nat64 {
             out.clear();
             if let Some(error) = refused.answer
                 && originate::may_answer_v4(&packet)
-                && self.limiter.admit(now)
+                && self.limiter.admit(packet.source(), Direction::V4ToV6, now)
             {
                 // The error comes from the address that the packet was sent to.
                 let (source, destination) = (packet.destination(), packet.source());

@@ -49,6 +49,11 @@ impl Pool {
         self.addresses.is_empty()
     }
 
+    /// How many ports or identifiers there are of each protocol.
+    pub(super) fn size(&self) -> u64 {
+        self.addresses.len() as u64 * self.ports.len() as u64
+    }
+
     /// Whether the address is one of ours.
     pub(super) fn contains(&self, address: Ipv4Addr) -> bool {
         self.addresses.iter().any(|ours| ours.address == address)

@@ -8,6 +8,7 @@ use sixgate_wire::tcp;
 use super::Nat64;
 use super::session::Session;
 use super::syn::StoredSyn;
+use super::verdict::Direction;
 use crate::time::Instant;
 use crate::xlat::originate::{self, Error};
 use crate::xlat::transmit::Transmit;
@@ -60,7 +61,7 @@ impl Nat64 {
     /// RFC 6146 section 3.5.2.2, V4 INIT: the lifetime is over; Port Unreachable.
     fn answer_syn(&mut self, syn: &StoredSyn, now: Instant) {
         self.counters.count(syn.reason);
-        if !self.limiter.admit(now) {
+        if !self.limiter.admit(syn.source, Direction::V4ToV6, now) {
             return;
         }
         let error = Error { kind: icmpv4::DESTINATION_UNREACHABLE, code: icmpv4::PORT_UNREACHABLE, word: 0 };

@@ -35,6 +35,9 @@ struct Peer {
     sessions: u32,
 }
 
+#[cfg(test)]
+pub(super) const PEER_SIZE: usize = size_of::<Peer>();
+
 /// The three session tables.
 #[derive(Debug)]
 pub(super) struct Sessions {

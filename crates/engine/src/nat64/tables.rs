@@ -1,18 +1,24 @@
 //! BIBs, session tables and pool, kept consistent with one another.
+use core::net::Ipv6Addr;
+
 use rand_chacha::ChaCha8Rng;
 
 use super::bib::{Bib, Binding};
 use super::expiry::TimerClass;
 use super::keyed::Keyed;
 use super::pool::Pool;
+use super::quota::{Free, Quotas, Request};
 use super::session::{Session, Sessions};
 use super::syn::StoredSyns;
 use super::tcp::State;
 use super::tuple::{Protocol, TransportV4, TupleV6};
 use super::verdict::Reason;
-use crate::config::{Filtering, Nat64Timers};
-use crate::plan::Nat64Plan;
+use crate::config::{Filtering, Nat64Limits, Nat64Timers};
+use crate::plan::{ClientPrefix, Nat64Plan};
 use crate::time::Instant;
+
+/// What a session takes at most, with a binding and a client of its own and with tables that have just grown.
+pub const SESSION_BYTES: u32 = 400;
 
 /// What the steps of section 3.5 look up and change.
 #[derive(Debug)]
@@ -20,6 +26,7 @@ pub(super) struct Tables {
     pub(super) bib: Bib,
     pub(super) sessions: Sessions,
     pub(super) syns: StoredSyns,
+    pub(super) quotas: Quotas,
     pub(super) pool: Pool,
     pub(super) filtering: Filtering,
     pub(super) timers: Nat64Timers,
@@ -33,6 +40,7 @@ impl Tables {
             bib: Bib::new(keyed),
             sessions: Sessions::new(keyed),
             syns: StoredSyns::new(keyed),
+            quotas: Quotas::new(keyed, plan.limits, &plan.clients),
             pool: Pool::new(&plan.pool4, plan.ports.clone()),
             filtering: plan.filtering,
             timers: plan.timers,
@@ -49,12 +57,14 @@ impl Tables {
         class: TimerClass,
         now: Instant,
     ) -> Result<Binding, Reason> {
-        self.admit_session()?;
-        let binding = match self.bib.find_client(tuple.protocol, tuple.client) {
+        let existing = self.bib.find_client(tuple.protocol, tuple.client);
+        self.quotas.admit(self.request(tuple.protocol, tuple.client.address, existing.is_none()), now)?;
+        let binding = match existing {
             Some(binding) => binding,
             None => {
                 let mapped = self.pool.allocate(tuple.protocol, tuple.client, &mut self.random);
                 let mapped = mapped.ok_or(Reason::PoolExhausted)?;
+                self.quotas.add_binding(tuple.client.address, tuple.protocol);
                 let new = Binding { protocol: tuple.protocol, client: tuple.client, mapped, sessions: 0 };
                 self.bib.insert(new)
             }
@@ -71,7 +81,8 @@ impl Tables {
         class: TimerClass,
         now: Instant,
     ) -> Result<Binding, Reason> {
-        self.admit_session()?;
+        let Binding { protocol, client, .. } = self.bib[binding];
+        self.quotas.admit_from_outside(self.request(protocol, client.address, false))?;
         Ok(self.open(binding, server, state, class, now))
     }
 
@@ -83,7 +94,9 @@ impl Tables {
         if binding.sessions == 0 {
             let binding = self.bib.remove(session.binding);
             self.pool.release(binding.protocol, binding.mapped);
+            self.quotas.remove_binding(binding.client.address, binding.protocol);
         }
+        self.quotas.remove(session.client.address);
     }
 
     /// Ends the sessions whose lifetime is over, up to a connection that is to be probed before that; none of these if
@@ -114,16 +127,48 @@ impl Tables {
         }
     }
 
-    fn admit_session(&self) -> Result<(), Reason> {
-        if self.sessions.len() >= self.max_sessions as usize { Err(Reason::SessionLimit) } else { Ok(()) }
+    /// Takes over other limits, and counts what everybody has.
+    pub(super) fn recount(&mut self, limits: Nat64Limits, clients: &[ClientPrefix]) {
+        self.quotas.replace(limits, clients);
+        for (_, session) in self.sessions.iter() {
+            self.quotas.add(session.client.address);
+        }
+        for binding in self.bib.iter() {
+            self.quotas.add_binding(binding.client.address, binding.protocol);
+        }
+    }
+
+    fn request(&self, protocol: Protocol, client: Ipv6Addr, needs_binding: bool) -> Request {
+        let sessions = u64::from(self.max_sessions).saturating_sub(self.sessions.len() as u64);
+        let ports = self.pool.size().saturating_sub(self.bib.count(protocol));
+        Request { client, protocol, needs_binding, free: Free { sessions, ports } }
     }
 
     fn open(&mut self, index: u32, server: TransportV4, state: State, class: TimerClass, now: Instant) -> Binding {
         let binding = &mut self.bib[index];
         binding.sessions += 1;
         let binding = *binding;
+        self.quotas.add(binding.client.address);
         let (protocol, client, mapped) = (binding.protocol, binding.client, binding.mapped);
         self.sessions.insert(Session { protocol, state, binding: index, client, mapped, server }, class, now);
         binding
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nat64::{expiry, quota, session};
+
+    #[test]
+    fn a_session_takes_no_more_than_it_is_reckoned_at() {
+        // Slabs mark free places; lists double when they are full, and so do hash tables at seven eighths.
+        let listed = |size: usize| 2 * (size + 4);
+        let hashed = |size: usize| 2 * (size + 1) * 8 / 7;
+        let session =
+            listed(size_of::<Session>()) + listed(expiry::NODE_SIZE) + 2 * hashed(4) + hashed(session::PEER_SIZE);
+        let binding = listed(size_of::<Binding>()) + 2 * hashed(4);
+        let bytes = session + binding + hashed(quota::ENTRY_SIZE);
+        assert!(bytes <= SESSION_BYTES as usize, "{bytes}");
     }
 }

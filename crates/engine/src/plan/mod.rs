@@ -230,12 +230,25 @@ pub struct Nat64Plan {
     pub icmp_errors_per_second: u32,
     /// Who outside may send through a binding.
     pub filtering: crate::config::Filtering,
+    /// What one client may have.
+    pub limits: crate::config::Nat64Limits,
+    /// Who is one client, where more is known than a prefix length.
+    pub clients: Vec<ClientPrefix>,
     /// Session lifetimes.
     pub timers: crate::config::Nat64Timers,
     /// Ceiling on sessions.
     pub max_sessions: u32,
     /// Why it cannot work now, when it cannot.
     pub obstacle: Option<Obstacle>,
+}
+
+/// A prefix whose clients are told apart by a length of their own. The whole of it has no more than one client's share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientPrefix {
+    /// The prefix.
+    pub net: Ipv6Net,
+    /// Each prefix of this length inside is a client, 128 at most and no less than the prefix's own.
+    pub each: u8,
 }
 
 /// Why translation cannot work now.

@@ -1,8 +1,10 @@
 //! The translator's part of the plan, and whether it can work now.
 use core::net::Ipv6Addr;
 
+use ipnet::Ipv6Net;
+
 use super::topology::Topology;
-use super::{NAT64_DEVICE, Nat64Plan, Obstacle};
+use super::{ClientPrefix, NAT64_DEVICE, Nat64Plan, Obstacle};
 
 /// What the translator does; nothing when it is switched off.
 pub(super) fn plan(topology: &Topology<'_>) -> Option<Nat64Plan> {
@@ -30,10 +32,26 @@ pub(super) fn plan(topology: &Topology<'_>) -> Option<Nat64Plan> {
         policy: nat64.policy,
         icmp_errors_per_second: nat64.icmp_errors_per_second,
         filtering: nat64.filtering,
+        limits: nat64.limits,
+        clients: clients(topology, nat64.limits.prefix_length),
         timers: nat64.timers,
         max_sessions: nat64.max_sessions,
         obstacle,
     })
+}
+
+/// VMs that have an address or a prefix of their own are clients of their own, and so are their containers.
+fn clients(topology: &Topology<'_>, prefix_length: u8) -> Vec<ClientPrefix> {
+    let vms = &topology.config.vms;
+    let addresses = vms.iter().filter_map(|vm| vm.address).map(Ipv6Net::from);
+    let gateways = vms.iter().filter_map(|vm| vm.gateway).map(|net| net.trunc());
+    let own = addresses.chain(gateways).filter(|net| net.prefix_len() > prefix_length);
+    let own = own.map(|net| ClientPrefix { net, each: net.prefix_len() });
+    let containers = vms.iter().flat_map(|vm| &vm.containers).map(|net| ClientPrefix { net: *net, each: 128 });
+    let mut clients: Vec<ClientPrefix> = own.chain(containers).collect();
+    clients.sort_by_key(|client| client.net);
+    clients.dedup();
+    clients
 }
 
 /// A routable address of the router: on a LAN, as some VM's gateway, else on the uplink.

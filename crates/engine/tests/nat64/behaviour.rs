@@ -343,7 +343,11 @@ fn errors_are_limited_and_counted_all_the_same() {
     let mut router = Router::new();
     let packet = v6(CLIENT, SERVER_V6, 1, udp(5000, 53, b""));
     let answered = (0..500).filter(|_| !router.send(&packet).1.is_empty()).count();
-    assert_eq!((answered, router.count("hop-limit-exceeded")), (100, 500));
+    assert_eq!((answered, router.count("hop-limit-exceeded")), (80, 500));
+    let other = v6("2001:db8:2::2", SERVER_V6, 1, udp(5000, 53, b""));
+    assert_eq!(router.send(&other).1.len(), 0, "the other side's are left");
+    let packet = v4(SERVER, POOL, 1, udp(53, 50_000, b""));
+    assert_eq!(router.send(&packet).1.len(), 1);
 }
 
 /// RFC 4443 section 2.4 (e.1): no errors about errors.

@@ -2,6 +2,7 @@
 mod behaviour;
 mod fragments;
 mod icmp;
+mod limits;
 mod model;
 mod packet;
 mod properties;

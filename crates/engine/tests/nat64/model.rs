@@ -59,6 +59,11 @@ struct Session {
     end: Instant,
 }
 
+/// The first two clients share a /64.
+fn is_one(client: usize, other: usize) -> bool {
+    client / 2 == other / 2
+}
+
 /// A SYN from IPv4 that waits.
 #[derive(Clone, Debug)]
 struct Syn {
@@ -89,6 +94,14 @@ impl Twin {
         ports
     }
 
+    fn ports_of(&self, kind: Kind, client: usize) -> usize {
+        let of_client = |session: &&Session| session.kind == kind && is_one(session.client.0, client);
+        let mut ports: Vec<u16> = self.sessions.iter().filter(of_client).map(|session| session.mapped).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports.len()
+    }
+
     /// Lets time pass; returns how many connections are probed and how many SYNs are answered.
     fn wait(&mut self, now: Instant) -> (usize, usize) {
         let mut probes = 0;
@@ -115,11 +128,19 @@ impl Twin {
         if step.kind == Kind::Tcp && step.flags != SYN {
             return mapped.map(|_| ()).ok_or(Reason::NoSession);
         }
-        if self.sessions.len() >= self.limit {
+        let free = self.limit - self.sessions.len();
+        if free == 0 {
             return Err(Reason::SessionLimit);
         }
-        if mapped.is_none() && self.ports(step.kind).len() >= self.ports {
+        let free_ports = self.ports - self.ports(step.kind).len();
+        if mapped.is_none() && free_ports == 0 {
             return Err(Reason::PoolExhausted);
+        }
+        if self.sessions.iter().filter(|session| is_one(session.client.0, step.client)).count() >= 4 * free {
+            return Err(Reason::ClientSessionLimit);
+        }
+        if mapped.is_none() && self.ports_of(step.kind, step.client) >= 4 * free_ports {
+            return Err(Reason::ClientBindingLimit);
         }
         // Which port is free to choose; the caller fills it in.
         self.open(step.kind, client, mapped.unwrap_or(0), server, 0, now);
@@ -165,8 +186,12 @@ impl Twin {
         if step.kind == Kind::Tcp {
             self.syns.retain(|syn| (syn.mapped, syn.server) != (mapped, server));
         }
-        if self.sessions.len() >= self.limit {
+        let free = self.limit - self.sessions.len();
+        if free == 0 {
             return Err(Reason::SessionLimit);
+        }
+        if self.sessions.iter().filter(|session| is_one(session.client.0, client.0)).count() * 2 >= 4 * free {
+            return Err(Reason::ClientSessionLimit);
         }
         self.open(step.kind, client, mapped, server, 1, now);
         Ok(Some(client))

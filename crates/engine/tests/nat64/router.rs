@@ -1,7 +1,7 @@
 //! The translator under test, with the addresses that the tests agree on.
 use core::time::Duration;
 
-use sixgate_engine::config::{Filtering, Nat64Timers};
+use sixgate_engine::config::{Filtering, Nat64Limits, Nat64Timers};
 use sixgate_engine::nat64::tuple::{Protocol, TransportV6};
 use sixgate_engine::nat64::verdict::Verdict;
 use sixgate_engine::nat64::{Nat64, Transmit};
@@ -31,6 +31,8 @@ pub(crate) fn plan(ports: core::ops::RangeInclusive<u16>) -> Nat64Plan {
         policy: Policy::DEFAULT,
         icmp_errors_per_second: 100,
         filtering: Filtering::AddressDependent,
+        limits: Nat64Limits::default(),
+        clients: Vec::new(),
         timers: Nat64Timers::default(),
         max_sessions: 1000,
         obstacle: None,

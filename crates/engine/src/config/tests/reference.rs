@@ -72,6 +72,7 @@ fn tables() -> Vec<(&'static str, Vec<&'static str>)> {
         ("route", fields::<raw::Route>()),
         ("dns64", fields::<raw::Dns64>()),
         ("nat64", fields::<raw::Nat64>()),
+        ("nat64.limits", fields::<raw::Limits>()),
         ("nat64.timers", fields::<raw::Timers>()),
         ("allow", fields::<raw::Allow>()),
     ]
