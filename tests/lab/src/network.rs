@@ -7,7 +7,7 @@ pub enum Network {
     /// One advertised /64 with a /80 for each VM's containers carved out of it; hosts use SLAAC.
     Slaac,
     /// The rented server with one /64: a /76 for the uplink and one for each VM, hosts are configured statically.
-    /// The IPv4 gateway lies outside the uplink's prefix.
+    /// Both gateways lie outside the uplink's prefixes.
     Slash76,
 }
 
@@ -87,6 +87,7 @@ impl Network {
                 "route add 2001:db8:1:2::/64 via 2001:db8:1:1::2 src 2001:db8:ffff::10",
             ],
             Self::Slash76 => &[
+                "address add 2001:db8:1:fffe::1/128 dev eth0 nodad",
                 "address add 192.0.2.1/32 dev eth0",
                 "route add 203.0.113.2/32 dev eth0 src 192.0.2.1",
                 "address add 2001:db8:1:2:10::ffff/128 dev eth0 nodad",
@@ -137,7 +138,7 @@ const SLASH_76: &str = r#"hostname = "lab"
 [wan]
 {wan}
 ipv4 = { address = "203.0.113.2/32", gateway = "192.0.2.1" }
-ipv6 = { address = "2001:db8:1:2:10::1/76", gateway = "fe80::1" }
+ipv6 = { address = "2001:db8:1:2:10::1/76", gateway = "2001:db8:1:fffe::1" }
 
 [[lan]]
 name = "vms"
