@@ -42,6 +42,7 @@ pub const CODES: &[&str] = &[
     "vms-share-a-link",
     "wan-interface-missing",
     "wan-no-carrier",
+    "wan-no-ipv4-gateway",
     "wan-no-ipv6",
 ];
 

@@ -49,13 +49,25 @@ fn uplink(topology: &Topology<'_>, findings: &mut Vec<Finding>) {
             "plug in the cable, or attach the NIC to a bridge",
         ));
     }
-    if topology.config.wan.ipv6.as_ref().is_none_or(|ipv6| ipv6.gateway.is_none()) {
+    let routed = |v4: bool| {
+        topology.config.routes.iter().any(|route| route.to.prefix_len() == 0 && route.to.addr().is_ipv4() == v4)
+    };
+    if topology.config.wan.ipv6.as_ref().is_none_or(|ipv6| ipv6.gateway.is_none()) && !routed(false) {
         findings.push(Finding::new(
             Severity::Note,
             "wan-no-ipv6",
             "wan",
             "the uplink has no IPv6 default route: hosts reach IPv4 servers by NAT64 and nothing else",
             "give [wan] ipv6 = { address = \"..\", gateway = \"..\" }",
+        ));
+    }
+    if topology.config.wan.ipv4.as_ref().is_some_and(|ipv4| ipv4.gateway.is_none()) && !routed(true) {
+        findings.push(Finding::new(
+            Severity::Note,
+            "wan-no-ipv4-gateway",
+            "wan",
+            "the uplink has no IPv4 default route: hosts reach IPv4 servers on the uplink itself and nothing beyond",
+            "give [wan] ipv4 = { address = \"..\", gateway = \"..\" }, or a [[route]]",
         ));
     }
 }
