@@ -1,24 +1,40 @@
 //! The translator's TUN device: one packet a read and a write, each behind the 10 bytes of a virtio-net header.
 //!
+//! A packet may be a super-packet of up to 64 KiB, and its checksum may be left to do: the header tells.
 //! The device is persistent: it outlives the process, and the next one adopts it with its addresses, routes and queue.
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use std::io::IoSlice;
+
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use sixgate_wire::ipv6;
+use sixgate_wire::virtio_net::{self, Offload};
 use tun::AbstractDevice;
 
-/// Bytes of `struct virtio_net_hdr` in front of each packet.
-pub const HEADER_LENGTH: usize = 10;
-
-/// A buffer of this size holds any packet with its header. The device's MTU is the plan's, and is about what the kernel
-/// sends into the device; what is written to it may always be this long.
-pub const BUFFER_LENGTH: usize = HEADER_LENGTH + 65535;
+/// A buffer of this size holds any packet with its header: IPv6's length does not count the fixed header. The device's
+/// MTU is the plan's, and is about single packets that the kernel sends into the device; super-packets are longer, and
+/// what is written may always be this long.
+pub const BUFFER_LENGTH: usize = virtio_net::HEADER + ipv6::HEADER + 65535;
 
 const TUNSETPERSIST: libc::Ioctl = iow(203);
 const TUNSETOFFLOAD: libc::Ioctl = iow(208);
 const TUNSETVNETHDRSZ: libc::Ioctl = iow(216);
+
+const TUN_F_CSUM: libc::c_ulong = 0x01;
+const TUN_F_TSO4: libc::c_ulong = 0x02;
+const TUN_F_TSO6: libc::c_ulong = 0x04;
+const TUN_F_TSO_ECN: libc::c_ulong = 0x08;
+const TUN_F_USO4: libc::c_ulong = 0x20;
+const TUN_F_USO6: libc::c_ulong = 0x40;
+
+/// What the device hands over unfinished, best first: kernels before 6.2 refuse USO, which cuts UDP.
+const OFFLOADS: [libc::c_ulong; 3] = {
+    const TSO: libc::c_ulong = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+    [TSO | TUN_F_USO4 | TUN_F_USO6, TSO, 0]
+};
 
 /// `_IOW('T', number, int)` of Linux's asm-generic/ioctl.h.
 const fn iow(number: u32) -> libc::Ioctl {
@@ -110,8 +126,8 @@ impl Tun {
         device.persist().map_err(fail)?;
         let tune = || -> io::Result<Waker> {
             // An adopted device has the settings of its last owner, which may have been a newer release.
-            set(device.as_raw_fd(), TUNSETVNETHDRSZ, Argument::Pointer(HEADER_LENGTH as libc::c_int))?;
-            set(device.as_raw_fd(), TUNSETOFFLOAD, Argument::Value(0))?;
+            set(device.as_raw_fd(), TUNSETVNETHDRSZ, Argument::Pointer(virtio_net::HEADER as libc::c_int))?;
+            set_offloads(device.as_raw_fd())?;
             device.set_nonblock()?;
             Waker::new()
         };
@@ -120,28 +136,31 @@ impl Tun {
         Ok(Self { device, waker })
     }
 
-    /// Reads one packet with its header, if one is waiting; gives its length.
+    /// Reads one packet into `buffer`, if one is waiting. [`BUFFER_LENGTH`] is enough for all; what is longer than the
+    /// buffer is cut.
     ///
     /// # Errors
     /// The device is gone or down.
-    pub fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        match self.device.recv(buffer) {
-            Ok(length) => Ok(Some(length)),
-            Err(error) if is_transient(&error) => Ok(None),
-            Err(error) => Err(error),
+    pub fn read<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<Received<'a>>> {
+        match rustix::io::read(self, &mut *buffer) {
+            Ok(length) => Ok(Some(Received::parse(&buffer[..length]))),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// Writes one packet behind its header.
+    /// Writes one packet, with what is left to do to it.
     ///
     /// # Errors
     /// The kernel did not take it: malformed, out of memory, or the device is down.
-    pub fn write(&self, packet: &[u8]) -> io::Result<()> {
+    pub fn write(&self, packet: &[u8], offload: Offload) -> io::Result<()> {
+        let header = offload.emit();
+        let slices = [IoSlice::new(&header), IoSlice::new(packet)];
         loop {
-            match self.device.send(packet) {
+            match rustix::io::writev(self, &slices) {
                 Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -187,6 +206,25 @@ impl AsFd for Tun {
     }
 }
 
+/// What a read gave.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'a> {
+    /// The packet.
+    pub packet: &'a [u8],
+    /// What is left to do to it.
+    pub offload: Offload,
+}
+
+impl<'a> Received<'a> {
+    /// A header that asks for what was not offered leaves no packet: nobody could finish it.
+    fn parse(bytes: &'a [u8]) -> Self {
+        let parsed =
+            bytes.split_first_chunk().and_then(|(header, packet)| Some((packet, Offload::parse(header).ok()?)));
+        let (packet, offload) = parsed.unwrap_or_default();
+        Self { packet, offload }
+    }
+}
+
 /// What [`Tun::wait`] saw. Both are false when the time was over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ready {
@@ -216,15 +254,24 @@ impl Waker {
     }
 }
 
-fn is_transient(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
-}
-
 /// How a TUN ioctl takes its integer.
 #[derive(Clone, Copy)]
 enum Argument {
     Value(libc::c_ulong),
     Pointer(libc::c_int),
+}
+
+/// Takes as much unfinished as the kernel hands over.
+fn set_offloads(device: libc::c_int) -> io::Result<()> {
+    let mut refused = Ok(());
+    for offloads in OFFLOADS {
+        refused = set(device, TUNSETOFFLOAD, Argument::Value(offloads));
+        if refused.is_ok() {
+            tracing::debug!("offloads of the TUN device: {offloads:#x}");
+            break;
+        }
+    }
+    refused
 }
 
 fn set(device: libc::c_int, request: libc::Ioctl, argument: Argument) -> io::Result<()> {
@@ -240,18 +287,32 @@ fn set(device: libc::c_int, request: libc::Ioctl, argument: Argument) -> io::Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sixgate_wire::virtio_net::{PartialChecksum, Segmentation, SegmentationKind};
+
     use crate::testing::{attempt, in_namespace, run, wait_for};
 
-    /// An IPv4 packet from 192.0.2.1 to 192.0.2.2 with UDP inside, behind an empty virtio-net header.
+    /// An IPv4 packet from 192.0.2.1 to 192.0.2.2 with UDP inside.
     fn packet() -> Vec<u8> {
-        let mut packet = vec![0; HEADER_LENGTH];
-        packet.extend([0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0xf6, 0xcd, 192, 0, 2, 1, 192, 0, 2, 2]);
+        let mut packet = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0xf6, 0xcd, 192, 0, 2, 1, 192, 0, 2, 2];
         packet.extend([0x30, 0x39, 0x30, 0x3a, 0, 8, 0, 0]);
         packet
     }
 
+    /// The next IPv4 packet. The kernel itself may say something over IPv6 on a link that has just come up.
+    fn next_v4(tun: &Tun) -> (Vec<u8>, Offload) {
+        let mut buffer = vec![0; BUFFER_LENGTH];
+        loop {
+            assert!(tun.wait(Some(Duration::from_secs(5))).unwrap().packet, "a packet within five seconds");
+            if let Some(received) = tun.read(&mut buffer).unwrap()
+                && received.packet.first().is_some_and(|first| first >> 4 == 4)
+            {
+                return (received.packet.to_vec(), received.offload);
+            }
+        }
+    }
+
     #[test]
-    fn packets_cross_the_device_behind_an_empty_header() {
+    fn packets_cross_the_device_with_what_is_left_to_do() {
         in_namespace(|| async {
             let tun = Tun::open("nat64").unwrap();
             run("ip addr add 192.0.2.2/24 dev nat64");
@@ -259,25 +320,69 @@ mod tests {
             is_for_a_thread(&tun);
             let socket = std::net::UdpSocket::bind("192.0.2.2:12346").unwrap();
             socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-            tun.write(&packet()).unwrap();
+            tun.write(&packet(), Offload::NONE).unwrap();
             let (length, source) = socket.recv_from(&mut [0; 16]).unwrap();
             assert_eq!((length, source.to_string().as_str()), (0, "192.0.2.1:12345"));
 
             socket.send_to(b"back", source).unwrap();
-            let mut buffer = vec![0; BUFFER_LENGTH];
-            let length = loop {
-                assert!(tun.wait(Some(Duration::from_secs(5))).unwrap().packet, "an answer within five seconds");
-                let length = tun.read(&mut buffer).unwrap().unwrap();
-                // The kernel itself may say something over IPv6 on a link that has just come up.
-                if buffer[HEADER_LENGTH] >> 4 == 4 {
-                    break length;
-                }
-            };
-            assert_eq!(length, HEADER_LENGTH + 20 + 8 + 4);
-            assert_eq!(buffer[..2], [0, 0], "no checksum left to do, no segmentation");
-            assert_eq!(&buffer[length - 4..length], b"back");
-            assert!(tun.read(&mut buffer).unwrap().is_none_or(|_| buffer[HEADER_LENGTH] >> 4 == 6));
+            let (packet, offload) = next_v4(&tun);
+            assert_eq!(packet.len(), 20 + 8 + 4);
+            let checksum = PartialChecksum { start: 20, offset: 6 };
+            assert_eq!(offload, Offload { checksum: Some(checksum), segmentation: None }, "the checksum is left to us");
+            assert_eq!(&packet[28..], b"back");
         });
+    }
+
+    /// The kernel hands over a whole super-packet, and takes it back as the datagrams that it stands for.
+    #[test]
+    fn super_packets_cross_the_device_whole() {
+        in_namespace(|| async {
+            let tun = Tun::open("nat64").unwrap();
+            run("ip addr add 192.0.2.2/24 dev nat64");
+            let socket = std::net::UdpSocket::bind("192.0.2.2:12346").unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            let segment_size: libc::c_int = 1000;
+            rustix::net::sockopt::set_socket_send_buffer_size(&socket, 1 << 20).unwrap();
+            // SAFETY: the option is an int that lives until the call returns.
+            let set = unsafe {
+                let size = size_of::<libc::c_int>() as libc::socklen_t;
+                libc::setsockopt(socket.as_raw_fd(), libc::SOL_UDP, 103, (&raw const segment_size).cast(), size)
+            };
+            assert_eq!(set, 0, "UDP_SEGMENT");
+            let data: Vec<u8> = (0..30_500u32).map(|byte| byte as u8).collect();
+            socket.send_to(&data, "192.0.2.1:12345").unwrap();
+            let (mut packet, offload) = next_v4(&tun);
+            let Some(Segmentation { kind: SegmentationKind::Udp, size: 1000, .. }) = offload.segmentation else {
+                // A kernel before 6.2 has cut it.
+                assert_eq!((packet.len(), offload.segmentation), (1028, None));
+                return;
+            };
+            assert_eq!(packet[28..], data);
+            // The answer is the same with the ends exchanged, which leaves both sums alone.
+            let (source, destination) = (packet[12..16].to_vec(), packet[16..20].to_vec());
+            packet[12..16].copy_from_slice(&destination);
+            packet[16..20].copy_from_slice(&source);
+            let (source, destination) = (packet[20..22].to_vec(), packet[22..24].to_vec());
+            packet[20..22].copy_from_slice(&destination);
+            packet[22..24].copy_from_slice(&source);
+            tun.write(&packet, offload).unwrap();
+            let (mut received, mut sizes) = (Vec::new(), Vec::new());
+            while received.len() < data.len() {
+                let mut buffer = [0; 2000];
+                let (length, _) = socket.recv_from(&mut buffer).unwrap();
+                received.extend_from_slice(&buffer[..length]);
+                sizes.push(length);
+            }
+            assert_eq!(received, data);
+            assert_eq!((sizes.len(), sizes[0], sizes[30]), (31, 1000, 500));
+        });
+    }
+
+    #[test]
+    fn a_header_that_asks_for_the_unknown_leaves_no_packet() {
+        assert!(Received::parse(&[0, 3, 0, 0, 1, 0, 0, 0, 0, 0, 0x45]).packet.is_empty());
+        assert!(Received::parse(&[0; 9]).packet.is_empty());
+        assert_eq!(Received::parse(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x45]).packet, [0x45]);
     }
 
     #[test]

@@ -13,3 +13,4 @@ pub mod rfc6052;
 pub mod rfc6890;
 pub mod tcp;
 pub mod udp;
+pub mod virtio_net;

@@ -5,6 +5,7 @@ use sixgate_wire::ipv4::Ipv4Packet;
 use super::Nat64;
 use super::verdict::{Reason, Refused, Verdict};
 use crate::time::Instant;
+use crate::xlat::offload::{self, Inspected, Layout, Unfinished};
 use crate::xlat::originate::Error;
 use crate::xlat::transmit::Transmit;
 use crate::xlat::v6_to_v4::Egress;
@@ -14,13 +15,20 @@ use crate::xlat::{GROWTH, Mtus, Policy};
 const MTU: u32 = u16::MAX as u32;
 
 /// How a packet leaves for IPv4 that turns back: in one piece, whatever it came in.
-pub(super) fn egress(mtus: Mtus, policy: Policy, identification: u16, reassembled_from: Option<u32>) -> Egress {
+pub(super) fn egress(
+    mtus: Mtus,
+    policy: Policy,
+    identification: u16,
+    reassembled_from: Option<u32>,
+    unfinished: Unfinished,
+) -> Egress {
     Egress {
         mtus: Mtus { v4: MTU, ..mtus },
         // What does not leave keeps its Traffic Class.
         policy: Policy { tos: None, ..policy },
         identification,
         reassembled_from: reassembled_from.map(|_| MTU),
+        unfinished,
     }
 }
 
@@ -28,10 +36,13 @@ impl Nat64 {
     /// Handles the packets in `turned` as if they had come from IPv4.
     pub(super) fn hairpin(&mut self, turned: &Transmit, out: &mut Transmit, now: Instant) -> Result<Verdict, Refused> {
         let mut verdict = Verdict::Hairpinned;
-        for bytes in turned.iter() {
+        for (bytes, offload) in turned.packets() {
             let packet = Ipv4Packet::parse(bytes).map_err(|_| Reason::Malformed)?;
             let mtus = Mtus { v4: MTU, ..self.mtus };
-            if self.v4_to_v6(&packet, mtus, None, out, now).map_err(refused_inside)? == Verdict::Held {
+            let Inspected::Fits(unfinished) = offload::inspect(bytes, &Layout::of_v4(&packet), offload) else {
+                return Err(Reason::Malformed.into());
+            };
+            if self.v4_to_v6(&packet, mtus, None, unfinished, out, now).map_err(refused_inside)? == Verdict::Held {
                 verdict = Verdict::Held;
             }
         }

@@ -12,6 +12,7 @@ mod hairpin;
 mod icmp;
 mod keyed;
 mod limiter;
+mod offload;
 mod pool;
 mod probe;
 mod quota;
@@ -24,6 +25,7 @@ mod udp;
 pub mod verdict;
 
 use core::net::{Ipv4Addr, Ipv6Addr};
+use core::ops::ControlFlow;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use rand_chacha::ChaCha8Rng;
@@ -48,6 +50,7 @@ use crate::plan::{Nat64Plan, Obstacle};
 use crate::status::{self, Traffic};
 use crate::time::Instant;
 use crate::xlat::identification::Identifications;
+use crate::xlat::offload::{Layout, Unfinished};
 use crate::xlat::{Mtus, Policy, Refusal, originate, v4_to_v6, v6_to_v4};
 
 /// What the kernel takes off the TTL between the TUN device and the uplink.
@@ -71,6 +74,8 @@ pub struct Nat64 {
     turned: Transmit,
     /// Packets that nobody's packet caused, until the next [`Self::handle_timeout`].
     due: Transmit,
+    /// A part of a super-packet; kept for its memory.
+    part: Vec<u8>,
     identifications: Identifications,
     counters: Counters,
     traffic: [Traffic; 2],
@@ -96,6 +101,7 @@ impl Nat64 {
             limiter: Limiter::new(plan.icmp_errors_per_second, keyed),
             turned: Transmit::new(),
             due: Transmit::new(),
+            part: Vec::new(),
             identifications,
             counters: Counters::new(),
             traffic: [Traffic::default(); 2],
@@ -128,15 +134,7 @@ impl Nat64 {
     /// Handles a packet from either side and writes to `out` what leaves in its place: the translation, in fragments if
     /// need be, or an ICMP error, or nothing. What was in `out` is forgotten.
     pub fn handle_input(&mut self, packet: &[u8], out: &mut Transmit, now: Instant) -> Verdict {
-        out.clear();
-        self.expire(now);
-        let verdict = match packet.first().map(|first| first >> 4) {
-            Some(6) => self.handle_v6(packet, out, now),
-            Some(4) => self.handle_v4(packet, out, now),
-            Some(_) | None => Verdict::Dropped(Reason::Malformed),
-        };
-        self.count(verdict, packet.len());
-        verdict
+        self.handle_offloaded(packet, Offload::NONE, out, now)
     }
 
     /// Ends what is over, and writes to `out` what hosts are told of that: the probe of an established connection, and
@@ -176,46 +174,62 @@ impl Nat64 {
         }
     }
 
-    fn handle_v6(&mut self, bytes: &[u8], out: &mut Transmit, now: Instant) -> Verdict {
-        let Ok(packet) = Ipv6Packet::parse(bytes) else { return Verdict::Dropped(Reason::Malformed) };
+    fn handle_v6(&mut self, bytes: &[u8], offload: Offload, out: &mut Transmit, now: Instant) -> Verdict {
+        let Ok(packet) = Ipv6Packet::parse(bytes) else { return self.drop_malformed() };
+        let unfinished = match self.unfinished_v6(&packet, bytes, offload, out, now) {
+            ControlFlow::Continue(unfinished) => unfinished,
+            ControlFlow::Break(verdict) => return verdict,
+        };
+        let before = out.len();
         let result = match packet.fragment().filter(|fragment| fragment.more || fragment.offset != 0) {
-            None => self.v6_to_v4(&packet, None, None, out, now),
+            None => self.v6_to_v4(&packet, None, None, unfinished, out, now),
             Some(fragment) => self.admit_v6(&packet).and_then(|_| {
                 let [_, site] = self.tables.quotas.clients(packet.source());
                 let whole = self.fragments.insert_v6(&packet, fragment, site, now)?;
                 let Some(whole) = whole else { return Ok(Verdict::Held) };
                 let packet = Ipv6Packet::parse(&whole.bytes).map_err(|_| Reason::Malformed)?;
-                self.v6_to_v4(&packet, Some(whole.identification), Some(whole.size), out, now)
+                self.v6_to_v4(&packet, Some(whole.identification), Some(whole.size), Unfinished::NONE, out, now)
             }),
         };
-        result.unwrap_or_else(|refused| {
-            out.clear();
+        let verdict = result.unwrap_or_else(|refused| {
+            out.truncate(before);
             if let (Some(error), Some(router)) = (refused.answer, self.router_v6)
                 && originate::may_answer_v6(&packet)
                 && self.limiter.admit(self.tables.quotas.clients(packet.source())[0], Direction::V6ToV4, now)
             {
-                originate::emit_v6(error, router, packet.source(), bytes, out);
+                let quoted = self.quoted(bytes, Layout::of_v6(&packet), unfinished);
+                originate::emit_v6(error, router, packet.source(), quoted, out);
             }
             Verdict::Dropped(refused.reason)
-        })
+        });
+        self.count(verdict, unfinished.on_the_wire(bytes.len(), || Layout::of_v6(&packet)));
+        verdict
     }
 
-    fn handle_v4(&mut self, bytes: &[u8], out: &mut Transmit, now: Instant) -> Verdict {
+    fn handle_v4(&mut self, bytes: &[u8], offload: Offload, out: &mut Transmit, now: Instant) -> Verdict {
         let packet = match Ipv4Packet::parse(bytes) {
             Ok(packet) => packet,
-            Err(Ipv4Error::Checksum) => return Verdict::Dropped(Reason::BadChecksum),
-            Err(_) => return Verdict::Dropped(Reason::Malformed),
+            Err(Ipv4Error::Checksum) => {
+                self.counters.count(Reason::BadChecksum);
+                return Verdict::Dropped(Reason::BadChecksum);
+            }
+            Err(_) => return self.drop_malformed(),
         };
+        let unfinished = match self.unfinished_v4(&packet, bytes, offload, out, now) {
+            ControlFlow::Continue(unfinished) => unfinished,
+            ControlFlow::Break(verdict) => return verdict,
+        };
+        let before = out.len();
         let result = self.admit_v4(&packet).and_then(|()| {
             if !packet.is_fragment() {
-                return self.v4_to_v6(&packet, self.mtus, None, out, now);
+                return self.v4_to_v6(&packet, self.mtus, None, unfinished, out, now);
             }
             let Some(whole) = self.fragments.insert_v4(&packet, now)? else { return Ok(Verdict::Held) };
             let packet = Ipv4Packet::parse(&whole.bytes).map_err(|_| Reason::Malformed)?;
-            self.v4_to_v6(&packet, self.mtus, Some(whole.size), out, now)
+            self.v4_to_v6(&packet, self.mtus, Some(whole.size), Unfinished::NONE, out, now)
         });
-        result.unwrap_or_else(|refused| {
-            out.clear();
+        let verdict = result.unwrap_or_else(|refused| {
+            out.truncate(before);
             if let Some(error) = refused.answer
                 && originate::may_answer_v4(&packet)
                 && self.limiter.admit(packet.source(), Direction::V4ToV6, now)
@@ -223,10 +237,13 @@ impl Nat64 {
                 // The error comes from the address that the packet was sent to.
                 let (source, destination) = (packet.destination(), packet.source());
                 let identification = self.identifications.next(source, destination, icmpv4::PROTOCOL);
-                originate::emit_v4(error, source, destination, identification, bytes, out);
+                let quoted = self.quoted(bytes, Layout::of_v4(&packet), unfinished);
+                originate::emit_v4(error, source, destination, identification, quoted, out);
             }
             Verdict::Dropped(refused.reason)
-        })
+        });
+        self.count(verdict, unfinished.on_the_wire(bytes.len(), || Layout::of_v4(&packet)));
+        verdict
     }
 
     /// RFC 6146 section 3 for a packet from IPv6, step by step.
@@ -235,6 +252,7 @@ impl Nat64 {
         packet: &Ipv6Packet<'_>,
         identification: Option<u16>,
         reassembled_from: Option<u32>,
+        unfinished: Unfinished,
         out: &mut Transmit,
         now: Instant,
     ) -> Result<Verdict, Refused> {
@@ -248,23 +266,29 @@ impl Nat64 {
         let tuple = incoming.tuple();
         let flow = tuple::outgoing_v4(tuple.protocol, binding.mapped, tuple.server);
         // 3.7 Translating the Packet
+        let count = unfinished.count(packet.upper_length());
         let identification = identification
-            .unwrap_or_else(|| self.identifications.next(flow.source, flow.destination, packet.protocol()));
+            .unwrap_or_else(|| self.identifications.take(flow.source, flow.destination, packet.protocol(), count));
         let egress = if turns_back {
-            hairpin::egress(self.mtus, self.policy, identification, reassembled_from)
+            hairpin::egress(self.mtus, self.policy, identification, reassembled_from, unfinished)
         } else {
-            v6_to_v4::Egress { mtus: self.mtus, policy: self.policy, identification, reassembled_from }
+            v6_to_v4::Egress { mtus: self.mtus, policy: self.policy, identification, reassembled_from, unfinished }
         };
-        match incoming {
-            Incoming::Packet(_) => v6_to_v4::translate(packet, &flow, &egress, out),
+        let mut turned = turns_back.then(|| core::mem::take(&mut self.turned));
+        let towards = turned.as_mut().unwrap_or(&mut *out);
+        let translated = match incoming {
+            Incoming::Packet(_) => v6_to_v4::translate(packet, &flow, &egress, towards),
             Incoming::Error(tuple) => {
                 let quoted = tuple::quoted_flow_v4(&tuple, &binding);
-                v6_to_v4::translate_error(packet, &flow, &quoted, &egress, out)
+                v6_to_v4::translate_error(packet, &flow, &quoted, &egress, towards)
             }
         }
-        .map_err(answer::refused_v6)?;
+        .map_err(answer::refused_v6);
         // 3.8 Handling Hairpinning
-        if turns_back { self.turn_back(out, now) } else { Ok(Verdict::Translated(Direction::V6ToV4)) }
+        match turned {
+            None => translated.map(|()| Verdict::Translated(Direction::V6ToV4)),
+            Some(turned) => self.turn_back(translated, turned, out, now),
+        }
     }
 
     /// RFC 6146 section 3 for a packet from IPv4, step by step.
@@ -273,6 +297,7 @@ impl Nat64 {
         packet: &Ipv4Packet<'_>,
         mtus: Mtus,
         reassembled_from: Option<u32>,
+        unfinished: Unfinished,
         out: &mut Transmit,
         now: Instant,
     ) -> Result<Verdict, Refused> {
@@ -285,7 +310,7 @@ impl Nat64 {
         let tuple = incoming.tuple();
         let mut flow = tuple::outgoing_v6(tuple.protocol, tuple.server, binding.client, pref64);
         // 3.7 Translating the Packet
-        let egress = v4_to_v6::Egress { mtus, policy: self.policy, reassembled_from };
+        let egress = v4_to_v6::Egress { mtus, policy: self.policy, reassembled_from, unfinished };
         match incoming {
             Incoming::Packet(_) => v4_to_v6::translate(packet, &flow, &egress, out),
             Incoming::Error(tuple) => {
@@ -378,21 +403,25 @@ impl Nat64 {
         if is_ours { Ok(true) } else { Err(answer::OWN_ADDRESS) }
     }
 
-    /// RFC 6146 section 3.8: what is in `out` comes back as if from IPv4.
-    fn turn_back(&mut self, out: &mut Transmit, now: Instant) -> Result<Verdict, Refused> {
-        let mut turned = core::mem::take(&mut self.turned);
-        core::mem::swap(&mut turned, out);
-        out.clear();
-        let verdict = self.hairpin(&turned, out, now);
+    /// RFC 6146 section 3.8: what is in `turned` comes back as if from IPv4.
+    fn turn_back(
+        &mut self,
+        translated: Result<(), Refused>,
+        mut turned: Transmit,
+        out: &mut Transmit,
+        now: Instant,
+    ) -> Result<Verdict, Refused> {
+        let verdict = translated.and_then(|()| self.hairpin(&turned, out, now));
+        turned.clear();
         self.turned = turned;
         verdict
     }
 
-    fn count(&mut self, verdict: Verdict, bytes: usize) {
+    fn count(&mut self, verdict: Verdict, wire: Traffic) {
         let mut pass = |direction: Direction| {
             let traffic = &mut self.traffic[direction as usize];
-            traffic.packets += 1;
-            traffic.bytes += bytes as u64;
+            traffic.packets += wire.packets;
+            traffic.bytes += wire.bytes;
         };
         match verdict {
             Verdict::Translated(direction) => pass(direction),

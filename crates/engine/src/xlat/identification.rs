@@ -23,14 +23,20 @@ impl Identifications {
 
     /// The next value for a packet.
     pub(crate) fn next(&mut self, source: Ipv4Addr, destination: Ipv4Addr, protocol: u8) -> u16 {
+        self.take(source, destination, protocol, 1)
+    }
+
+    /// The first of `count` consecutive values, for what becomes that many packets on the wire.
+    pub(crate) fn take(&mut self, source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, count: usize) -> u16 {
         let mut bytes = [0; 9];
         bytes[..4].copy_from_slice(&source.octets());
         bytes[4..8].copy_from_slice(&destination.octets());
         bytes[8] = protocol;
         let hash = SipHasher13::new_with_keys(self.key.0, self.key.1).hash(&bytes);
         let counter = &mut self.counters[hash as usize % COUNTERS];
-        *counter = counter.wrapping_add(1);
-        *counter
+        let next = counter.wrapping_add(1);
+        *counter = counter.wrapping_add(count as u16);
+        next
     }
 }
 

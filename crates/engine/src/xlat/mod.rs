@@ -8,8 +8,10 @@ pub mod icmp;
 pub(crate) mod identification;
 pub(crate) mod limiter;
 mod mss;
+pub mod offload;
 pub mod originate;
 mod policy;
+pub(crate) mod segment;
 pub mod siit;
 mod split;
 pub mod transmit;
@@ -72,6 +74,11 @@ impl Mtus {
     /// What an IPv4 sender may send so that it fits on both sides: RFC 7915 section 5.2.
     pub(crate) fn for_v4_sender(self) -> u32 {
         self.v4.min(self.v6.saturating_sub(GROWTH))
+    }
+
+    /// RFC 7915 section 4: without DF the sender does not learn the path's MTU, so the lowest is assumed.
+    fn without_df(self, policy: &Policy) -> u32 {
+        self.v6.min(policy.lowest_ipv6_mtu).max(ipv6::MINIMUM_MTU)
     }
 }
 

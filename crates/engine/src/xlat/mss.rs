@@ -3,6 +3,7 @@ use sixgate_wire::checksum::{self, Sum};
 use sixgate_wire::{ipv4, ipv6, tcp};
 
 use super::Mtus;
+use super::offload::Field;
 
 impl Mtus {
     /// RFC 9293 section 3.7.1: the most that fits both sides, without options of IP and TCP.
@@ -15,7 +16,7 @@ impl Mtus {
 
 /// Lowers the option of a SYN to `most`. Segments without SYN or without the option stay as they are: who announces
 /// nothing receives what RFC 9293 says.
-pub(super) fn clamp(segment: &mut [u8], most: u16) {
+pub(super) fn clamp(segment: &mut [u8], most: u16, holds: Field) {
     let Some(at) = option(segment) else { return };
     if u16::from_be_bytes([segment[at], segment[at + 1]]) <= most {
         return;
@@ -24,6 +25,10 @@ pub(super) fn clamp(segment: &mut [u8], most: u16) {
     let words = at & !1..(at + 3) & !1;
     let before = Sum::ZERO.bytes(&segment[words.clone()]);
     segment[at..at + 2].copy_from_slice(&most.to_be_bytes());
+    // The pseudo-header has no options.
+    if holds == Field::PseudoHeader {
+        return;
+    }
     let after = Sum::ZERO.bytes(&segment[words]);
     let old = u16::from_be_bytes([segment[tcp::CHECKSUM], segment[tcp::CHECKSUM + 1]]);
     let updated = checksum::update(old, before, after);
@@ -77,7 +82,7 @@ mod tests {
     }
 
     fn clamped(mut bytes: Vec<u8>, most: u16) -> Vec<u8> {
-        clamp(&mut bytes, most);
+        clamp(&mut bytes, most, Field::Checksum);
         assert!(Sum::ZERO.bytes(&bytes).is_valid());
         bytes
     }
@@ -104,8 +109,8 @@ mod tests {
         ] {
             assert_eq!(clamped(bytes.clone(), 1440), bytes);
         }
-        clamp(&mut [], 1440);
-        clamp(&mut [0; 19], 1440);
+        clamp(&mut [], 1440, Field::Checksum);
+        clamp(&mut [0; 19], 1440, Field::Checksum);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use sixgate_wire::rfc6890::is_global_v4;
 use super::eam::Eamt;
 use super::identification::Identifications;
 use super::limiter::Limiter;
+use super::offload::Unfinished;
 use super::transmit::Transmit;
 use super::{Flow, Identifiers, Mtus, Policy, Refusal, icmp, originate, v4_to_v6, v6_to_v4};
 use crate::time::Instant;
@@ -117,6 +118,7 @@ impl Siit {
             policy: if ends.turns_back { Policy { tos: None, ..self.plan.policy } } else { self.plan.policy },
             identification: self.identifications.next(flow.source, flow.destination, packet.protocol()),
             reassembled_from: None,
+            unfinished: Unfinished::NONE,
         };
         match message {
             None => v6_to_v4::translate(packet, &flow, &egress, out)?,
@@ -164,6 +166,7 @@ impl Siit {
             mtus: Mtus { v4: if turns_back.is_some() { NO_LINK } else { v4 }, v6 },
             policy: self.plan.policy,
             reassembled_from: None,
+            unfinished: Unfinished::NONE,
         };
         let Some(message) = message else { return v4_to_v6::translate(packet, &flow, &egress, out) };
         let (original, _) = icmp::split_v4(&message);

@@ -1,22 +1,7 @@
 //! The reusable buffer that output packets are written into.
 use core::ops::Range;
 
-/// What a virtio-net header says of a packet; the default says nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Offload {
-    /// Flags (`VIRTIO_NET_HDR_F_*`).
-    pub flags: u8,
-    /// Segmentation (`VIRTIO_NET_HDR_GSO_*`).
-    pub gso_type: u8,
-    /// Length of the headers.
-    pub header_length: u16,
-    /// Payload bytes per segment.
-    pub gso_size: u16,
-    /// Where checksumming starts.
-    pub checksum_start: u16,
-    /// Where the checksum lies, from there.
-    pub checksum_offset: u16,
-}
+pub use sixgate_wire::virtio_net::Offload;
 
 /// Zero or more packets in one allocation that is kept from call to call.
 #[derive(Debug, Default)]
@@ -80,13 +65,30 @@ impl Transmit {
         self.commit(start);
     }
 
+    /// Says what is left to do to the last packet.
+    pub(crate) fn leave(&mut self, left: Offload) {
+        if let Some((_, offload)) = self.packets.last_mut() {
+            *offload = left;
+        }
+    }
+
+    /// Forgets the packets behind the first `count`.
+    pub(crate) fn truncate(&mut self, count: usize) {
+        self.packets.truncate(count);
+    }
+
     /// Takes the last packet back; its bytes stay for [`Self::push_again`].
     pub(crate) fn withdraw(&mut self) -> Range<usize> {
         self.packets.pop().map(|(range, _)| range).unwrap_or_default()
     }
 
+    /// The last packet, for rewriting.
+    pub(crate) fn last_mut(&mut self) -> &mut [u8] {
+        self.packets.last().map(|(range, _)| &mut self.bytes[range.clone()]).unwrap_or_default()
+    }
+
     fn commit(&mut self, start: usize) -> &mut [u8] {
-        self.packets.push((start..self.bytes.len(), Offload::default()));
+        self.packets.push((start..self.bytes.len(), Offload::NONE));
         &mut self.bytes[start..]
     }
 }

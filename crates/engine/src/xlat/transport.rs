@@ -3,6 +3,7 @@ use sixgate_wire::checksum::{self, Sum};
 use sixgate_wire::{icmpv4, icmpv6, tcp, udp};
 
 use super::Identifiers;
+use super::offload::Field;
 
 /// What a change of addresses takes out of a checksum and puts into it.
 #[derive(Clone, Copy)]
@@ -13,22 +14,38 @@ pub(super) struct Change {
     pub(super) added: Sum,
 }
 
+impl Change {
+    fn apply(self, field: [u8; 2]) -> [u8; 2] {
+        checksum::update(u16::from_be_bytes(field), self.removed, self.added).to_be_bytes()
+    }
+
+    /// The field holds the sum itself, not its complement, and ports are not in it.
+    fn apply_to_pseudo_header(self, field: [u8; 2]) -> [u8; 2] {
+        (!checksum::update(!u16::from_be_bytes(field), self.removed, self.added)).to_be_bytes()
+    }
+}
+
 /// Rewrites a TCP segment, as much of it as is there.
-pub(super) fn rewrite_tcp(segment: &mut [u8], change: Change, identifiers: Identifiers) {
-    let change = rewrite_ports(segment, change, identifiers);
-    if let Some(field) = field(segment, tcp::CHECKSUM) {
-        *field = checksum::update(u16::from_be_bytes(*field), change.removed, change.added).to_be_bytes();
+pub(super) fn rewrite_tcp(segment: &mut [u8], change: Change, identifiers: Identifiers, holds: Field) {
+    let with_ports = rewrite_ports(segment, change, identifiers);
+    let Some(field) = field(segment, tcp::CHECKSUM) else { return };
+    match holds {
+        Field::Checksum => *field = with_ports.apply(*field),
+        Field::PseudoHeader => *field = change.apply_to_pseudo_header(*field),
     }
 }
 
 /// Rewrites a UDP datagram, as much of it as is there; a checksum of zero stays zero.
-pub(super) fn rewrite_udp(datagram: &mut [u8], change: Change, identifiers: Identifiers) {
-    let change = rewrite_ports(datagram, change, identifiers);
-    if let Some(field) = field(datagram, udp::CHECKSUM)
-        && *field != [0, 0]
-    {
-        let updated = checksum::update(u16::from_be_bytes(*field), change.removed, change.added);
-        *field = checksum::udp(updated).to_be_bytes();
+pub(super) fn rewrite_udp(datagram: &mut [u8], change: Change, identifiers: Identifiers, holds: Field) {
+    let with_ports = rewrite_ports(datagram, change, identifiers);
+    let Some(field) = field(datagram, udp::CHECKSUM) else { return };
+    match holds {
+        Field::Checksum if *field == [0, 0] => {}
+        Field::Checksum => {
+            let updated = u16::from_be_bytes(with_ports.apply(*field));
+            *field = checksum::udp(updated).to_be_bytes();
+        }
+        Field::PseudoHeader => *field = change.apply_to_pseudo_header(*field),
     }
 }
 

@@ -5,11 +5,13 @@ use sixgate_wire::checksum::{self, Sum, pseudo_v6};
 use sixgate_wire::icmpv4::Icmpv4Message;
 use sixgate_wire::ipv4::Ipv4Packet;
 use sixgate_wire::ipv6::{self, Ipv6Header};
+use sixgate_wire::virtio_net::SegmentationKind;
 use sixgate_wire::{icmpv4, icmpv6, tcp, udp};
 
+use super::offload::{Field, Unfinished};
 use super::transmit::Transmit;
 use super::transport::{self, Change};
-use super::{ChecksumZero, Flow, GROWTH, Mtus, Policy, Refusal, decrement, icmp, mss, split};
+use super::{ChecksumZero, Flow, GROWTH, Mtus, Policy, Refusal, decrement, icmp, mss, segment, split};
 
 /// How the packet may leave.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +23,8 @@ pub struct Egress {
     /// The packet was put together from fragments of at most this many bytes: it leaves in pieces that are not larger
     /// than their translations would have been.
     pub reassembled_from: Option<u32>,
+    /// What is left to do to the packet.
+    pub unfinished: Unfinished,
 }
 
 /// Translates a packet that is not an ICMPv4 error into `out`.
@@ -30,15 +34,16 @@ pub fn translate(
     egress: &Egress,
     out: &mut Transmit,
 ) -> Result<(), Refusal> {
-    refuse(packet, &egress.policy)?;
+    let Unfinished { field, .. } = egress.unfinished;
+    refuse(packet, &egress.policy, field)?;
     let headers = Headers::new(packet, flow, &egress.policy);
     let hop_limit = decrement(packet.ttl())?;
     let payload_length = headers.fragment_length() + packet.upper_length();
     let fixed = headers.fixed(u16::try_from(payload_length).map_err(|_| Refusal::Malformed)?, hop_limit);
-    let length = ipv6::HEADER + payload_length;
+    // What counts is the longest packet on the wire.
+    let length = ipv6::HEADER + headers.fragment_length() + egress.unfinished.longest(packet.upper_length());
     let mtu = egress.mtus.v6.max(ipv6::MINIMUM_MTU);
-    // RFC 7915 section 4: without DF the sender does not learn the path's MTU, so the lowest is assumed.
-    let mut limit = if packet.dont_fragment() { mtu } else { mtu.min(egress.policy.lowest_ipv6_mtu) };
+    let mut limit = if packet.dont_fragment() { mtu } else { egress.mtus.without_df(&egress.policy) };
     if let Some(size) = egress.reassembled_from {
         limit = limit.min(size.saturating_add(GROWTH + ipv6::FRAGMENT_HEADER as u32));
     } else if packet.dont_fragment() && length > mtu as usize {
@@ -47,13 +52,17 @@ pub fn translate(
     let limit = limit.max(ipv6::MINIMUM_MTU) as usize;
     let (bytes, used) = headers.emit(&fixed);
     let bytes = out.push(&bytes[..used], packet.upper());
-    rewrite(&mut bytes[used..], packet, flow);
-    complete_udp(&mut bytes[used..], packet, flow);
-    if egress.policy.clamp_mss && packet.protocol() == tcp::PROTOCOL && packet.fragment_offset() == 0 {
-        mss::clamp(&mut bytes[used..], egress.mtus.segment_size());
+    rewrite(&mut bytes[used..], packet, flow, field);
+    if field == Field::Checksum {
+        complete_udp(&mut bytes[used..], packet, flow);
     }
+    if egress.policy.clamp_mss && packet.protocol() == tcp::PROTOCOL && packet.fragment_offset() == 0 {
+        mss::clamp(&mut bytes[used..], egress.mtus.segment_size(), field);
+    }
+    out.leave(egress.unfinished.offload(used, packet.protocol(), SegmentationKind::TcpV6));
     // RFC 7915 section 4: without DF a packet that is too long leaves in fragments.
     if length > limit {
+        segment::finish_last(out);
         split::split_v6(out, &fixed, &headers.piece(), limit);
     }
     Ok(())
@@ -91,7 +100,7 @@ pub fn translate_error(
         let (inner_headers, used) = headers.emit(&inner_fixed);
         bytes.extend_from_slice(&inner_headers[..used]);
         bytes.extend_from_slice(inner.upper());
-        rewrite(&mut bytes[body + used..], &inner, quoted);
+        rewrite(&mut bytes[body + used..], &inner, quoted, Field::Checksum);
         // RFC 4443 section 2.4 (c): an ICMPv6 error fits the minimum MTU.
         let room = ipv6::MINIMUM_MTU as usize - ipv6::HEADER - icmpv6::HEADER;
         if let Some(length) = icmp::append_extensions(bytes, body, extensions, room, 8) {
@@ -116,7 +125,7 @@ pub fn translate_error(
 }
 
 /// What RFC 7915 forbids to translate.
-fn refuse(packet: &Ipv4Packet<'_>, policy: &Policy) -> Result<(), Refusal> {
+fn refuse(packet: &Ipv4Packet<'_>, policy: &Policy, field: Field) -> Result<(), Refusal> {
     // RFC 7915 section 4.1: other options are ignored.
     if packet.has_source_route() {
         return Err(Refusal::SourceRoute);
@@ -130,6 +139,7 @@ fn refuse(packet: &Ipv4Packet<'_>, policy: &Policy) -> Result<(), Refusal> {
         // RFC 7915 section 4.5: a checksum cannot be computed over a fragment.
         udp::PROTOCOL
             if packet.fragment_offset() == 0
+                && field == Field::Checksum
                 && lacks_checksum(packet)
                 && (packet.more_fragments() || policy.udp_checksum_zero == ChecksumZero::Drop) =>
         {
@@ -204,7 +214,7 @@ impl Headers {
 }
 
 /// Rewrites the upper layer of `packet`, copied to `upper`.
-fn rewrite(upper: &mut [u8], packet: &Ipv4Packet<'_>, flow: &Flow<Ipv6Addr>) {
+fn rewrite(upper: &mut [u8], packet: &Ipv4Packet<'_>, flow: &Flow<Ipv6Addr>, field: Field) {
     if packet.fragment_offset() != 0 {
         return;
     }
@@ -213,8 +223,8 @@ fn rewrite(upper: &mut [u8], packet: &Ipv4Packet<'_>, flow: &Flow<Ipv6Addr>) {
         added: Sum::ZERO.v6(flow.source).v6(flow.destination),
     };
     match packet.protocol() {
-        tcp::PROTOCOL => transport::rewrite_tcp(upper, change, flow.identifiers),
-        udp::PROTOCOL => transport::rewrite_udp(upper, change, flow.identifiers),
+        tcp::PROTOCOL => transport::rewrite_tcp(upper, change, flow.identifiers, field),
+        udp::PROTOCOL => transport::rewrite_udp(upper, change, flow.identifiers, field),
         icmpv4::PROTOCOL => {
             let Some(kind) = upper.first().and_then(|kind| icmp::query_to_v6(*kind)) else { return };
             let length = packet.upper_length() as u32;

@@ -5,11 +5,13 @@ use sixgate_wire::checksum::{Sum, pseudo_v6};
 use sixgate_wire::icmpv6::Icmpv6Message;
 use sixgate_wire::ipv4::{self, Ipv4Header};
 use sixgate_wire::ipv6::{self, Ipv6Packet};
+use sixgate_wire::virtio_net::SegmentationKind;
 use sixgate_wire::{icmpv4, icmpv6, tcp, udp};
 
+use super::offload::{Field, Unfinished};
 use super::transmit::Transmit;
 use super::transport::{self, Change};
-use super::{FRAGMENTABLE_V4, Flow, GROWTH, Mtus, Policy, Refusal, decrement, icmp, mss, split};
+use super::{FRAGMENTABLE_V4, Flow, GROWTH, Mtus, Policy, Refusal, decrement, icmp, mss, segment, split};
 
 /// How the packet may leave.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +25,8 @@ pub struct Egress {
     /// The packet was put together from fragments of at most this many bytes: it leaves without DF, in pieces that are
     /// not larger.
     pub reassembled_from: Option<u32>,
+    /// What is left to do to the packet.
+    pub unfinished: Unfinished,
 }
 
 /// Translates a packet that is not an ICMPv6 error into `out`.
@@ -32,10 +36,13 @@ pub fn translate(
     egress: &Egress,
     out: &mut Transmit,
 ) -> Result<(), Refusal> {
-    refuse(packet)?;
+    let Unfinished { field, .. } = egress.unfinished;
+    refuse(packet, field)?;
     let mut header = header(packet, flow, egress.identification, &egress.policy)?;
     header.ttl = decrement(header.ttl)?;
-    let length = usize::from(header.total_length);
+    // What counts is the longest packet on the wire.
+    let length = ipv4::HEADER + egress.unfinished.longest(packet.upper_length());
+    header.dont_fragment &= length > FRAGMENTABLE_V4;
     let mut limit = egress.mtus.v4 as usize;
     if let Some(size) = egress.reassembled_from {
         header.dont_fragment = false;
@@ -45,11 +52,13 @@ pub fn translate(
         return Err(Refusal::TooBig { mtu: egress.mtus.v4.saturating_add(GROWTH).max(ipv6::MINIMUM_MTU) });
     }
     let bytes = out.push(&header.emit(), packet.upper());
-    rewrite(&mut bytes[ipv4::HEADER..], packet, flow);
+    rewrite(&mut bytes[ipv4::HEADER..], packet, flow, field);
     if egress.policy.clamp_mss && packet.protocol() == tcp::PROTOCOL && !is_later_fragment(packet) {
-        mss::clamp(&mut bytes[ipv4::HEADER..], egress.mtus.segment_size());
+        mss::clamp(&mut bytes[ipv4::HEADER..], egress.mtus.segment_size(), field);
     }
+    out.leave(egress.unfinished.offload(ipv4::HEADER, packet.protocol(), SegmentationKind::TcpV4));
     if length > limit {
+        segment::finish_last(out);
         split::split_v4(out, &header, limit);
     }
     Ok(())
@@ -86,7 +95,7 @@ pub fn translate_error(
         let body = bytes.len();
         bytes.extend_from_slice(&inner_header.emit());
         bytes.extend_from_slice(inner.upper());
-        rewrite(&mut bytes[body + ipv4::HEADER..], &inner, quoted);
+        rewrite(&mut bytes[body + ipv4::HEADER..], &inner, quoted, Field::Checksum);
         // RFC 1812 section 4.3.2.3: an ICMPv4 error is at most 576 bytes long.
         let room = ipv4::MINIMUM_REASSEMBLY - ipv4::HEADER - icmpv4::HEADER;
         if let Some(length) = icmp::append_extensions(bytes, body, extensions, room, 4) {
@@ -114,7 +123,7 @@ pub fn translate_error(
 }
 
 /// What RFC 7915 forbids to translate.
-fn refuse(packet: &Ipv6Packet<'_>) -> Result<(), Refusal> {
+fn refuse(packet: &Ipv6Packet<'_>, field: Field) -> Result<(), Refusal> {
     // RFC 7915 section 5.1: such a packet is not at its destination yet.
     if let Some(pointer) = packet.segments_left() {
         return Err(Refusal::SegmentsLeft { pointer });
@@ -133,11 +142,15 @@ fn refuse(packet: &Ipv6Packet<'_>) -> Result<(), Refusal> {
             if message.is_query() { Ok(()) } else { Err(Refusal::IcmpType) }
         }
         // RFC 8200 section 8.1: receivers discard such datagrams; over IPv4 they would look intact.
-        udp::PROTOCOL if !later_fragment && packet.upper().get(udp::CHECKSUM..udp::HEADER) == Some(&[0, 0]) => {
+        udp::PROTOCOL if !later_fragment && field == Field::Checksum && lacks_checksum(packet) => {
             Err(Refusal::UdpChecksum)
         }
         _ => Ok(()),
     }
+}
+
+fn lacks_checksum(packet: &Ipv6Packet<'_>) -> bool {
+    packet.upper().get(udp::CHECKSUM..udp::HEADER) == Some(&[0, 0])
 }
 
 /// RFC 7915 section 5.1 and 5.1.1: the header, with the hop limit as it is.
@@ -170,7 +183,7 @@ fn is_later_fragment(packet: &Ipv6Packet<'_>) -> bool {
 }
 
 /// Rewrites the upper layer of `packet`, copied to `upper`.
-fn rewrite(upper: &mut [u8], packet: &Ipv6Packet<'_>, flow: &Flow<Ipv4Addr>) {
+fn rewrite(upper: &mut [u8], packet: &Ipv6Packet<'_>, flow: &Flow<Ipv4Addr>, field: Field) {
     if is_later_fragment(packet) {
         return;
     }
@@ -179,8 +192,8 @@ fn rewrite(upper: &mut [u8], packet: &Ipv6Packet<'_>, flow: &Flow<Ipv4Addr>) {
         added: Sum::ZERO.v4(flow.source).v4(flow.destination),
     };
     match packet.protocol() {
-        tcp::PROTOCOL => transport::rewrite_tcp(upper, change, flow.identifiers),
-        udp::PROTOCOL => transport::rewrite_udp(upper, change, flow.identifiers),
+        tcp::PROTOCOL => transport::rewrite_tcp(upper, change, flow.identifiers, field),
+        udp::PROTOCOL => transport::rewrite_udp(upper, change, flow.identifiers, field),
         icmpv6::PROTOCOL => {
             let Some(kind) = upper.first().and_then(|kind| icmp::query_to_v4(*kind)) else { return };
             let length = packet.upper_length() as u32;

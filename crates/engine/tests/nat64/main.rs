@@ -11,4 +11,5 @@ mod siit;
 mod stateless;
 mod tcp;
 mod translation;
+mod unfinished;
 mod vectors;

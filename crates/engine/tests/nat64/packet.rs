@@ -131,6 +131,17 @@ pub(crate) fn seal(mut packet: Vec<u8>) -> Vec<u8> {
     packet
 }
 
+/// Takes the checksum out of a packet of TCP or UDP without extension headers: the field holds the pseudo-header's sum.
+pub(crate) fn unsealed(mut packet: Vec<u8>) -> Vec<u8> {
+    let (addresses, protocol, start) =
+        if packet[0] >> 4 == 6 { (8..40, packet[6], 40) } else { (12..20, packet[9], 20) };
+    let at = start + if protocol == 6 { 16 } else { 6 };
+    let length = (packet.len() - start) as u32;
+    let pseudo = [&packet[addresses], &length.to_be_bytes(), &[0, 0, 0, protocol]].concat();
+    packet[at..at + 2].copy_from_slice(&sum(&pseudo).to_be_bytes());
+    packet
+}
+
 /// Whether length fields and checksums of a whole packet are right.
 pub(crate) fn is_intact(packet: &[u8]) -> bool {
     if packet[0] >> 4 == 6 {

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use sixgate_engine::nat64::Transmit;
 use sixgate_engine::nat64::tuple::Protocol;
 use sixgate_engine::nat64::verdict::Verdict;
+use sixgate_engine::xlat::offload::Unfinished;
 use sixgate_engine::xlat::{Flow, Identifiers, Mtus, Policy, v4_to_v6, v6_to_v4};
 use sixgate_wire::ipv4::Ipv4Packet;
 use sixgate_wire::ipv6::Ipv6Packet;
@@ -77,13 +78,13 @@ proptest! {
     fn a_packet_survives_both_ways(upper in upper_v6(), hop_limit in 3u8..) {
         let packet = v6(CLIENT, SERVER_V6, hop_limit, upper.clone());
         let mut out = Transmit::new();
-        let egress = v6_to_v4::Egress { mtus: MTUS, policy: Policy::DEFAULT, identification: 1, reassembled_from: None };
+        let egress = v6_to_v4::Egress { mtus: MTUS, policy: Policy::DEFAULT, identification: 1, reassembled_from: None, unfinished: Unfinished::NONE };
         let view = Ipv6Packet::parse(&packet).unwrap();
         v6_to_v4::translate(&view, &flow::<Ipv4Addr>(POOL, SERVER), &egress, &mut out).unwrap();
         let middle = out.iter().next().unwrap().to_vec();
         prop_assert!(is_intact(&middle));
         out.clear();
-        let egress = v4_to_v6::Egress { mtus: MTUS, policy: Policy::DEFAULT, reassembled_from: None };
+        let egress = v4_to_v6::Egress { mtus: MTUS, policy: Policy::DEFAULT, reassembled_from: None, unfinished: Unfinished::NONE };
         let view = Ipv4Packet::parse(&middle).unwrap();
         v4_to_v6::translate(&view, &flow::<Ipv6Addr>(CLIENT, SERVER_V6), &egress, &mut out).unwrap();
         prop_assert_eq!(out.iter().next().unwrap(), v6(CLIENT, SERVER_V6, hop_limit - 2, upper));

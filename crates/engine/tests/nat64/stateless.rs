@@ -2,6 +2,7 @@
 use core::fmt::Debug;
 use core::str::FromStr;
 
+use sixgate_engine::xlat::offload::Unfinished;
 use sixgate_engine::xlat::transmit::Transmit;
 use sixgate_engine::xlat::{Flow, Identifiers, Mtus, Policy, Refusal, v4_to_v6, v6_to_v4};
 use sixgate_wire::ipv4::Ipv4Packet;
@@ -19,7 +20,13 @@ fn flow<A: FromStr<Err: Debug>>(source: &str, destination: &str, ports: (u16, u1
 
 fn to_v4(packet: &[u8], mtus: Mtus) -> Result<Vec<Vec<u8>>, Refusal> {
     let mut out = Transmit::new();
-    let egress = v6_to_v4::Egress { mtus, policy: Policy::DEFAULT, identification: 1, reassembled_from: None };
+    let egress = v6_to_v4::Egress {
+        mtus,
+        policy: Policy::DEFAULT,
+        identification: 1,
+        reassembled_from: None,
+        unfinished: Unfinished::NONE,
+    };
     let view = Ipv6Packet::parse(packet).unwrap();
     v6_to_v4::translate(&view, &flow(POOL, SERVER, (40_000, 53)), &egress, &mut out)?;
     Ok(out.iter().map(<[u8]>::to_vec).collect())
@@ -27,7 +34,8 @@ fn to_v4(packet: &[u8], mtus: Mtus) -> Result<Vec<Vec<u8>>, Refusal> {
 
 fn to_v6(packet: &[u8], mtus: Mtus) -> Result<Vec<Vec<u8>>, Refusal> {
     let mut out = Transmit::new();
-    let egress = v4_to_v6::Egress { mtus, policy: Policy::DEFAULT, reassembled_from: None };
+    let egress =
+        v4_to_v6::Egress { mtus, policy: Policy::DEFAULT, reassembled_from: None, unfinished: Unfinished::NONE };
     let view = Ipv4Packet::parse(packet).unwrap();
     v4_to_v6::translate(&view, &flow(SERVER_V6, CLIENT, (53, 5000)), &egress, &mut out)?;
     Ok(out.iter().map(<[u8]>::to_vec).collect())
@@ -98,7 +106,13 @@ fn fragments_whose_checksum_covers_more_are_refused() {
 fn what_is_refused_writes_nothing() {
     let mut out = Transmit::new();
     let packet = v6(CLIENT, SERVER_V6, 1, udp(5000, 53, b""));
-    let egress = v6_to_v4::Egress { mtus: MTUS, policy: Policy::DEFAULT, identification: 1, reassembled_from: None };
+    let egress = v6_to_v4::Egress {
+        mtus: MTUS,
+        policy: Policy::DEFAULT,
+        identification: 1,
+        reassembled_from: None,
+        unfinished: Unfinished::NONE,
+    };
     let view = Ipv6Packet::parse(&packet).unwrap();
     let refused = v6_to_v4::translate(&view, &flow(POOL, SERVER, (1, 2)), &egress, &mut out);
     assert_eq!((refused, out.is_empty()), (Err(Refusal::HopLimit), true));

@@ -8,7 +8,7 @@ use sixgate_engine::nat64::{Nat64, Transmit};
 use sixgate_engine::plan::Nat64Plan;
 use sixgate_engine::time::Instant;
 use sixgate_linux::clock::seed;
-use sixgate_linux::tun::{BUFFER_LENGTH, HEADER_LENGTH, Tun, Waker};
+use sixgate_linux::tun::{BUFFER_LENGTH, Received, Tun, Waker};
 use tokio::sync::{oneshot, watch};
 
 use super::Slice;
@@ -91,7 +91,6 @@ struct Desk {
     /// When the status is brought up to date; nothing while it is.
     report_at: Option<Instant>,
     incoming: Vec<u8>,
-    outgoing: Vec<u8>,
     transmit: Transmit,
     /// Packets that the device did not take.
     unwritten: u64,
@@ -105,7 +104,6 @@ impl Desk {
             slice,
             report_at: Some(now()),
             incoming: vec![0; BUFFER_LENGTH],
-            outgoing: Vec::with_capacity(BUFFER_LENGTH),
             transmit: Transmit::new(),
             unwritten: 0,
         })
@@ -154,9 +152,8 @@ impl Desk {
     fn translate_batch(&mut self) -> io::Result<()> {
         let now = now();
         for _ in 0..BATCH {
-            let Some(length) = self.tun.read(&mut self.incoming)? else { break };
-            let packet = self.incoming.get(HEADER_LENGTH..length).unwrap_or_default();
-            let verdict = self.engine.handle_input(packet, &mut self.transmit, now);
+            let Some(Received { packet, offload }) = self.tun.read(&mut self.incoming)? else { break };
+            let verdict = self.engine.handle_offloaded(packet, offload, &mut self.transmit, now);
             tracing::trace!(?verdict, length = packet.len(), "packet");
             self.send();
         }
@@ -165,11 +162,8 @@ impl Desk {
     }
 
     fn send(&mut self) {
-        for (packet, _) in self.transmit.packets() {
-            self.outgoing.clear();
-            self.outgoing.resize(HEADER_LENGTH, 0);
-            self.outgoing.extend_from_slice(packet);
-            if let Err(error) = self.tun.write(&self.outgoing) {
+        for (packet, offload) in self.transmit.packets() {
+            if let Err(error) = self.tun.write(packet, offload) {
                 tracing::trace!("the device refused a packet: {error}");
                 self.unwritten += 1;
             }
