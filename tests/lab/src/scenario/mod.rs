@@ -6,6 +6,7 @@ use crate::network::Network;
 use crate::network::Network::{Slaac, Slash76};
 use crate::router::BackEnd;
 
+mod bulk;
 mod client;
 mod command_line;
 mod container;
@@ -91,6 +92,10 @@ table! {
     an_upload_finds_the_mtu_of_a_narrow_ipv4_link:                 BOTH, Slaac, Running => mtu::upload_through_a_narrow_ipv4_link;
     a_download_finds_the_mtu_of_a_narrow_ipv6_link:                NAMESPACE, Slaac, Running => mtu::download_through_a_narrow_ipv6_link;
     a_full_sized_ipv4_datagram_is_told_the_smaller_mtu:            NAMESPACE, Slaac, Running => mtu::full_sized_datagram;
+
+    // Many bytes.
+    bulk_tcp_crosses_nat64_bit_for_bit_in_super_packets:           BOTH, Slaac, Running => bulk::crosses_bit_for_bit;
+    datagrams_larger_than_the_mtu_come_back_unchanged:             BOTH, Slaac, Running => bulk::large_datagrams;
 
     // Trouble.
     a_missing_interface_is_a_finding_and_is_picked_up:             NAMESPACE, Slaac, ByBody => hostile::missing_interface;

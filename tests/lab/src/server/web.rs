@@ -1,4 +1,5 @@
 //! A tiny web server that tells each client who it appears to be, and remembers all of them.
+use std::hash::{DefaultHasher, Hasher};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,8 @@ use crate::namespace::Namespace;
 /// How long a client may keep a connection idle.
 const IDLE: Duration = Duration::from_secs(20);
 
-/// An HTTP/1.0 server. `GET /bytes/N` yields N bytes, anything else one line: the client's address.
+/// An HTTP/1.0 server. `GET /bytes/N` yields N equal bytes, `GET /noise/N` the bytes of [`noise`], a body sent to
+/// `/digest` its [`digest`], any other body its length, and anything else one line: the client's address.
 #[derive(Debug)]
 pub struct Web {
     _thread: Thread,
@@ -49,6 +51,28 @@ impl Web {
     }
 }
 
+/// That many bytes in which nothing repeats where a packet could begin.
+pub fn noise(count: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut bytes = Vec::with_capacity(count + 8);
+    while bytes.len() < count {
+        // Marsaglia's xorshift.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_ne_bytes());
+    }
+    bytes.truncate(count);
+    bytes
+}
+
+/// A number by which two contents can be told apart.
+pub fn digest(bytes: &[u8]) -> String {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    format!("{:016x}", hasher.finish())
+}
+
 fn unmapped(peer: SocketAddr) -> SocketAddr {
     match peer.ip() {
         IpAddr::V6(v6) => SocketAddr::new(v6.to_canonical(), peer.port()),
@@ -74,12 +98,16 @@ fn serve(stream: &TcpStream, peer: SocketAddr) -> std::io::Result<()> {
             length = value.trim().parse().unwrap_or(0);
         }
     }
-    let uploaded = std::io::copy(&mut reader.take(length), &mut std::io::sink())?;
+    let mut uploaded = Vec::new();
+    reader.take(length).read_to_end(&mut uploaded)?;
     let path = request.split_whitespace().nth(1).unwrap_or("/");
-    let body = match path.strip_prefix("/bytes/").and_then(|count| count.parse().ok()) {
-        Some(count) => vec![b'.'; count],
-        None if uploaded > 0 => format!("{uploaded}\n").into_bytes(),
-        None => format!("{}\n", peer.ip()).into_bytes(),
+    let count = |prefix: &str| path.strip_prefix(prefix).and_then(|count| count.parse().ok());
+    let body = match (count("/bytes/"), count("/noise/"), path) {
+        (Some(count), ..) => vec![b'.'; count],
+        (_, Some(count), _) => noise(count),
+        (_, _, "/digest") => format!("{}\n", digest(&uploaded)).into_bytes(),
+        _ if !uploaded.is_empty() => format!("{}\n", uploaded.len()).into_bytes(),
+        _ => format!("{}\n", peer.ip()).into_bytes(),
     };
     let mut stream = stream;
     write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
