@@ -7,10 +7,26 @@ use sixgate_wire::mac::MacAddr;
 use crate::lab::{Host, Lab, SOON, UDP_PORT, ask, ensure_refused, fetch, fetch_size};
 use crate::namespace::Namespace;
 use crate::network::{NARROW, PRIVATE, ROUTER_LAN_MAC, ROUTER_V4, SITE_V4, SITE_V6, synthesized};
+use crate::packet::Tap;
 use crate::wait;
 
 /// NAT64's share of the ports of the router's IPv4 address.
 const NAT64_PORTS: std::ops::RangeInclusive<u16> = 40960..=65535;
+
+pub(super) fn hears_of_nat64_at_once(lab: &mut Lab) -> Result<()> {
+    lab.client.bring_up()?;
+    // A LAN that is up already: nothing keeps the router from advertising but what it awaits by itself.
+    let router = lab.router.in_namespace()?.namespace();
+    router.ip("link set eth1 up")?;
+    wait::until("the router's link-local address", SOON, || {
+        router.ip("-6 address show dev eth1 scope link -tentative").ok()?.contains("fe80::").then_some(())
+    })?;
+    let mut tap = Tap::open(&lab.client.namespace, "eth0")?;
+    lab.start()?;
+    let first = tap.advertisement("the first one", SOON, |_| true)?;
+    ensure!(first.pref64.is_some_and(|(.., lifetime)| lifetime > 0), "{first:?}");
+    Ok(())
+}
 
 pub(super) fn configures_itself(lab: &mut Lab) -> Result<()> {
     let client = &lab.client;

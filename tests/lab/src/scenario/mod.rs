@@ -63,6 +63,7 @@ macro_rules! table {
 table! {
     // What a client sees.
     a_client_configures_itself_by_the_kernels_own_slaac:           BOTH, Slaac, Running => client::configures_itself;
+    the_first_advertisement_after_a_cold_start_names_nat64:        NAMESPACE, Slaac, ByBody => client::hears_of_nat64_at_once;
     dig_gets_synthesized_aaaa_records_over_udp_and_tcp:            BOTH, Slaac, Running => client::digs;
     curl_fetches_from_an_ipv4_only_server_over_nat64:              BOTH, Slaac, Running => client::fetches_over_nat64;
     udp_and_ping_go_through_nat64:                                 BOTH, Slaac, Running => client::asks_and_pings;
