@@ -46,7 +46,6 @@ pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     rules.extend(allow::forwarded(scene));
     rules.extend([
         rule(vec![scene.input_wan()], &DROP, "drop: inbound, no allow entry"),
-        rule(vec![scene.input_lans()], &DROP, "drop: source is not of this network"),
         rule(Vec::new(), &DROP, "drop: through the router, not admitted"),
     ]);
     rules

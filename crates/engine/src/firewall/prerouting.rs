@@ -1,9 +1,13 @@
 //! Before routing: spoofed sources, no tracking for the translator's packets, the mark of its share of the address.
 use super::icmp::{ECHO_REPLY_V4, ERRORS_V4, ICMP, TCP, UDP};
-use super::ruleset::{ConntrackState, Match, Rule, Statement, host4};
+use super::ruleset::{ConntrackState, Match, Rule, Statement, host4, host6};
 use super::{Scene, input_tun, rule};
-use crate::plan::{NAT64_MARK, NAT64_MARK_MASK};
+use crate::plan::{Family, NAT64_MARK, NAT64_MARK_MASK};
+use core::net::Ipv6Addr;
 use ipnet::{Ipv4Net, Ipv6Net};
+
+/// RFC 4291 section 2.4.
+const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
 
 const MARK: Statement = Statement::SetMark { value: NAT64_MARK, mask: NAT64_MARK_MASK };
 
@@ -11,6 +15,7 @@ const MARK: Statement = Statement::SetMark { value: NAT64_MARK, mask: NAT64_MARK
 pub(super) fn raw(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     let mut rules = translator(scene);
     rules.extend(spoofed(scene));
+    rules.extend(foreign(scene));
     rules
 }
 
@@ -37,6 +42,37 @@ fn translator(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     ]
 }
 
+/// BCP 38: a LAN brings packets from the prefixes behind the router, and link-local ones. Without this, a VM could have
+/// the router's resolver and echo answer strangers, or pretend to be the resolver that the router asks.
+///
+/// IPv4 is no matter of the LANs; the kernel's reverse path filter keeps out what claims to come from elsewhere.
+fn foreign(scene: &Scene<'_>) -> [Option<Rule>; 2] {
+    let mut own = vec![LINK_LOCAL, host6(Ipv6Addr::UNSPECIFIED)];
+    own.extend(&scene.inside);
+    [
+        rule(
+            vec![scene.input_lans(), Match::Source6(Ipv6Net::aggregate(&own))],
+            &[Statement::Accept],
+            "source of this network",
+        ),
+        rule(
+            vec![scene.input_lans(), Match::Family(Family::V6)],
+            &[Statement::Counter, Statement::Drop],
+            "drop: source is not of this network",
+        ),
+    ]
+}
+
+/// RFC 6052 section 5.1: what claims to come from Pref64::/n and was not translated here is spoofed.
+fn pref64(scene: &Scene<'_>) -> Option<Rule> {
+    let pref64 = scene.nat64.map(|nat64| nat64.pref64).into_iter().collect();
+    rule(
+        vec![scene.input_wan(), Match::Source6(pref64)],
+        &[Statement::Counter, Statement::Drop],
+        "drop: source in pref64 came in by the uplink",
+    )
+}
+
 /// BCP 38: the uplink brings no packet from a prefix behind the router. Where the uplink's own prefix lies inside such
 /// a prefix, the longer one decides.
 fn spoofed(scene: &Scene<'_>) -> Vec<Option<Rule>> {
@@ -49,7 +85,7 @@ fn spoofed(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     };
     let own = scene.topology.config.wan.ipv6.as_ref().map(|ipv6| ipv6.address.trunc());
     let Some(own) = own.filter(|own| scene.inside.iter().any(|net| net.contains(own))) else {
-        return vec![drop(&scene.inside)];
+        return vec![pref64(scene), drop(&scene.inside)];
     };
     let (longer, others): (Vec<Ipv6Net>, Vec<Ipv6Net>) = scene.inside.iter().partition(|net| own.contains(*net));
     let accept = rule(
@@ -57,7 +93,7 @@ fn spoofed(scene: &Scene<'_>) -> Vec<Option<Rule>> {
         &[Statement::Accept],
         "source in the uplink's own prefix",
     );
-    vec![drop(&longer), accept, drop(&others)]
+    vec![pref64(scene), drop(&longer), accept, drop(&others)]
 }
 
 /// After connection tracking: ICMP identifiers cannot be reserved, so conntrack tells the router's own pings and the

@@ -22,6 +22,9 @@ pub(super) fn plan(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<Sy
         early.push((format!("net/ipv4/conf/{}/send_redirects", link.name), "0".to_owned()));
         early.push((format!("net/ipv4/conf/{}/accept_redirects", link.name), "0".to_owned()));
     }
+    // A VM that claims an IPv4 source from elsewhere, such as the resolver that the router asks, is not believed.
+    early
+        .extend(topology.lans.iter().map(|lan| (format!("net/ipv4/conf/{}/rp_filter", lan.link.name), "1".to_owned())));
     if nat64.is_some() {
         early.extend(shared_address(topology));
     }

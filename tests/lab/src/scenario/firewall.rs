@@ -5,9 +5,11 @@ use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use super::client::dig;
 use super::container::serve;
 use crate::lab::{Lab, SOON, UDP_PORT, ask, await_connection, connect, ensure_refused};
-use crate::network::{ROUTER_V4, SITE_V4, synthesized};
+use crate::namespace::Namespace;
+use crate::network::{ROUTER_LAN_MAC, ROUTER_V4, SITE_V4, UPSTREAM, synthesized};
 use crate::server::udp::Udp;
 use crate::server::web::Web;
 use crate::wait;
@@ -52,6 +54,44 @@ pub(super) fn refuses(lab: &mut Lab) -> Result<()> {
 fn drops(status: &Value) -> u64 {
     let reasons = status["firewall"]["dropped"].as_object().into_iter().flatten();
     reasons.filter_map(|(_, traffic)| traffic["packets"].as_u64()).sum()
+}
+
+/// BCP 38, on both sides: nobody sends with addresses that lie elsewhere.
+pub(super) fn spoofed(lab: &mut Lab) -> Result<()> {
+    let before = lab.router.status()?;
+    let client = &lab.client.namespace;
+    let resolver = lab.learn_resolver(&lab.client)?;
+    // A stranger's address would make the resolver answer the stranger: an amplifier.
+    client.ip("address add 2001:db8:eeee::1/128 dev lo nodad")?;
+    let stranger = client.run(&format!("dig -b 2001:db8:eeee::1 +time=1 +tries=1 @{resolver} A v4.lab.test"))?;
+    ensure!(!stranger.success, "the resolver answers an address of elsewhere: {stranger}");
+    dig(client, &format!("@{resolver} A v4.lab.test"))?;
+    // The resolver that the router asks is not to be found on the LAN.
+    let echoes = echo_requests(lab.router.in_namespace()?.namespace())?;
+    let (client, outside) = (&lab.client.namespace, &lab.internet);
+    client.ip(&format!("address add {UPSTREAM}/32 dev lo"))?;
+    client.ip(&format!("route add {ROUTER_V4}/32 dev eth0 src {UPSTREAM}"))?;
+    client.ip(&format!("neighbour replace {ROUTER_V4} lladdr {ROUTER_LAN_MAC} dev eth0"))?;
+    ensure!(!client.run(&format!("ping -n -c 1 -W 1 -I {UPSTREAM} {ROUTER_V4}"))?.success, "{UPSTREAM} is believed");
+    // What claims to have been translated comes from the translator alone (RFC 6052 section 5.1).
+    outside.ip(&format!("address add {}/128 dev lo nodad", synthesized(SITE_V4)))?;
+    let ping = format!("ping -n -c 1 -W 1 -I {} 2001:db8:1:2::1", synthesized(SITE_V4));
+    ensure!(!outside.run(&ping)?.success, "an address in pref64 is believed");
+
+    let router = lab.router.in_namespace()?.namespace();
+    ensure!(echo_requests(router)? == echoes, "a spoofed echo request reached the router");
+    let status = lab.await_status("the drops to be counted", |status| {
+        let dropped = |reason: &str| status["firewall"]["dropped"][reason]["packets"].as_u64() > Some(0);
+        dropped("source is not of this network") && dropped("source in pref64 came in by the uplink")
+    })?;
+    let asked = |status: &Value| status["dns64"]["queries"].as_u64().unwrap_or_default();
+    ensure!(asked(&status) == asked(&before) + 1, "{} and {}", before["dns64"], status["dns64"]);
+    Ok(())
+}
+
+/// ICMP echo requests that the kernel has taken in.
+fn echo_requests(router: &Namespace) -> Result<String> {
+    router.run("nstat -asz IcmpInEchos")?.text()
 }
 
 const ALLOWED: &str = r#"
