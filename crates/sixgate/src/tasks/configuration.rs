@@ -1,8 +1,11 @@
 //! Reads the configuration file at start and on request. An error keeps the configuration in force.
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::OFlags;
 use sixgate_engine::config::{self, Config};
 use sixgate_engine::finding::{Finding, Severity};
 use tokio::sync::{mpsc, watch};
@@ -45,12 +48,19 @@ pub async fn run(mut ends: Ends, file: PathBuf) {
 /// Reads and validates a file; the error is text for people, with excerpts.
 pub fn read(file: &Path) -> Result<Config, String> {
     let mut text = String::new();
-    let readable = std::fs::File::open(file).and_then(|opened| opened.take(MAX_FILE + 1).read_to_string(&mut text));
+    let readable = open(file).and_then(|opened| opened.take(MAX_FILE + 1).read_to_string(&mut text));
     readable.map_err(|error| format!("{}: {error}", file.display()))?;
     if text.len() as u64 > MAX_FILE {
         return Err(format!("{}: longer than {MAX_FILE} bytes", file.display()));
     }
     config::parse(&text, &file.display().to_string()).map_err(|errors| errors.to_string())
+}
+
+/// A pipe or a device could keep the daemon waiting for ever, with nothing denied yet.
+fn open(file: &Path) -> io::Result<File> {
+    // Opening a pipe waits for whoever writes to it, unless told otherwise.
+    let opened = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(file)?;
+    if opened.metadata()?.is_file() { Ok(opened) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
 fn take(configured: &mut Configured, file: &Path, outcome: Result<Config, String>) {
@@ -110,6 +120,19 @@ mod tests {
         assert!(error.contains("/nonexistent/sixgate.toml"), "{error}");
         let file = file_with(&"#".repeat(MAX_FILE as usize + 1));
         assert!(read(file.path()).unwrap_err().contains("longer than"));
+    }
+
+    #[test]
+    fn a_pipe_a_folder_and_bytes_that_are_no_text_are_errors_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+        assert!(read(&pipe).unwrap_err().contains("not a regular file"));
+        assert!(read(folder.path()).unwrap_err().contains("not a regular file"));
+        assert!(read(Path::new("/dev/zero")).unwrap_err().contains("not a regular file"));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), b"hostname = \"\xff\"\n").unwrap();
+        assert!(read(file.path()).unwrap_err().contains("UTF-8"));
     }
 
     #[tokio::test]
