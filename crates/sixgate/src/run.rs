@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Builder;
 
 use crate::instance::Instance;
@@ -19,6 +20,7 @@ const ABANDON_AFTER: Duration = Duration::from_millis(200);
 /// Another daemon serves the same control socket, or there is no runtime. Everything else is a finding.
 pub fn run(config: &Path, control: &Path) -> anyhow::Result<ExitCode> {
     let instance = Instance::claim(control)?;
+    raise_open_files();
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().context("no runtime")?;
     tracing::info!("sixgate {} starts, start {} since boot", env!("CARGO_PKG_VERSION"), instance.starts);
     let ending = runtime.block_on(Wiring::new().run(config, control, instance.starts));
@@ -29,4 +31,13 @@ pub fn run(config: &Path, control: &Path) -> anyhow::Result<ExitCode> {
     }
     runtime.shutdown_timeout(ABANDON_AFTER);
     Ok(ending.exit_code())
+}
+
+/// As many descriptors as the process may have: a soft limit of 1,024 is for programs that use `select`, and clients of the
+/// resolver must not take those that firewall and network need.
+fn raise_open_files() {
+    let held = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: held.maximum, ..held }) {
+        tracing::debug!("the limit of open files stays: {error}");
+    }
 }
