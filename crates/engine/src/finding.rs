@@ -24,6 +24,7 @@ pub const CODES: &[&str] = &[
     "dns-port-busy",
     "dns64-no-address",
     "firewall-not-loaded",
+    "firewall-not-seen",
     "interface-mac-ambiguous",
     "interface-shared",
     "lan-interface-missing",

@@ -10,7 +10,7 @@
 //! | [`events`] | [`events::Events`]: something has changed, read again |
 //! | [`network`] | `Netlink::apply(&NetworkPlan)`, `withdraw()`, `bring_up(name, mtu)`: links, addresses, routes, rules |
 //! | [`sysctl`] | [`sysctl::apply_sysctls`] by stage, [`sysctl::stop_forwarding`] |
-//! | [`nft`] | [`nft::load`], [`nft::counters`], [`nft::unload`] |
+//! | [`nft`] | [`nft::load`], [`nft::counters`], [`nft::unload`], [`nft::Watch`]: somebody changed a ruleset |
 //! | [`tun`] | [`tun::Tun::open`], `read`, `write`, `wait`, `waker`, `remove`: the translator's device, on its own thread |
 //! | [`icmpv6`] | [`icmpv6::RaSocket`]: router advertisements on one link |
 //! | [`dns_socket`] | [`dns_socket::udp`], [`dns_socket::tcp`]: the resolver's sockets |

@@ -1,5 +1,6 @@
 //! Loads a [`Ruleset`] into nftables in one transaction, and reads its counters back. No other table is touched.
 mod lower;
+mod watch;
 
 use nlink::netlink::nftables::{
     BaseChain, Chain, ChainName, Family, FilterHook, NFT_MSG_NEWTABLE, NFTA_TABLE_NAME, Policy, Priority, RawMessage,
@@ -8,6 +9,8 @@ use nlink::netlink::nftables::{
 use nlink::netlink::{Connection, MessageBuilder, Nftables};
 use sixgate_engine::firewall::ruleset::{self, Hook, HookPoint, Ruleset};
 use sixgate_engine::status::Traffic;
+
+pub use watch::Watch;
 
 #[cfg(test)]
 mod tests;

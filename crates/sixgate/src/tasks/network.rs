@@ -10,6 +10,7 @@ use sixgate_engine::firewall::{self, ruleset::Ruleset};
 use sixgate_engine::plan::{Plan, Stage};
 use sixgate_linux::netlink::Netlink;
 use sixgate_linux::network::ApplyError;
+use sixgate_linux::nft::NftError;
 use sixgate_linux::{nft, sysctl};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
@@ -17,7 +18,7 @@ use tokio::time::sleep;
 use crate::backoff::Backoff;
 use crate::wiring::{Desired, KernelChange, Withdraw};
 
-/// How often everything is compared with the plan though nothing was announced: nftables announces nothing here.
+/// How often everything is compared with the plan though nothing was announced.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// This task's ends of the channels.
@@ -45,8 +46,10 @@ pub struct Slice {
 pub async fn run(mut ends: Ends) {
     let mut kernel = Kernel::default();
     let mut backoff = Backoff::default();
+    let mut watch = None;
     loop {
         ends.kernel.borrow_and_update();
+        listen(&mut watch);
         let desired = ends.desired.borrow_and_update().clone();
         let findings = kernel.apply(&desired).await;
         let next = if findings.is_empty() {
@@ -60,6 +63,7 @@ pub async fn run(mut ends: Ends) {
             changed = ends.desired.changed() => if changed.is_err() { return },
             changed = ends.kernel.changed() => if changed.is_err() { return },
             () = sleep(next) => {}
+            () = rules_changed(&mut watch) => {}
             done = ends.withdraw.recv() => {
                 let Some(done) = done else { return };
                 let findings = kernel.withdraw().await;
@@ -69,6 +73,24 @@ pub async fn run(mut ends: Ends) {
                 return std::future::pending().await;
             }
         }
+    }
+}
+
+/// What was announced up to now is looked at next. Without a socket, looking every now and then has to do.
+fn listen(watch: &mut Option<nft::Watch>) {
+    match watch {
+        Some(watch) => watch.drain(),
+        None => *watch = nft::Watch::open().inspect_err(|error| tracing::debug!("nftables: {error}")).ok(),
+    }
+}
+
+/// Somebody who flushes all rules must not leave the router open until the next look.
+async fn rules_changed(watch: &mut Option<nft::Watch>) {
+    let Some(listening) = watch else { return std::future::pending().await };
+    if let Err(error) = listening.changed().await {
+        tracing::debug!("nftables announces nothing any more: {error}");
+        *watch = None;
+        std::future::pending().await
     }
 }
 
@@ -143,12 +165,12 @@ impl Kernel {
 
     /// Loads the ruleset unless it is in force already.
     async fn enforce(&mut self, ruleset: &Ruleset) -> Vec<Finding> {
-        let there = nft::loaded(&ruleset.table).await.unwrap_or(false);
-        if !there && self.ruleset.take().is_some() {
+        let seen = nft::loaded(&ruleset.table).await;
+        if is_lost(&seen) && self.ruleset.take().is_some() {
             tracing::warn!("something has removed the nftables table {}; it is loaded again", ruleset.table);
         }
         if self.ruleset.as_deref() == Some(ruleset) {
-            return Vec::new();
+            return seen.err().map(|error| unseen(ruleset, &error)).into_iter().collect();
         }
         match nft::load(ruleset).await {
             Ok(()) => {
@@ -180,5 +202,33 @@ impl Kernel {
             })?,
         };
         Ok(self.netlink.insert(connected))
+    }
+}
+
+/// Whether a look at the kernel says that the table has gone. One that could not be taken says nothing: a lack of file
+/// descriptors must not end in forwarding being switched off behind a ruleset that is in force.
+fn is_lost<E>(seen: &Result<bool, E>) -> bool {
+    matches!(seen, Ok(false))
+}
+
+fn unseen(ruleset: &Ruleset, error: &NftError) -> Finding {
+    Finding::new(
+        Severity::Warning,
+        "firewall-not-seen",
+        format!("nftables table {}", ruleset.table),
+        format!("whether the ruleset is still in force cannot be told: {error}"),
+        error.mend(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_fails_does_not_say_that_the_ruleset_has_gone() {
+        assert!(is_lost::<()>(&Ok(false)));
+        assert!(!is_lost::<()>(&Ok(true)));
+        assert!(!is_lost(&Err("Too many open files")));
     }
 }

@@ -1,5 +1,6 @@
 //! What comes in: nothing, but for what an `allow` entry names. Shown by real connections, not by reading rules.
 use std::net::{Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
@@ -87,6 +88,19 @@ pub(super) fn spoofed(lab: &mut Lab) -> Result<()> {
     let asked = |status: &Value| status["dns64"]["queries"].as_u64().unwrap_or_default();
     ensure!(asked(&status) == asked(&before) + 1, "{} and {}", before["dns64"], status["dns64"]);
     Ok(())
+}
+
+/// Another program's `nft flush ruleset`, as a restart of nftables.service does it, opens the router for no longer than it
+/// takes to load the table again.
+pub(super) fn comes_back(lab: &mut Lab) -> Result<()> {
+    for _ in 0..3 {
+        let router = lab.router.in_namespace()?.namespace();
+        router.run("nft flush ruleset")?.text()?;
+        wait::until("the table to be back", Duration::from_secs(2), || {
+            router.run("nft list table inet sixgate").ok()?.success.then_some(())
+        })?;
+    }
+    ensure_refused(&lab.internet, "2001:db8:1:2::1".parse::<Ipv6Addr>()?, 53)
 }
 
 /// ICMP echo requests that the kernel has taken in.

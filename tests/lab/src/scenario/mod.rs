@@ -83,6 +83,7 @@ table! {
     // What comes in.
     an_inbound_connection_is_refused_without_an_allow_entry:       BOTH, Slaac, Running => firewall::refuses;
     an_allow_entry_admits_what_it_names_and_nothing_else:          NAMESPACE, Slaac, ByBody => firewall::admits;
+    a_flushed_ruleset_is_back_at_once:                             NAMESPACE, Slaac, Running => firewall::comes_back;
     nobody_sends_with_addresses_of_elsewhere:                      NAMESPACE, Slaac, Running => firewall::spoofed;
     an_allow_entry_for_a_vm_on_a_76_works:                         NAMESPACE, Slash76, ByBody => firewall::admits;
 
