@@ -22,6 +22,9 @@ pub const EXIT_STOPPED: u8 = 91;
 /// A stop takes no longer than this, whatever hangs.
 pub const STOP_WITHIN: Duration = Duration::from_secs(5);
 
+/// Sessions that are not saved by then are those of the last half minute.
+const SAVE_WITHIN: Duration = Duration::from_secs(2);
+
 /// Why the daemon ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -59,6 +62,8 @@ pub struct Ends {
     pub withdraw_ra: mpsc::Sender<Withdraw>,
     /// Asks the translator to give up its device.
     pub withdraw_nat64: mpsc::Sender<Withdraw>,
+    /// Asks the translator to save its sessions and to leave its device to the next daemon.
+    pub leave_nat64: mpsc::Sender<Withdraw>,
     /// Asks for forwarding off, the closed ruleset, and addresses, routes and rules gone.
     pub withdraw_network: mpsc::Sender<Withdraw>,
 }
@@ -74,7 +79,10 @@ pub async fn run(mut ends: Ends, mut tasks: JoinSet<&'static str>) -> Ending {
     };
     match ending {
         Ending::Stop | Ending::StopForGood | Ending::PowerOff => stop(&ends).await,
-        Ending::Restart => tracing::info!("ending, everything stays in place for the next start"),
+        Ending::Restart => {
+            withdraw("sessions", &ends.leave_nat64, Instant::now() + SAVE_WITHIN).await;
+            tracing::info!("ending, everything stays in place for the next start");
+        }
         Ending::Failure => tracing::error!("ending by failure, everything stays in place for the next start"),
     }
     ending
@@ -157,6 +165,7 @@ mod tests {
         endings: mpsc::Sender<Ending>,
         reloads: mpsc::Receiver<Reload>,
         withdrawals: [mpsc::Receiver<Withdraw>; 3],
+        leaves: mpsc::Receiver<Withdraw>,
     }
 
     fn wired() -> (Ends, Tasks) {
@@ -165,8 +174,9 @@ mod tests {
         let (withdraw_ra, ra) = mpsc::channel(1);
         let (withdraw_nat64, nat64) = mpsc::channel(1);
         let (withdraw_network, network) = mpsc::channel(1);
-        let ends = Ends { endings, reload, withdraw_ra, withdraw_nat64, withdraw_network };
-        (ends, Tasks { endings: ending, reloads, withdrawals: [ra, nat64, network] })
+        let (leave_nat64, leaves) = mpsc::channel(1);
+        let ends = Ends { endings, reload, withdraw_ra, withdraw_nat64, leave_nat64, withdraw_network };
+        (ends, Tasks { endings: ending, reloads, withdrawals: [ra, nat64, network], leaves })
     }
 
     #[tokio::test]
@@ -210,10 +220,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_restart_withdraws_nothing() {
-        let (ends, Tasks { endings, mut withdrawals, .. }) = wired();
+    async fn a_restart_saves_the_sessions_and_withdraws_nothing() {
+        let (ends, Tasks { endings, mut withdrawals, mut leaves, .. }) = wired();
         endings.send(Ending::Restart).await.unwrap();
-        assert_eq!(run(ends, JoinSet::new()).await, Ending::Restart);
+        let daemon = tokio::spawn(run(ends, JoinSet::new()));
+        leaves.recv().await.unwrap().send(()).unwrap();
+        assert_eq!(daemon.await.unwrap(), Ending::Restart);
         for withdrawal in &mut withdrawals {
             assert!(withdrawal.try_recv().is_err());
         }
@@ -222,7 +234,7 @@ mod tests {
     #[tokio::test]
     async fn a_task_that_ends_or_panics_ends_the_daemon_and_withdraws_nothing() {
         for panics in [false, true] {
-            let (ends, Tasks { endings: _open, mut withdrawals, reloads: _reloads }) = wired();
+            let (ends, Tasks { endings: _open, mut withdrawals, reloads: _reloads, .. }) = wired();
             let mut tasks = JoinSet::new();
             tasks.spawn(async move {
                 assert!(!panics, "as this test wants it");

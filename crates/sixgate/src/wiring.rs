@@ -14,7 +14,7 @@
 //!   clients ──> control ──Ask──> status                                                │
 //!                  ├──Reload──> configuration                                          │
 //!                  └──Ending──> lifecycle ──Withdraw──> 1. ra  2. nat64 ───────────────┘  3. network
-//!  signals ────────────────────────^
+//!  signals ────────────────────────^  └──Withdraw──> or, before a restart, nat64 alone: it saves its sessions
 //! ```
 //!
 //! State travels in `watch` channels, the newest value wins; commands travel in bounded `mpsc` channels.
@@ -111,6 +111,7 @@ impl Wiring {
         let (ending, endings) = mpsc::channel::<Ending>(COMMANDS);
         let (withdraw_ra, ra_withdrawn) = mpsc::channel::<Withdraw>(1);
         let (withdraw_nat64, nat64_withdrawn) = mpsc::channel::<Withdraw>(1);
+        let (leave_nat64, nat64_left) = mpsc::channel::<Withdraw>(1);
         let (withdraw_network, network_withdrawn) = mpsc::channel::<Withdraw>(1);
 
         Self {
@@ -125,7 +126,12 @@ impl Wiring {
             },
             ra: ra::Ends { desired: desired_seen.clone(), withdraw: ra_withdrawn, slice: ra_slice },
             dns64: dns64::Ends { desired: desired_seen.clone(), slice: dns64_slice },
-            nat64: nat64::Ends { desired: desired_seen.clone(), withdraw: nat64_withdrawn, slice: nat64_slice },
+            nat64: nat64::Ends {
+                desired: desired_seen.clone(),
+                withdraw: nat64_withdrawn,
+                leave: nat64_left,
+                slice: nat64_slice,
+            },
             status: status::Ends {
                 asked,
                 configured: configured_seen,
@@ -139,7 +145,7 @@ impl Wiring {
                 control: control_slice_seen,
             },
             control: control::Ends { ask, reload: reload.clone(), ending, slice: control_slice },
-            lifecycle: lifecycle::Ends { endings, reload, withdraw_ra, withdraw_nat64, withdraw_network },
+            lifecycle: lifecycle::Ends { endings, reload, withdraw_ra, withdraw_nat64, leave_nat64, withdraw_network },
         }
     }
 
@@ -153,7 +159,7 @@ impl Wiring {
         tasks.spawn(named("network", network::run(self.network)));
         tasks.spawn(named("ra", ra::run(self.ra)));
         tasks.spawn(named("dns64", dns64::run(self.dns64)));
-        tasks.spawn(named("nat64", nat64::run(self.nat64)));
+        tasks.spawn(named("nat64", nat64::run(self.nat64, socket.with_file_name("nat64.sessions"))));
         tasks.spawn(named("status", status::run(self.status, starts)));
         tasks.spawn(named("control", control::run(self.control, socket)));
         lifecycle::run(self.lifecycle, tasks).await

@@ -94,6 +94,11 @@ impl Expiry {
         }
     }
 
+    /// When a session's lifetime began.
+    pub(super) fn since(&self, index: u32) -> Instant {
+        self.nodes[index as usize].since
+    }
+
     /// A session whose lifetime is over.
     pub(super) fn expired(&self, timers: &Nat64Timers, now: Instant) -> Option<u32> {
         let over = |class: &TimerClass| self.deadline(*class, timers).filter(|(_, deadline)| *deadline <= now);

@@ -87,6 +87,19 @@ impl Pool {
         None
     }
 
+    /// Takes that very port or identifier; says whether it is ours and was free.
+    pub(super) fn claim(&mut self, protocol: Protocol, mapped: TransportV4) -> bool {
+        if !self.ports.contains(&mapped.port) {
+            return false;
+        }
+        let Some(ours) = self.addresses.iter_mut().find(|ours| ours.address == mapped.address) else { return false };
+        let word = &mut ours.used[protocol as usize][usize::from(mapped.port) / 64];
+        let bit = 1 << (mapped.port % 64);
+        let was_free = *word & bit == 0;
+        *word |= bit;
+        was_free
+    }
+
     /// Gives a port or identifier back.
     pub(super) fn release(&mut self, protocol: Protocol, mapped: TransportV4) {
         if let Some(ours) = self.addresses.iter_mut().find(|ours| ours.address == mapped.address) {
@@ -203,6 +216,17 @@ mod tests {
         let quarters: BTreeSet<u16> = ports.iter().map(|port| (port - 40_960) / 6144).collect();
         assert_eq!(quarters.len(), 4);
         assert!(ports.windows(2).filter(|pair| pair[1] == pair[0] + 1).count() < 3);
+    }
+
+    #[test]
+    fn a_port_is_claimed_once_and_not_given_to_others() {
+        let mut pool = Pool::new(&[ONE], 40_000..=40_001);
+        let at = |address, port| TransportV4 { address, port };
+        assert!(pool.claim(Protocol::Tcp, at(ONE, 40_000)));
+        assert!(!pool.claim(Protocol::Tcp, at(ONE, 40_000)));
+        assert!(!pool.claim(Protocol::Tcp, at(ONE, 40_002)));
+        assert!(!pool.claim(Protocol::Tcp, at(TWO, 40_000)));
+        assert_eq!(pool.allocate(Protocol::Tcp, client(1), &mut random()).unwrap().port, 40_001);
     }
 
     /// RFC 4787 REQ-2.

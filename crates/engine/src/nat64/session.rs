@@ -153,6 +153,11 @@ impl Sessions {
         self.expiry.next(timers)
     }
 
+    /// When a session's last packet came.
+    pub(super) fn since(&self, index: u32) -> Instant {
+        self.expiry.since(index)
+    }
+
     /// All sessions.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Session)> {
         self.sessions.iter().map(|(index, session)| (index as u32, session))

@@ -11,7 +11,7 @@ use super::quota::{Free, Quotas, Request};
 use super::session::{Session, Sessions};
 use super::syn::StoredSyns;
 use super::tcp::State;
-use super::tuple::{Protocol, TransportV4, TupleV6};
+use super::tuple::{Protocol, TransportV4, TransportV6, TupleV6};
 use super::verdict::Reason;
 use crate::config::{Filtering, Nat64Limits, Nat64Timers};
 use crate::plan::{ClientPrefix, Nat64Plan};
@@ -64,9 +64,7 @@ impl Tables {
             None => {
                 let mapped = self.pool.allocate(tuple.protocol, tuple.client, &mut self.random);
                 let mapped = mapped.ok_or(Reason::PoolExhausted)?;
-                self.quotas.add_binding(tuple.client.address, tuple.protocol);
-                let new = Binding { protocol: tuple.protocol, client: tuple.client, mapped, sessions: 0 };
-                self.bib.insert(new)
+                self.bind(tuple.protocol, tuple.client, mapped)
             }
         };
         Ok(self.open(binding, tuple.server, state, class, now))
@@ -144,7 +142,21 @@ impl Tables {
         Request { client, protocol, needs_binding, free: Free { sessions, ports } }
     }
 
-    fn open(&mut self, index: u32, server: TransportV4, state: State, class: TimerClass, now: Instant) -> Binding {
+    /// A binding for a port that is taken from the pool.
+    pub(super) fn bind(&mut self, protocol: Protocol, client: TransportV6, mapped: TransportV4) -> u32 {
+        self.quotas.add_binding(client.address, protocol);
+        self.bib.insert(Binding { protocol, client, mapped, sessions: 0 })
+    }
+
+    /// A session on a binding.
+    pub(super) fn open(
+        &mut self,
+        index: u32,
+        server: TransportV4,
+        state: State,
+        class: TimerClass,
+        now: Instant,
+    ) -> Binding {
         let binding = &mut self.bib[index];
         binding.sessions += 1;
         let binding = *binding;

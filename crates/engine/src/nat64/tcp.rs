@@ -6,7 +6,7 @@ use super::bib::Binding;
 use super::expiry::TimerClass;
 use super::filter;
 use super::tables::Tables;
-use super::tuple::{TupleV4, TupleV6};
+use super::tuple::{Protocol, TupleV4, TupleV6};
 use super::verdict::Reason;
 use crate::time::Instant;
 
@@ -63,6 +63,27 @@ impl Segment {
 }
 
 impl State {
+    /// All states, in the order of their declaration.
+    pub(super) const ALL: [Self; 7] = [
+        Self::V4Init,
+        Self::V6Init,
+        Self::Established,
+        Self::V4FinRcv,
+        Self::V6FinRcv,
+        Self::V6FinV4FinRcv,
+        Self::Trans,
+    ];
+
+    /// The timer that a session in this state is under.
+    pub(super) const fn class(self, protocol: Protocol) -> TimerClass {
+        match (protocol, self) {
+            (Protocol::Udp, _) => TimerClass::UdpDefault,
+            (Protocol::Icmp, _) => TimerClass::IcmpDefault,
+            (Protocol::Tcp, Self::Established | Self::V4FinRcv | Self::V6FinRcv) => TimerClass::TcpEst,
+            (Protocol::Tcp, Self::V4Init | Self::V6Init | Self::V6FinV4FinRcv | Self::Trans) => TimerClass::TcpTrans,
+        }
+    }
+
     /// RFC 6146 section 3.5.2.2: the next state, and the timer that starts anew, if one does.
     pub(super) const fn after(self, side: Side, segment: Segment) -> (Self, Option<TimerClass>) {
         const EST: Option<TimerClass> = Some(TimerClass::TcpEst);
@@ -185,6 +206,20 @@ mod tests {
         ] {
             assert_eq!(state.after(side, segment), (next, class), "{state:?} {side:?} {segment:?}");
             state = next;
+        }
+    }
+
+    /// Saved sessions have no timer beside their state.
+    #[test]
+    fn the_state_says_which_timer_a_connection_is_under() {
+        for state in State::ALL {
+            for side in [V4, V6] {
+                for segment in [Syn, Fin, Rst, Other] {
+                    if let (next, Some(class)) = state.after(side, segment) {
+                        assert_eq!(next.class(Protocol::Tcp), class, "{state:?} {side:?} {segment:?}");
+                    }
+                }
+            }
         }
     }
 

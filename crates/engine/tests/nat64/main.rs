@@ -6,6 +6,7 @@ mod limits;
 mod model;
 mod packet;
 mod properties;
+mod restart;
 mod router;
 mod siit;
 mod stateless;

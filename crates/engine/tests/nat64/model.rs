@@ -32,16 +32,20 @@ struct Step {
     /// For packets from IPv4: which of the mapped ports in use, or one that is not.
     mapped: usize,
     seconds: u64,
+    /// Whether the daemon starts anew before.
+    restart: bool,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let kind = prop_oneof![Just(Kind::Tcp), Just(Kind::Udp), Just(Kind::Icmp)];
     let flags = prop_oneof![4 => Just(SYN), 4 => Just(ACK), 2 => Just(FIN | ACK), 1 => Just(RST)];
     let seconds = prop_oneof![8 => 0u64..5, 2 => 50u64..400, 1 => 7000u64..8000];
-    let step = (kind, any::<bool>(), 0..3usize, 5000..5003u16, 0..3usize, 80..82u16, flags, 0..12usize, seconds);
-    let step = step.prop_map(|(kind, from_v6, client, client_port, server, server_port, flags, mapped, seconds)| {
+    let ends = (0..3usize, 5000..5003u16, 0..3usize, 80..82u16);
+    let step = (kind, any::<bool>(), ends, flags, 0..12usize, seconds, prop::bool::weighted(0.1));
+    let step = step.prop_map(|(kind, from_v6, ends, flags, mapped, seconds, restart)| {
+        let (client, client_port, server, server_port) = ends;
         let server_port = if kind == Kind::Icmp { 0 } else { server_port };
-        Step { kind, from_v6, client, client_port, server, server_port, flags, mapped, seconds }
+        Step { kind, from_v6, client, client_port, server, server_port, flags, mapped, seconds, restart }
     });
     proptest::collection::vec(step, 1..120)
 }
@@ -286,6 +290,10 @@ proptest! {
         let mut router = Router::with(&plan);
         let mut twin = Twin { limit: limit as usize, ports: 6, independent, ..Twin::default() };
         for step in steps {
+            if step.restart {
+                router.restart(&plan);
+                twin.syns.clear();
+            }
             let said = router.rest(step.seconds);
             let now = router.now;
             let (probes, answers) = twin.wait(now);

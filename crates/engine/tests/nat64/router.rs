@@ -4,7 +4,7 @@ use core::time::Duration;
 use sixgate_engine::config::{Filtering, Nat64Limits, Nat64Timers};
 use sixgate_engine::nat64::tuple::{Protocol, TransportV6};
 use sixgate_engine::nat64::verdict::Verdict;
-use sixgate_engine::nat64::{Nat64, Transmit};
+use sixgate_engine::nat64::{Nat64, Restored, Transmit};
 use sixgate_engine::plan::Nat64Plan;
 use sixgate_engine::time::Instant;
 use sixgate_engine::xlat::Policy;
@@ -70,6 +70,13 @@ impl Router {
 
     pub(crate) fn wait(&mut self, seconds: u64) {
         self.rest(seconds);
+    }
+
+    /// The daemon ends and starts anew with what was saved.
+    pub(crate) fn restart(&mut self, plan: &Nat64Plan) -> Restored {
+        let saved = self.nat64.save();
+        self.nat64 = Nat64::new(plan, [8; 32]);
+        self.nat64.restore(&saved, self.now).unwrap()
     }
 
     /// Lets time pass; returns what the translator says of itself.

@@ -1,4 +1,6 @@
 //! Keeps the translator's thread running while the plan wants one.
+use std::path::PathBuf;
+
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::plan::{NAT64_DEVICE, Nat64Plan, Obstacle};
 use sixgate_engine::status;
@@ -9,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::backoff::Backoff;
 use crate::wiring::{Desired, Withdraw};
 
+mod saved;
 mod worker;
 
 use worker::Worker;
@@ -19,6 +22,8 @@ pub struct Ends {
     pub desired: watch::Receiver<Desired>,
     /// Asks for the device to be given up.
     pub withdraw: mpsc::Receiver<Withdraw>,
+    /// Asks for the sessions to be saved for the next daemon.
+    pub leave: mpsc::Receiver<Withdraw>,
     /// What the console shows.
     pub slice: watch::Sender<Slice>,
 }
@@ -32,9 +37,10 @@ pub struct Slice {
     pub findings: Vec<Finding>,
 }
 
-/// Runs until it has withdrawn, and then stays without doing anything.
-pub async fn run(mut ends: Ends) {
-    let mut translator = Translator { worker: None, retry: None, backoff: Backoff::default(), slice: ends.slice };
+/// Runs until it has withdrawn or left, and then stays without doing anything. Sessions are saved in the file `saved`.
+pub async fn run(mut ends: Ends, saved: PathBuf) {
+    let (worker, retry, backoff) = (None, None, Backoff::default());
+    let mut translator = Translator { worker, retry, backoff, slice: ends.slice, saved };
     loop {
         let desired = ends.desired.borrow_and_update().clone();
         match &desired {
@@ -51,7 +57,14 @@ pub async fn run(mut ends: Ends) {
             done = ends.withdraw.recv() => {
                 let Some(done) = done else { return };
                 translator.end().await;
+                saved::discard(&translator.saved);
                 // Nobody waits any more when it took too long.
+                let _ = done.send(());
+                return std::future::pending().await;
+            }
+            done = ends.leave.recv() => {
+                let Some(done) = done else { return };
+                translator.leave().await;
                 let _ = done.send(());
                 return std::future::pending().await;
             }
@@ -65,6 +78,7 @@ struct Translator {
     retry: Option<Instant>,
     backoff: Backoff,
     slice: watch::Sender<Slice>,
+    saved: PathBuf,
 }
 
 impl Translator {
@@ -78,7 +92,7 @@ impl Translator {
         }
         let opened = Tun::open(NAT64_DEVICE).map_err(|error| (error.to_string(), error.mend()));
         let started = opened.and_then(|tun| {
-            Worker::start(tun, plan.clone(), self.slice.clone())
+            Worker::start(tun, plan.clone(), self.slice.clone(), &self.saved)
                 .map_err(|error| (error.to_string(), "raise the limit of threads".to_owned()))
         });
         match started {
@@ -114,6 +128,13 @@ impl Translator {
         let (pref64, obstacle) = (Some(plan.pref64), Some(Obstacle::NoDevice));
         let status = status::Nat64 { pref64, obstacle, ..status::Nat64::default() };
         self.slice.send_replace(Slice { status: Some(status), findings: vec![finding] });
+    }
+
+    /// The device stays, and with it every session.
+    async fn leave(&mut self) {
+        if let Some(worker) = self.worker.take() {
+            worker.leave().await;
+        }
     }
 
     /// The device goes, and with it every session.

@@ -1,6 +1,7 @@
 //! The translator's thread: packets from the device through the engine and back, in batches.
 use std::io;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::mpsc::{self as std_mpsc, TryRecvError};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use sixgate_linux::tun::{BUFFER_LENGTH, Received, Tun, Waker};
 use tokio::sync::{oneshot, watch};
 
 use super::Slice;
+use super::saved::Saved;
 use crate::clock::now;
 
 /// Packets that are read before timers and orders are looked at again.
@@ -21,7 +23,15 @@ const REPORT_EVERY: Duration = Duration::from_millis(500);
 
 enum Order {
     Follow(Box<Nat64Plan>),
+    /// Save the sessions and end; the device stays.
+    Leave,
     Remove,
+}
+
+/// How the thread ends when nothing fails.
+enum End {
+    Left,
+    Removed,
 }
 
 /// The thread's handle.
@@ -34,17 +44,22 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Starts the thread.
-    pub(super) fn start(tun: Tun, plan: Nat64Plan, slice: watch::Sender<Slice>) -> io::Result<Self> {
+    pub(super) fn start(tun: Tun, plan: Nat64Plan, slice: watch::Sender<Slice>, saved: &Path) -> io::Result<Self> {
         let (orders, receiver) = std_mpsc::channel();
         let (ending, ended) = oneshot::channel();
         let waker = tun.waker();
-        let mut desk = Desk::new(tun, &plan, slice)?;
+        let mut desk = Desk::new(tun, &plan, slice, saved)?;
         let work = move || {
-            if let Err(error) = desk.work(&receiver) {
+            match desk.work(&receiver) {
                 // Nobody listens while the daemon ends.
-                let _ = ending.send(error);
-            } else if let Err(error) = desk.tun.remove() {
-                tracing::warn!("the device could not be removed: {error}");
+                Err(error) => drop(ending.send(error)),
+                Ok(End::Left) => desk.saved.save(&desk.engine),
+                Ok(End::Removed) => {
+                    desk.saved.discard();
+                    if let Err(error) = desk.tun.remove() {
+                        tracing::warn!("the device could not be removed: {error}");
+                    }
+                }
             }
         };
         std::thread::Builder::new().name("nat64".to_owned()).spawn(work)?;
@@ -69,9 +84,18 @@ impl Worker {
         (&mut self.ended).await.unwrap_or_else(|_| io::Error::other("the translator's thread panicked"))
     }
 
-    /// Ends the thread and removes the device.
-    pub(super) async fn remove(mut self) {
-        self.order(Order::Remove);
+    /// Ends the thread, saves its sessions and leaves the device to the next daemon.
+    pub(super) async fn leave(self) {
+        self.end(Order::Leave).await;
+    }
+
+    /// Ends the thread and removes the device, and what was saved.
+    pub(super) async fn remove(self) {
+        self.end(Order::Remove).await;
+    }
+
+    async fn end(mut self, order: Order) {
+        self.order(order);
         // Either it has failed before, or the channel closes when it is done.
         let _ = (&mut self.ended).await;
     }
@@ -88,6 +112,7 @@ struct Desk {
     tun: Tun,
     engine: Nat64,
     slice: watch::Sender<Slice>,
+    saved: Saved,
     /// When the status is brought up to date; nothing while it is.
     report_at: Option<Instant>,
     incoming: Vec<u8>,
@@ -97,11 +122,15 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(tun: Tun, plan: &Nat64Plan, slice: watch::Sender<Slice>) -> io::Result<Self> {
+    fn new(tun: Tun, plan: &Nat64Plan, slice: watch::Sender<Slice>, saved: &Path) -> io::Result<Self> {
+        let mut engine = Nat64::new(plan, seed()?);
+        let mut saved = Saved::new(saved, now());
+        saved.restore(&mut engine, plan, now());
         Ok(Self {
             tun,
-            engine: Nat64::new(plan, seed()?),
+            engine,
             slice,
+            saved,
             report_at: Some(now()),
             incoming: vec![0; BUFFER_LENGTH],
             transmit: Transmit::new(),
@@ -110,14 +139,14 @@ impl Desk {
     }
 
     /// Until the device fails, or its removal is ordered.
-    fn work(&mut self, orders: &std_mpsc::Receiver<Order>) -> io::Result<()> {
+    fn work(&mut self, orders: &std_mpsc::Receiver<Order>) -> io::Result<End> {
         loop {
-            let due = self.engine.poll_timeout().into_iter().chain(self.report_at).min();
+            let due = self.engine.poll_timeout().into_iter().chain(self.report_at).chain([self.saved.due()]).min();
             let ready = self.tun.wait(due.map(|due| due.saturating_since(now())))?;
             if ready.woken {
                 match self.obey(orders) {
                     ControlFlow::Continue(()) => {}
-                    ControlFlow::Break(()) => return Ok(()),
+                    ControlFlow::Break(end) => return Ok(end),
                 }
             }
             if ready.packet {
@@ -129,22 +158,25 @@ impl Desk {
                 self.send();
                 self.report_at.get_or_insert(now + REPORT_EVERY);
             }
+            self.saved.save_if_due(&self.engine, now);
             if self.report_at.is_some_and(|at| at <= now) {
                 self.report();
             }
         }
     }
 
-    fn obey(&mut self, orders: &std_mpsc::Receiver<Order>) -> ControlFlow<()> {
+    fn obey(&mut self, orders: &std_mpsc::Receiver<Order>) -> ControlFlow<End> {
         loop {
             match orders.try_recv() {
                 Ok(Order::Follow(plan)) => {
                     self.engine.reconfigure(&plan, now());
+                    self.saved.restore(&mut self.engine, &plan, now());
                     self.report();
                 }
                 Err(TryRecvError::Empty) => return ControlFlow::Continue(()),
-                // Whoever gives the orders has removed the device or is gone with the daemon.
-                Ok(Order::Remove) | Err(TryRecvError::Disconnected) => return ControlFlow::Break(()),
+                Ok(Order::Remove) => return ControlFlow::Break(End::Removed),
+                // Whoever gives the orders is gone with the daemon.
+                Ok(Order::Leave) | Err(TryRecvError::Disconnected) => return ControlFlow::Break(End::Left),
             }
         }
     }

@@ -1,0 +1,186 @@
+//! Sessions as bytes, so that they survive the daemon: saved on the way out, taken over before anything is allocated.
+use core::fmt;
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+use siphasher::sip::SipHasher13;
+
+use super::Nat64;
+use super::session::Session;
+use super::tables::Tables;
+use super::tcp::State;
+use super::tuple::{Protocol, TransportV4, TransportV6, TupleV4, TupleV6};
+use crate::time::Instant;
+
+const MAGIC: [u8; 8] = *b"6g-nat64";
+/// Raised whenever the layout changes; another version's sessions are not read.
+const VERSION: u32 = 1;
+/// Magic, version, hash of the rest, Pref64::/n, count.
+const HEADER: usize = 8 + 4 + 8 + 17 + 4;
+/// Bytes of a session.
+const RECORD: usize = 40;
+/// More sessions than the configuration admits are not looked at.
+const MAX_RECORDS: usize = 4_000_000;
+
+/// Why saved sessions were refused. Nothing was taken over then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotError {
+    /// It does not begin like saved sessions.
+    Unknown,
+    /// Another version wrote it.
+    Version(u32),
+    /// It is cut short, was changed, or holds what cannot be.
+    Damaged,
+    /// The sessions were under another Pref64::/n.
+    Prefix,
+    /// It was written at a time that is still to come: the machine has been started anew.
+    Clock,
+    /// There are sessions already.
+    Late,
+}
+
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => out.write_str("these are no saved sessions"),
+            Self::Version(version) => write!(out, "version {version} wrote them, this is version {VERSION}"),
+            Self::Damaged => out.write_str("they are damaged"),
+            Self::Prefix => out.write_str("they were under another NAT64 prefix"),
+            Self::Clock => out.write_str("they are from before the machine was started"),
+            Self::Late => out.write_str("there are new sessions already"),
+        }
+    }
+}
+
+impl core::error::Error for SnapshotError {}
+
+/// What became of saved sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Taken over.
+    pub sessions: u64,
+    /// Left out: their address or port is no longer ours, or there is no room.
+    pub left_out: u64,
+}
+
+/// A session and the time of its last packet.
+#[derive(Clone, Copy)]
+struct Record {
+    protocol: Protocol,
+    state: State,
+    client: TransportV6,
+    mapped: TransportV4,
+    server: TransportV4,
+    since: Instant,
+}
+
+impl Nat64 {
+    /// All sessions, for [`Self::restore`]. SYNs and fragments that wait are not among them.
+    pub fn save(&self) -> Vec<u8> {
+        let sessions = &self.tables.sessions;
+        let mut bytes = Vec::with_capacity(HEADER + sessions.len() * RECORD);
+        bytes.resize(HEADER, 0);
+        for (index, session) in sessions.iter() {
+            emit(session, sessions.since(index), &mut bytes);
+        }
+        bytes[20..36].copy_from_slice(&self.prefix.network().octets());
+        bytes[36] = self.prefix.prefix_len();
+        bytes[37..HEADER].copy_from_slice(&(sessions.len() as u32).to_be_bytes());
+        let hash = SipHasher13::new().hash(&bytes[20..]);
+        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[8..12].copy_from_slice(&VERSION.to_be_bytes());
+        bytes[12..20].copy_from_slice(&hash.to_be_bytes());
+        bytes
+    }
+
+    /// Takes over saved sessions with what is left of their lifetimes, before there are any others. The time that has
+    /// passed meanwhile counts.
+    ///
+    /// # Errors
+    /// What is not whole and right is refused as a whole.
+    pub fn restore(&mut self, bytes: &[u8], now: Instant) -> Result<Restored, SnapshotError> {
+        if self.tables.sessions.len() != 0 {
+            return Err(SnapshotError::Late);
+        }
+        let (header, body) = bytes.split_first_chunk::<HEADER>().ok_or(SnapshotError::Unknown)?;
+        if header[..8] != MAGIC {
+            return Err(SnapshotError::Unknown);
+        }
+        let version = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
+        if version != VERSION {
+            return Err(SnapshotError::Version(version));
+        }
+        let (records, rest) = body.as_chunks::<RECORD>();
+        let count = u32::from_be_bytes([header[37], header[38], header[39], header[40]]) as usize;
+        let hash = SipHasher13::new().hash(&bytes[20..]).to_be_bytes();
+        if header[12..20] != hash || !rest.is_empty() || records.len() != count || count > MAX_RECORDS {
+            return Err(SnapshotError::Damaged);
+        }
+        if header[20..36] != self.prefix.network().octets() || header[36] != self.prefix.prefix_len() {
+            return Err(SnapshotError::Prefix);
+        }
+        let mut records: Vec<Record> =
+            records.iter().map(parse).collect::<Option<_>>().ok_or(SnapshotError::Damaged)?;
+        if records.iter().any(|record| record.since > now) {
+            return Err(SnapshotError::Clock);
+        }
+        // The queues of the timers are in the order of the last packets.
+        records.sort_by_key(|record| record.since);
+        let sessions = records.iter().filter(|record| self.tables.take_over(record)).count() as u64;
+        Ok(Restored { sessions, left_out: records.len() as u64 - sessions })
+    }
+}
+
+impl Tables {
+    /// Makes a saved session one of ours, if it contradicts none that is.
+    fn take_over(&mut self, record: &Record) -> bool {
+        let Record { protocol, state, client, mapped, server, since } = *record;
+        let is_there = self.sessions.find_v6(&TupleV6 { protocol, client, server }).is_some()
+            || self.sessions.find_v4(&TupleV4 { protocol, mapped, server }).is_some();
+        if is_there || self.sessions.len() >= self.max_sessions as usize {
+            return false;
+        }
+        let binding = match self.bib.find_client(protocol, client) {
+            Some(binding) if self.bib[binding].mapped == mapped => binding,
+            Some(_) => return false,
+            None if self.pool.claim(protocol, mapped) => self.bind(protocol, client, mapped),
+            None => return false,
+        };
+        self.open(binding, server, state, state.class(protocol), since);
+        true
+    }
+}
+
+fn emit(session: &Session, since: Instant, bytes: &mut Vec<u8>) {
+    bytes.extend([session.protocol as u8, session.state as u8]);
+    bytes.extend(session.client.address.octets());
+    bytes.extend(session.client.port.to_be_bytes());
+    for end in [session.mapped, session.server] {
+        bytes.extend(end.address.octets());
+        bytes.extend(end.port.to_be_bytes());
+    }
+    bytes.extend(since.as_nanos().to_be_bytes());
+}
+
+fn parse(bytes: &[u8; RECORD]) -> Option<Record> {
+    let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp].into_iter().find(|it| *it as u8 == bytes[0])?;
+    let state = State::ALL.into_iter().find(|it| *it as u8 == bytes[1])?;
+    // Only TCP has states.
+    if protocol != Protocol::Tcp && state != State::Established {
+        return None;
+    }
+    let port = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+    let transport = |at: usize| TransportV4 {
+        address: Ipv4Addr::new(bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]),
+        port: port(at + 4),
+    };
+    let address = Ipv6Addr::from(*bytes[2..].first_chunk::<16>()?);
+    let since = u64::from_be_bytes(*bytes[32..].first_chunk::<8>()?);
+    Some(Record {
+        protocol,
+        state,
+        client: TransportV6 { address, port: port(18) },
+        mapped: transport(20),
+        server: transport(26),
+        since: Instant::from_nanos(since),
+    })
+}
