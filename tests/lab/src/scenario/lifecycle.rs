@@ -15,7 +15,15 @@ use crate::snapshot::Snapshot;
 use crate::wait;
 
 pub(super) fn restart(lab: &mut Lab) -> Result<()> {
-    goes_and_comes_back(lab, Signal::USR1, |code| code == Some(0))
+    let mut translated = connect(&lab.client.namespace, synthesized(SITE_V4), 80)?;
+    translated.set_read_timeout(Some(Duration::from_secs(10)))?;
+    goes_and_comes_back(lab, Signal::USR1, |code| code == Some(0))?;
+    // The translator's sessions survive as well.
+    translated.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    translated.read_to_string(&mut answer).context("the translated connection from before")?;
+    ensure!(answer.contains("200 OK"), "{answer}");
+    Ok(())
 }
 
 pub(super) fn killed(lab: &mut Lab) -> Result<()> {
