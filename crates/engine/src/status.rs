@@ -156,6 +156,9 @@ pub struct Vm {
 pub struct Nat64 {
     /// Pref64::/n.
     pub pref64: Option<Ipv6Net>,
+    /// Prefixes that are translated as well.
+    #[serde(default)]
+    pub further_pref64: Vec<Ipv6Net>,
     /// Why it does not work, when it does not.
     pub obstacle: Option<Obstacle>,
     /// Sessions by protocol.

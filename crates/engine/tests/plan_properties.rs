@@ -189,6 +189,10 @@ proptest! {
         prop_assert_eq!(plan.dns64.synthesis.is_some(), works && config.dns64.enabled);
         let routed = plan.network.routes.iter().any(|route| route.table == sixgate_engine::plan::NAT64_TABLE);
         prop_assert_eq!(routed, works);
+        for prefix in plan.nat64.iter().flat_map(|nat64| nat64.prefixes()) {
+            let routes = plan.network.routes.iter().filter(|route| route.to == prefix.into());
+            prop_assert_eq!(routes.filter(|route| route.next != NextHop::Unreachable).count(), usize::from(works));
+        }
     }
 
     #[test]

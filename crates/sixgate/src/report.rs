@@ -157,8 +157,8 @@ fn write_vm(out: &mut String, vm: &Vm) -> fmt::Result {
 
 fn write_nat64(out: &mut String, nat64: &Nat64) -> fmt::Result {
     writeln!(out, "\nNAT64")?;
-    if let Some(pref64) = nat64.pref64 {
-        row(out, "prefix", &pref64)?;
+    for pref64 in nat64.pref64.iter().chain(&nat64.further_pref64) {
+        row(out, "prefix", pref64)?;
     }
     match nat64.obstacle {
         None => row(out, "state", "translating")?,

@@ -130,12 +130,12 @@ impl Claims {
     }
 
     /// Checks all prefixes against each other.
-    pub(super) fn check(&self, pref64: Option<(Ipv6Net, Range<usize>)>, errors: &mut Errors) {
+    pub(super) fn check(&self, prefixes: &[(Ipv6Net, Range<usize>)], errors: &mut Errors) {
         self.check_links(errors);
         self.check_containers(errors);
         self.check_routes(errors);
-        if let Some((pref64, span)) = pref64 {
-            self.check_pref64(pref64, &span, errors);
+        for (pref64, span) in prefixes {
+            self.check_pref64(*pref64, span, errors);
         }
     }
 

@@ -87,7 +87,7 @@ pub(super) const KEYS: &[KeyText] = &[
     key("dns64", "search", "list of search domains for DNSSL (RFC 8106 section 5.2); default: none"),
 
     key("nat64", "enabled", "true or false; default true where the table exists"),
-    key("nat64", "prefix", "Pref64::/n, length 32, 40, 48, 56, 64 or 96, bits 64 to 71 zero (RFC 6052 section 2.2); default \"64:ff9b::/96\""),
+    key("nat64", "prefix", "Pref64::/n or a list of up to 8, of which the first is advertised; length 32, 40, 48, 56, 64 or 96, bits 64 to 71 zero (RFC 6052 section 2.2); default \"64:ff9b::/96\""),
     key("nat64", "ports", "NAT64's share of the uplink address's ports, \"FIRST-LAST\" within 1024-32767 or 40960-65535; 32768-36863 are the router's own, 36864-40959 are kept for NAT44; default \"40960-65535\""),
     key("nat64", "translate_non_global", "list of IPv4 prefixes out of the non-global ones (RFC 6890) that are translated all the same; not with 64:ff9b::/96 (RFC 6052 section 3.1); default: none"),
     key("nat64", "filtering", "who outside may send through a client's port, \"address-dependent\" or \"endpoint-independent\" (RFC 6146 section 3.5, RFC 4787 REQ-8); default \"address-dependent\""),

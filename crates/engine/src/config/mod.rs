@@ -183,6 +183,8 @@ pub struct Dns64 {
 pub struct Nat64 {
     /// Pref64::/n, RFC 6052 lengths only (32, 40, 48, 56, 64, 96).
     pub prefix: Ipv6Net,
+    /// Prefixes that are translated as well.
+    pub further_prefixes: Vec<Ipv6Net>,
     /// NAT64's share of the uplink address's ports and identifiers.
     pub ports: RangeInclusive<u16>,
     /// Non-global IPv4 prefixes that may be translated all the same (default: none; RFC 6052 section 3.1).

@@ -16,6 +16,8 @@ use crate::xlat::{ChecksumZero, Policy};
 
 /// RFC 6052 section 2.1: the Well-Known Prefix.
 pub(super) const WELL_KNOWN_PREFIX: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
+/// Prefixes that may be in use at once.
+const MAX_PREFIXES: usize = 8;
 /// RFC 6052 section 2.2: the lengths that Pref64::/n may have.
 const LENGTHS: [u8; 6] = [32, 40, 48, 56, 64, 96];
 /// Shares of the uplink address's ports that NAT64 may have: what is left by the router and NAT44.
@@ -29,18 +31,14 @@ const NEVER: [Ipv4Net; 3] = [
     Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 3),
 ];
 
-/// Checks the translator; nothing when it is switched off. The prefix comes back with its place.
-pub(super) fn validate(raw: Spanned<raw::Nat64>, errors: &mut Errors) -> Option<Placed<Nat64>> {
+/// Checks the translator; nothing when it is switched off. The prefixes come back with their places.
+pub(super) fn validate(raw: Spanned<raw::Nat64>, errors: &mut Errors) -> Option<(Nat64, Vec<Placed<Ipv6Net>>)> {
     let table = raw.span();
     let raw = raw.into_inner();
     let policy = policy(&raw, errors);
     let max_sessions = max_sessions(&raw, errors);
     let enabled = raw.enabled.as_ref().is_none_or(|key| *key.get_ref());
-    let prefix_span = raw.prefix.as_ref().map_or_else(|| table.clone(), Spanned::span);
-    let prefix = match &raw.prefix {
-        None => Some(WELL_KNOWN_PREFIX),
-        Some(key) => prefix(key.get_ref(), &key.span(), errors),
-    };
+    let prefixes = prefixes(raw.prefix, table, errors);
     let ports = match &raw.ports {
         None => DEFAULT_SHARE,
         Some(key) => share(key.get_ref(), &key.span(), errors).unwrap_or(DEFAULT_SHARE),
@@ -50,8 +48,9 @@ pub(super) fn validate(raw: Spanned<raw::Nat64>, errors: &mut Errors) -> Option<
         .iter()
         .filter_map(|(text, span)| exemption(text, span, errors))
         .collect();
-    if let (Some(WELL_KNOWN_PREFIX), false, Some(span)) = (prefix, translate_non_global.is_empty(), exempt_span) {
-        // RFC 6052 section 3.1: the Well-Known Prefix represents global IPv4 addresses only.
+    // RFC 6052 section 3.1: the Well-Known Prefix represents global IPv4 addresses only.
+    let is_well_known = !prefixes.is_empty() && prefixes.iter().all(|(prefix, _)| *prefix == WELL_KNOWN_PREFIX);
+    if let (true, false, Some(span)) = (is_well_known, translate_non_global.is_empty(), exempt_span) {
         errors.note(
             span,
             "`translate_non_global` cannot be used with the Well-Known Prefix 64:ff9b::/96 (RFC 6052 section 3.1)",
@@ -63,8 +62,10 @@ pub(super) fn validate(raw: Spanned<raw::Nat64>, errors: &mut Errors) -> Option<
     let filtering = filtering(raw.filtering.as_ref(), errors);
     let limits = raw.limits.map_or_else(Nat64Limits::default, |limits| limits_of(limits.get_ref(), errors));
     let timers = raw.timers.map_or_else(Nat64Timers::default, |timers| timers_of(timers.get_ref(), errors));
+    let mut nets = prefixes.iter().map(|(prefix, _)| *prefix);
     let nat64 = Nat64 {
-        prefix: prefix?,
+        prefix: nets.next()?,
+        further_prefixes: nets.collect(),
         ports,
         translate_non_global,
         policy,
@@ -74,7 +75,26 @@ pub(super) fn validate(raw: Spanned<raw::Nat64>, errors: &mut Errors) -> Option<
         timers,
         max_sessions,
     };
-    enabled.then_some((nat64, prefix_span))
+    enabled.then_some((nat64, prefixes))
+}
+
+/// All prefixes; the Well-Known Prefix where the file names none.
+fn prefixes(raw: raw::Key<raw::OneOrMany<String>>, table: Range<usize>, errors: &mut Errors) -> Vec<Placed<Ipv6Net>> {
+    let Some(span) = raw.as_ref().map(Spanned::span) else { return vec![(WELL_KNOWN_PREFIX, table)] };
+    let items = scalar::items(raw);
+    if items.is_empty() || items.len() > MAX_PREFIXES {
+        errors.range(span, "nat64", "prefix", format_args!("a list of {}", items.len()));
+    }
+    let mut prefixes: Vec<Placed<Ipv6Net>> = Vec::new();
+    for (text, span) in items {
+        let Some(net) = prefix(&text, &span, errors) else { continue };
+        if prefixes.iter().any(|(other, _)| *other == net) {
+            errors.note(span, format!("{net} is there already"), "leave one of them out");
+        } else {
+            prefixes.push((net, span));
+        }
+    }
+    prefixes
 }
 
 fn prefix(text: &str, span: &Range<usize>, errors: &mut Errors) -> Option<Ipv6Net> {

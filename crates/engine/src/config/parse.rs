@@ -112,7 +112,7 @@ impl Sections {
                 allow::validate(raw, line, names, errors)
             })
             .collect();
-        claims.check(nat64.as_ref().map(|(nat64, span)| (nat64.prefix, span.clone())), errors);
+        claims.check(nat64.as_ref().map_or(&[], |(_, prefixes)| prefixes.as_slice()), errors);
         let nat64 = nat64.map(|(nat64, _)| nat64);
         Some(Config { hostname, wan: wan?, lans, vms, routes, dns64, nat64, allow })
     }

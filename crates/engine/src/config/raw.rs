@@ -95,7 +95,7 @@ pub(super) struct Dns64 {
 #[serde(deny_unknown_fields)]
 pub(super) struct Nat64 {
     pub(super) enabled: Key<bool>,
-    pub(super) prefix: Key<String>,
+    pub(super) prefix: Key<OneOrMany<String>>,
     pub(super) ports: Key<String>,
     pub(super) translate_non_global: Key<OneOrMany<String>>,
     pub(super) filtering: Key<String>,

@@ -58,12 +58,17 @@ fn translator(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     let router = nat64.router_v6.map(host6).into_iter().collect();
     vec![
         rule(
-            vec![scene.input_lans(), output_tun(), scene.source_inside(), Match::Destination6(vec![nat64.pref64])],
+            vec![
+                scene.input_lans(),
+                output_tun(),
+                scene.source_inside(),
+                Match::Destination6(nat64.prefixes().collect()),
+            ],
             &[Statement::Accept],
             "nat64: from the lans to the translator",
         ),
         rule(
-            vec![input_tun(), scene.output_lans(), Match::Source6(vec![nat64.pref64])],
+            vec![input_tun(), scene.output_lans(), Match::Source6(nat64.prefixes().collect())],
             &[Statement::Accept],
             "nat64: from the translator to the lans",
         ),
@@ -89,7 +94,7 @@ fn translator(scene: &Scene<'_>) -> Vec<Option<Rule>> {
             "nat64: from the uplink to the translator",
         ),
         rule(
-            vec![scene.input_wan(), Match::Destination6(vec![nat64.pref64])],
+            vec![scene.input_wan(), Match::Destination6(nat64.prefixes().collect())],
             &DROP,
             "drop: from the uplink towards pref64",
         ),

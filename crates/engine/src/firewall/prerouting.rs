@@ -25,7 +25,7 @@ fn translator(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     vec![
         rule(vec![input_tun()], &[Statement::Notrack, Statement::Accept], "nat64: the translator is the state"),
         rule(
-            vec![scene.input_lans(), Match::Destination6(vec![nat64.pref64])],
+            vec![scene.input_lans(), Match::Destination6(nat64.prefixes().collect())],
             &[Statement::Notrack],
             "nat64: towards pref64, the translator is the state",
         ),

@@ -9,13 +9,14 @@ use sixgate_wire::rfc6052::Pref64;
 use sixgate_wire::rfc6890::is_global_v4;
 
 use super::pool::Pool;
+use super::prefixes::Prefixes;
 use super::verdict::{Reason, Refused};
 use crate::xlat::originate::Error;
 
 /// RFC 7915 section 5.1 and RFC 6146 section 3.5: a source that packets may come from.
-pub(super) fn source_v6(source: Ipv6Addr, pref64: Pref64) -> Result<(), Reason> {
+pub(super) fn source_v6(source: Ipv6Addr, prefixes: &Prefixes) -> Result<(), Reason> {
     // RFC 6146 section 3.5: what claims to have been translated already would loop.
-    if pref64.contains(source) {
+    if prefixes.find(source).is_some() {
         return Err(Reason::SourceInPref64);
     }
     let invalid = source.is_unspecified()
@@ -38,7 +39,9 @@ pub(super) fn source_v4(packet: &Ipv4Packet<'_>) -> Result<(), Reason> {
 }
 
 /// RFC 6052 section 3.1: an embedded address that may be translated to.
-pub(super) fn destination_v4(destination: Ipv4Addr, exempted: &[Ipv4Net]) -> Result<(), Refused> {
+pub(super) fn destination_v4(destination: Ipv4Addr, pref64: Pref64, exempted: &[Ipv4Net]) -> Result<(), Refused> {
+    // The Well-Known Prefix knows no exemptions.
+    let exempted = if pref64 == Pref64::WELL_KNOWN { &[] } else { exempted };
     if is_unicast(destination) && (is_global_v4(destination) || exempted.iter().any(|net| net.contains(&destination))) {
         return Ok(());
     }
@@ -68,22 +71,26 @@ mod tests {
 
     #[test]
     fn sources_that_nobody_forwards_are_refused() {
-        let pref64 = Pref64::WELL_KNOWN;
+        let prefixes = Prefixes::of(&["64:ff9b::/96", "2001:db8:64::/96"]);
         for text in ["::", "::1", "ff02::1", "fe80::1", "::ffff:192.0.2.1"] {
-            assert_eq!(source_v6(text.parse().unwrap(), pref64), Err(Reason::InvalidSource), "{text}");
+            assert_eq!(source_v6(text.parse().unwrap(), &prefixes), Err(Reason::InvalidSource), "{text}");
         }
-        assert_eq!(source_v6("64:ff9b::1".parse().unwrap(), pref64), Err(Reason::SourceInPref64));
-        assert_eq!(source_v6("fd00::1".parse().unwrap(), pref64), Ok(()));
+        for text in ["64:ff9b::1", "2001:db8:64::1"] {
+            assert_eq!(source_v6(text.parse().unwrap(), &prefixes), Err(Reason::SourceInPref64), "{text}");
+        }
+        assert_eq!(source_v6("fd00::1".parse().unwrap(), &prefixes), Ok(()));
     }
 
     /// RFC 6052 section 3.1: MUST NOT be used to represent non-global IPv4 addresses.
     #[test]
     fn non_global_destinations_need_an_exemption_and_some_have_none() {
+        let own = Pref64::new("2001:db8:64::".parse().unwrap(), 96).unwrap();
         let exempted = ["10.0.0.0/8".parse().unwrap(), "0.0.0.0/0".parse().unwrap()];
-        let destination = |text: &str, exempted: &[Ipv4Net]| destination_v4(text.parse().unwrap(), exempted);
+        let destination = |text: &str, exempted: &[Ipv4Net]| destination_v4(text.parse().unwrap(), own, exempted);
         assert!(destination("1.1.1.1", &[]).is_ok());
         assert!(destination("10.1.1.1", &[]).is_err());
         assert!(destination("10.1.1.1", &exempted).is_ok());
+        assert!(destination_v4(Ipv4Addr::new(10, 1, 1, 1), Pref64::WELL_KNOWN, &exempted).is_err());
         for text in ["127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255"] {
             let refused = destination(text, &exempted).unwrap_err();
             assert_eq!(refused.reason, Reason::NonGlobalDestination, "{text}");

@@ -14,6 +14,7 @@ mod keyed;
 mod limiter;
 mod offload;
 mod pool;
+mod prefixes;
 mod probe;
 mod quota;
 mod session;
@@ -28,7 +29,7 @@ pub mod verdict;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::ops::ControlFlow;
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::Ipv4Net;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use sixgate_wire::icmpv4;
@@ -40,6 +41,7 @@ use self::bib::Binding;
 use self::fragment::Fragments;
 use self::keyed::Keyed;
 use self::limiter::Limiter;
+use self::prefixes::{Position, Prefixes};
 pub use self::snapshot::{Restored, SnapshotError};
 pub use self::tables::SESSION_BYTES;
 use self::tables::Tables;
@@ -61,9 +63,7 @@ const KERNEL_HOP: u8 = 1;
 /// The translator with its bindings and sessions.
 #[derive(Debug)]
 pub struct Nat64 {
-    prefix: Ipv6Net,
-    /// None while the prefix is no RFC 6052 prefix, which the configuration rules out.
-    pref64: Option<Pref64>,
+    prefixes: Prefixes,
     exempted: Vec<Ipv4Net>,
     router_v6: Option<Ipv6Addr>,
     mtus: Mtus,
@@ -91,8 +91,7 @@ impl Nat64 {
         let keyed = Keyed::new((random.next_u64(), random.next_u64()));
         let identifications = Identifications::new(&mut random);
         Self {
-            prefix: plan.pref64,
-            pref64: pref64(plan),
+            prefixes: Prefixes::new(plan),
             exempted: plan.translate_non_global.clone(),
             router_v6: plan.router_v6,
             mtus: mtus(plan),
@@ -117,14 +116,17 @@ impl Nat64 {
         self.tables.max_sessions = plan.max_sessions;
         self.tables.filtering = plan.filtering;
         self.expire(now);
-        let renumbered = pref64(plan) != self.pref64;
+        let prefixes = Prefixes::new(plan);
+        let positions = self.prefixes.positions_in(&prefixes);
+        let renumbered = positions.first() != Some(&Some(0));
+        let is_gone = |prefix| positions.get(usize::from(prefix)).copied().flatten().is_none();
         self.tables.pool.replace(&plan.pool4, plan.ports.clone());
-        self.tables.end_where(|session, pool| renumbered || !pool.owns(session.mapped));
+        self.tables.end_where(|session, prefix, pool| is_gone(prefix) || !pool.owns(session.mapped));
+        self.tables.sessions.renumber(&positions);
         let Tables { syns, pool, .. } = &mut self.tables;
         syns.retain(|mapped| !renumbered && pool.owns(mapped));
         self.tables.recount(plan.limits, &plan.clients);
-        self.prefix = plan.pref64;
-        self.pref64 = pref64(plan);
+        self.prefixes = prefixes;
         self.exempted.clone_from(&plan.translate_non_global);
         self.router_v6 = plan.router_v6;
         self.mtus = mtus(plan);
@@ -166,7 +168,8 @@ impl Nat64 {
             icmp: count(Protocol::Icmp),
         };
         status::Nat64 {
-            pref64: Some(self.prefix),
+            pref64: self.prefixes.nets().first().copied(),
+            further_pref64: self.prefixes.nets().iter().skip(1).copied().collect(),
             obstacle: self.obstacle,
             sessions: count(&|protocol| self.tables.sessions.count(protocol)),
             bindings: count(&|protocol| self.tables.bib.count(protocol)),
@@ -258,12 +261,15 @@ impl Nat64 {
         out: &mut Transmit,
         now: Instant,
     ) -> Result<Verdict, Refused> {
-        let (server, pref64) = self.admit_v6(packet)?;
+        let (server, pref64, prefix) = self.admit_v6(packet)?;
         // 3.4 Determining the Incoming Tuple
         let incoming = tuple::incoming_v6(packet, server, pref64)?;
         let turns_back = self.admit_server(&incoming)?;
         // 3.5 Filtering and Updating Binding and Session Information
         let binding = self.filter_and_update_v6(&incoming, packet, now).map_err(answer::refused_session_v6)?;
+        if self.prefixes.are_several() && matches!(incoming, Incoming::Packet(_)) {
+            self.tables.sessions.remember(incoming.tuple(), prefix);
+        }
         // 3.6 Computing the Outgoing Tuple
         let tuple = incoming.tuple();
         let flow = tuple::outgoing_v4(tuple.protocol, binding.mapped, tuple.server);
@@ -303,13 +309,13 @@ impl Nat64 {
         out: &mut Transmit,
         now: Instant,
     ) -> Result<Verdict, Refused> {
-        let pref64 = self.pref64.ok_or(Reason::NotOperational)?;
         // 3.4 Determining the Incoming Tuple
         let incoming = tuple::incoming_v4(packet)?;
         // 3.5 Filtering and Updating Binding and Session Information
         let Some(binding) = self.filter_and_update_v4(&incoming, packet, now)? else { return Ok(Verdict::Held) };
         // 3.6 Computing the Outgoing Tuple
         let tuple = incoming.tuple();
+        let pref64 = self.prefix(tuple).ok_or(Reason::NotOperational)?;
         let mut flow = tuple::outgoing_v6(tuple.protocol, tuple.server, binding.client, pref64);
         // 3.7 Translating the Packet
         let egress = v4_to_v6::Egress { mtus, policy: self.policy, reassembled_from, unfinished };
@@ -356,11 +362,19 @@ impl Nat64 {
         }
     }
 
-    /// Addresses and hop limit of a packet from IPv6: returns the embedded address.
-    fn admit_v6(&self, packet: &Ipv6Packet<'_>) -> Result<(Ipv4Addr, Pref64), Refused> {
-        let pref64 = self.pref64.ok_or(answer::NOT_OPERATIONAL)?;
-        let server = pref64.extract(packet.destination()).ok_or(Reason::NotForUs)?;
-        admission::source_v6(packet.source(), pref64)?;
+    /// The prefix that a session's server is represented by.
+    fn prefix(&self, tuple: &TupleV4) -> Option<Pref64> {
+        let session = self.prefixes.are_several().then(|| self.tables.sessions.find_v4(tuple)).flatten();
+        self.prefixes.get(session.map_or(0, |index| self.tables.sessions.prefix(index)))
+    }
+
+    /// Addresses and hop limit of a packet from IPv6: returns the embedded address and its prefix.
+    fn admit_v6(&self, packet: &Ipv6Packet<'_>) -> Result<(Ipv4Addr, Pref64, Position), Refused> {
+        if self.prefixes.is_empty() {
+            return Err(answer::NOT_OPERATIONAL);
+        }
+        let (server, pref64, prefix) = self.prefixes.find(packet.destination()).ok_or(Reason::NotForUs)?;
+        admission::source_v6(packet.source(), &self.prefixes)?;
         if self.tables.pool.is_empty() {
             return Err(answer::NOT_OPERATIONAL);
         }
@@ -373,9 +387,9 @@ impl Nat64 {
             return Err(answer::refused_v6(Refusal::HopLimit));
         }
         if !self.tables.pool.contains(server) {
-            admission::destination_v4(server, &self.exempted)?;
+            admission::destination_v4(server, pref64, &self.exempted)?;
         }
-        Ok((server, pref64))
+        Ok((server, pref64, prefix))
     }
 
     /// Addresses and TTL of a packet from IPv4.
@@ -440,10 +454,6 @@ impl Nat64 {
     pub fn mapped(&self, protocol: Protocol, client: tuple::TransportV6) -> Option<TransportV4> {
         self.tables.bib.find_client(protocol, client).map(|index| self.tables.bib[index].mapped)
     }
-}
-
-fn pref64(plan: &Nat64Plan) -> Option<Pref64> {
-    Pref64::new(plan.pref64.network(), plan.pref64.prefix_len()).ok()
 }
 
 fn mtus(plan: &Nat64Plan) -> Mtus {

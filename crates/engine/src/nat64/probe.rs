@@ -49,8 +49,8 @@ impl Nat64 {
         {
             self.answer_syn(&syn, now);
         }
-        while let Some(session) = self.tables.expire(now, MAX_DUE - self.due.len().min(MAX_DUE)) {
-            if let Some(pref64) = self.pref64 {
+        while let Some((session, prefix)) = self.tables.expire(now, MAX_DUE - self.due.len().min(MAX_DUE)) {
+            if let Some(pref64) = self.prefixes.get(prefix) {
                 emit(&session, pref64, &mut self.due);
             }
         }

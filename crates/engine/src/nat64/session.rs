@@ -6,6 +6,7 @@ use slab::Slab;
 
 use super::expiry::{Expiry, TimerClass};
 use super::keyed::Keyed;
+use super::prefixes::Position;
 use super::tcp::State;
 use super::tuple::{Protocol, TransportV4, TransportV6, TupleV4, TupleV6};
 use crate::config::Nat64Timers;
@@ -43,6 +44,8 @@ pub(super) const PEER_SIZE: usize = size_of::<Peer>();
 pub(super) struct Sessions {
     keyed: Keyed,
     sessions: Slab<Session>,
+    /// Which prefix the client represents Z by; the first, where the list is shorter. It is empty while there is one.
+    prefixes: Vec<Position>,
     by_v6: HashTable<u32>,
     by_v4: HashTable<u32>,
     peers: HashTable<Peer>,
@@ -55,6 +58,7 @@ impl Sessions {
         Self {
             keyed,
             sessions: Slab::new(),
+            prefixes: Vec::new(),
             by_v6: HashTable::new(),
             by_v4: HashTable::new(),
             peers: HashTable::new(),
@@ -91,8 +95,11 @@ impl Sessions {
 
     /// Adds a session that is not there yet and starts its lifetime.
     pub(super) fn insert(&mut self, session: Session, class: TimerClass, now: Instant) {
-        let Self { keyed, sessions, by_v6, by_v4, peers, expiry, counts } = self;
+        let Self { keyed, sessions, prefixes, by_v6, by_v4, peers, expiry, counts } = self;
         let index = sessions.insert(session) as u32;
+        if let Some(prefix) = prefixes.get_mut(index as usize) {
+            *prefix = 0;
+        }
         let hash_v6 = |session: &Session| keyed.session_v6(session.protocol, session.client, session.server);
         let hash_v4 = |session: &Session| keyed.session_v4(session.protocol, session.mapped, session.server);
         by_v6.insert_unique(hash_v6(&session), index, |index| hash_v6(&sessions[*index as usize]));
@@ -116,6 +123,34 @@ impl Sessions {
         if let Some(class) = class {
             self.expiry.restart(index, class, now);
         }
+    }
+
+    /// Notes which prefix the client uses, so that it is answered by the same.
+    pub(super) fn remember(&mut self, tuple: &TupleV6, prefix: Position) {
+        let Some(index) = self.find_v6(tuple).map(|index| index as usize) else { return };
+        if self.prefixes.len() <= index {
+            self.prefixes.resize(index + 1, 0);
+        }
+        self.prefixes[index] = prefix;
+    }
+
+    /// The prefix that the client uses.
+    pub(super) fn prefix(&self, index: u32) -> Position {
+        self.prefixes.get(index as usize).copied().unwrap_or_default()
+    }
+
+    /// Follows a new list of prefixes, in which those of the sessions have other positions.
+    pub(super) fn renumber(&mut self, positions: &[Option<Position>]) {
+        let moved = |index: usize| {
+            let old = usize::from(self.prefixes.get(index).copied().unwrap_or_default());
+            positions.get(old).copied().flatten().unwrap_or_default()
+        };
+        let last = self.sessions.iter().map(|(index, _)| index + 1).max().unwrap_or_default();
+        self.prefixes = if positions.first() == Some(&Some(0)) && self.prefixes.is_empty() {
+            Vec::new()
+        } else {
+            (0..last).map(moved).collect()
+        };
     }
 
     /// Takes a session away.

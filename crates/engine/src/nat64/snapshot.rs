@@ -5,6 +5,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use siphasher::sip::SipHasher13;
 
 use super::Nat64;
+use super::prefixes::Position;
 use super::session::Session;
 use super::tables::Tables;
 use super::tcp::State;
@@ -14,8 +15,8 @@ use crate::time::Instant;
 const MAGIC: [u8; 8] = *b"6g-nat64";
 /// Raised whenever the layout changes; another version's sessions are not read.
 const VERSION: u32 = 1;
-/// Magic, version, hash of the rest, Pref64::/n, count.
-const HEADER: usize = 8 + 4 + 8 + 17 + 4;
+/// Magic, version, hash of the rest, hash of the prefixes, count.
+const HEADER: usize = 8 + 4 + 8 + 8 + 4;
 /// Bytes of a session.
 const RECORD: usize = 40;
 /// More sessions than the configuration admits are not looked at.
@@ -30,7 +31,7 @@ pub enum SnapshotError {
     Version(u32),
     /// It is cut short, was changed, or holds what cannot be.
     Damaged,
-    /// The sessions were under another Pref64::/n.
+    /// The sessions were under another Pref64::/n, or in another list of them.
     Prefix,
     /// It was written at a time that is still to come: the machine has been started anew.
     Clock,
@@ -70,6 +71,7 @@ struct Record {
     client: TransportV6,
     mapped: TransportV4,
     server: TransportV4,
+    prefix: Position,
     since: Instant,
 }
 
@@ -80,11 +82,10 @@ impl Nat64 {
         let mut bytes = Vec::with_capacity(HEADER + sessions.len() * RECORD);
         bytes.resize(HEADER, 0);
         for (index, session) in sessions.iter() {
-            emit(session, sessions.since(index), &mut bytes);
+            emit(session, sessions.prefix(index), sessions.since(index), &mut bytes);
         }
-        bytes[20..36].copy_from_slice(&self.prefix.network().octets());
-        bytes[36] = self.prefix.prefix_len();
-        bytes[37..HEADER].copy_from_slice(&(sessions.len() as u32).to_be_bytes());
+        bytes[20..28].copy_from_slice(&self.hash_of_prefixes());
+        bytes[28..HEADER].copy_from_slice(&(sessions.len() as u32).to_be_bytes());
         let hash = SipHasher13::new().hash(&bytes[20..]);
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..12].copy_from_slice(&VERSION.to_be_bytes());
@@ -110,16 +111,19 @@ impl Nat64 {
             return Err(SnapshotError::Version(version));
         }
         let (records, rest) = body.as_chunks::<RECORD>();
-        let count = u32::from_be_bytes([header[37], header[38], header[39], header[40]]) as usize;
+        let count = u32::from_be_bytes([header[28], header[29], header[30], header[31]]) as usize;
         let hash = SipHasher13::new().hash(&bytes[20..]).to_be_bytes();
         if header[12..20] != hash || !rest.is_empty() || records.len() != count || count > MAX_RECORDS {
             return Err(SnapshotError::Damaged);
         }
-        if header[20..36] != self.prefix.network().octets() || header[36] != self.prefix.prefix_len() {
+        if header[20..28] != self.hash_of_prefixes() {
             return Err(SnapshotError::Prefix);
         }
         let mut records: Vec<Record> =
             records.iter().map(parse).collect::<Option<_>>().ok_or(SnapshotError::Damaged)?;
+        if records.iter().any(|record| usize::from(record.prefix) >= self.prefixes.nets().len()) {
+            return Err(SnapshotError::Damaged);
+        }
         if records.iter().any(|record| record.since > now) {
             return Err(SnapshotError::Clock);
         }
@@ -128,12 +132,19 @@ impl Nat64 {
         let sessions = records.iter().filter(|record| self.tables.take_over(record)).count() as u64;
         Ok(Restored { sessions, left_out: records.len() as u64 - sessions })
     }
+
+    /// Sessions name a prefix by its place in the list, so that has to be the same.
+    fn hash_of_prefixes(&self) -> [u8; 8] {
+        let nets = self.prefixes.nets().iter();
+        let bytes: Vec<u8> = nets.flat_map(|net| [&net.network().octets()[..], &[net.prefix_len()]].concat()).collect();
+        SipHasher13::new().hash(&bytes).to_be_bytes()
+    }
 }
 
 impl Tables {
     /// Makes a saved session one of ours, if it contradicts none that is.
     fn take_over(&mut self, record: &Record) -> bool {
-        let Record { protocol, state, client, mapped, server, since } = *record;
+        let Record { protocol, state, client, mapped, server, prefix, since } = *record;
         let is_there = self.sessions.find_v6(&TupleV6 { protocol, client, server }).is_some()
             || self.sessions.find_v4(&TupleV4 { protocol, mapped, server }).is_some();
         if is_there || self.sessions.len() >= self.max_sessions as usize {
@@ -146,12 +157,16 @@ impl Tables {
             None => return false,
         };
         self.open(binding, server, state, state.class(protocol), since);
+        if prefix != 0 {
+            self.sessions.remember(&TupleV6 { protocol, client, server }, prefix);
+        }
         true
     }
 }
 
-fn emit(session: &Session, since: Instant, bytes: &mut Vec<u8>) {
-    bytes.extend([session.protocol as u8, session.state as u8]);
+fn emit(session: &Session, prefix: Position, since: Instant, bytes: &mut Vec<u8>) {
+    // Protocol and prefix share a byte; there are few of either.
+    bytes.extend([session.protocol as u8 | prefix << 2, session.state as u8]);
     bytes.extend(session.client.address.octets());
     bytes.extend(session.client.port.to_be_bytes());
     for end in [session.mapped, session.server] {
@@ -162,7 +177,7 @@ fn emit(session: &Session, since: Instant, bytes: &mut Vec<u8>) {
 }
 
 fn parse(bytes: &[u8; RECORD]) -> Option<Record> {
-    let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp].into_iter().find(|it| *it as u8 == bytes[0])?;
+    let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp].into_iter().find(|it| *it as u8 == bytes[0] & 3)?;
     let state = State::ALL.into_iter().find(|it| *it as u8 == bytes[1])?;
     // Only TCP has states.
     if protocol != Protocol::Tcp && state != State::Established {
@@ -181,6 +196,7 @@ fn parse(bytes: &[u8; RECORD]) -> Option<Record> {
         client: TransportV6 { address, port: port(18) },
         mapped: transport(20),
         server: transport(26),
+        prefix: bytes[0] >> 2,
         since: Instant::from_nanos(since),
     })
 }

@@ -7,6 +7,7 @@ use super::bib::{Bib, Binding};
 use super::expiry::TimerClass;
 use super::keyed::Keyed;
 use super::pool::Pool;
+use super::prefixes::Position;
 use super::quota::{Free, Quotas, Request};
 use super::session::{Session, Sessions};
 use super::syn::StoredSyns;
@@ -99,7 +100,7 @@ impl Tables {
 
     /// Ends the sessions whose lifetime is over, up to a connection that is to be probed before that; none of these if
     /// there is no `room` for a probe.
-    pub(super) fn expire(&mut self, now: Instant, room: usize) -> Option<Session> {
+    pub(super) fn expire(&mut self, now: Instant, room: usize) -> Option<(Session, Position)> {
         while let Some(index) = self.sessions.expired(&self.timers, now) {
             let session = self.sessions[index];
             if session.protocol != Protocol::Tcp || session.state != State::Established {
@@ -111,15 +112,16 @@ impl Tables {
             }
             // RFC 6146 section 3.5.2.2, ESTABLISHED: a probe, and TCP_TRANS for the answer.
             self.sessions.update(index, State::Trans, Some(TimerClass::TcpTrans), now);
-            return Some(session);
+            return Some((session, self.sessions.prefix(index)));
         }
         None
     }
 
     /// Ends the sessions that `is_gone` names.
-    pub(super) fn end_where(&mut self, is_gone: impl Fn(&Session, &Pool) -> bool) {
+    pub(super) fn end_where(&mut self, is_gone: impl Fn(&Session, Position, &Pool) -> bool) {
+        let is_gone = |index, session: &Session| is_gone(session, self.sessions.prefix(index), &self.pool);
         let gone: Vec<u32> =
-            self.sessions.iter().filter(|(_, session)| is_gone(session, &self.pool)).map(|(index, _)| index).collect();
+            self.sessions.iter().filter(|(index, session)| is_gone(*index, session)).map(|(index, _)| index).collect();
         for index in gone {
             self.end(index);
         }
@@ -180,6 +182,8 @@ mod tests {
         let session =
             listed(size_of::<Session>()) + listed(expiry::NODE_SIZE) + 2 * hashed(4) + hashed(session::PEER_SIZE);
         let binding = listed(size_of::<Binding>()) + 2 * hashed(4);
+        // Which prefix it is, where there are several.
+        let session = session + 2 * size_of::<Position>();
         let bytes = session + binding + hashed(quota::ENTRY_SIZE);
         assert!(bytes <= SESSION_BYTES as usize, "{bytes}");
     }

@@ -1,6 +1,8 @@
 //! The resolver's part of the plan.
 use core::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
+use sixgate_wire::rfc6052::Pref64;
+
 use super::topology::{LanLink, Topology};
 use super::{Dns64Plan, Nat64Plan};
 use crate::facts::AddressState;
@@ -17,7 +19,10 @@ pub(super) fn plan(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Dns64P
         listen: topology.lans.iter().flat_map(|lan| listen(topology, lan)).collect(),
         upstream: config.upstream.clone(),
         synthesis: nat64.filter(|nat64| nat64.obstacle.is_none()).map(|nat64| nat64.pref64),
-        translate_non_global: nat64.map_or_else(Vec::new, |nat64| nat64.translate_non_global.clone()),
+        // RFC 6052 section 3.1: the Well-Known Prefix knows no exemptions, whatever prefixes there are beside it.
+        translate_non_global: nat64
+            .filter(|nat64| Pref64::WELL_KNOWN.prefix() != nat64.pref64.addr())
+            .map_or_else(Vec::new, |nat64| nat64.translate_non_global.clone()),
         pref64: nat64.map(|nat64| nat64.pref64),
     }
 }

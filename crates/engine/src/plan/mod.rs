@@ -210,8 +210,10 @@ pub struct Dns64Plan {
 /// What the translator does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nat64Plan {
-    /// Pref64::/n.
+    /// Pref64::/n: what is advertised and synthesized.
     pub pref64: Ipv6Net,
+    /// Prefixes that are translated as well.
+    pub further_pref64: Vec<Ipv6Net>,
     /// Addresses to translate to; empty while there is no IPv4 uplink.
     pub pool4: Vec<Ipv4Addr>,
     /// Share of ports and identifiers of those addresses.
@@ -240,6 +242,13 @@ pub struct Nat64Plan {
     pub max_sessions: u32,
     /// Why it cannot work now, when it cannot.
     pub obstacle: Option<Obstacle>,
+}
+
+impl Nat64Plan {
+    /// All prefixes, the advertised one first.
+    pub fn prefixes(&self) -> impl Iterator<Item = Ipv6Net> {
+        core::iter::once(self.pref64).chain(self.further_pref64.iter().copied())
+    }
 }
 
 /// A prefix whose clients are told apart by a length of their own. The whole of it has no more than one client's share.

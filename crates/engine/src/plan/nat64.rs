@@ -23,6 +23,7 @@ pub(super) fn plan(topology: &Topology<'_>) -> Option<Nat64Plan> {
     let mtu_v4 = wan.map_or(1500, |link| topology.config.wan.mtu.unwrap_or(link.mtu));
     Some(Nat64Plan {
         pref64: nat64.prefix,
+        further_pref64: nat64.further_prefixes.clone(),
         pool4: uplink.into_iter().collect(),
         ports: nat64.ports.clone(),
         translate_non_global: nat64.translate_non_global.clone(),

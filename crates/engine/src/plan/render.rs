@@ -160,6 +160,9 @@ fn resolver(dns64: &Dns64Plan, out: &mut String, facts: &Facts) -> fmt::Result {
 
 fn translator(nat64: &Nat64Plan, out: &mut String) -> fmt::Result {
     writeln!(out, "nat64 {}", nat64.pref64)?;
+    for pref64 in &nat64.further_pref64 {
+        writeln!(out, "  also {pref64}")?;
+    }
     match nat64.obstacle {
         None => {}
         Some(Obstacle::NoIpv4Uplink) => writeln!(out, "  off: no IPv4 uplink")?,

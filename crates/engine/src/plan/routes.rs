@@ -87,10 +87,8 @@ fn translator(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<RoutePl
     let Some(nat64) = nat64.filter(|nat64| nat64.obstacle.is_none()) else { return Vec::new() };
     let Some(tun) = topology.facts.link(NAT64_DEVICE) else { return Vec::new() };
     let next = NextHop::Link { link: tun.index };
-    vec![
-        main_route(IpNet::V6(nat64.pref64), next.clone()),
-        RoutePlan { to: DEFAULT_V4, next, table: NAT64_TABLE, metric: ROUTE_METRIC },
-    ]
+    let share = RoutePlan { to: DEFAULT_V4, next: next.clone(), table: NAT64_TABLE, metric: ROUTE_METRIC };
+    nat64.prefixes().map(|pref64| main_route(IpNet::V6(pref64), next.clone())).chain([share]).collect()
 }
 
 /// Unreachable routes behind the translator, the containers and the LANs: once the real route is gone, packets are
@@ -103,7 +101,7 @@ fn fallbacks(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<RoutePla
         .chain(config.vms.iter().flat_map(|vm| vm.containers.iter().copied()))
         .filter(|net| !net.addr().is_unicast_link_local())
         .map(|net| net.trunc())
-        .chain(nat64.map(|nat64| nat64.pref64))
+        .chain(nat64.into_iter().flat_map(Nat64Plan::prefixes))
         .collect();
     nets.sort();
     nets.dedup();

@@ -250,6 +250,10 @@ fn private_addresses_are_translated_only_if_exempted() {
     let (verdict, packets) = Router::new().send(&packet);
     assert_eq!(verdict, Verdict::Dropped(Reason::NonGlobalDestination));
     assert_eq!(packets, [v6(ROUTER, CLIENT, 64, icmpv6(1, 1, 0, &packet))]);
+    let well_known = Router::with(&exempting).send(&packet).0;
+    assert_eq!(well_known, Verdict::Dropped(Reason::NonGlobalDestination), "RFC 6052 section 3.1");
+    exempting.pref64 = "64:ff9b:1::/96".parse().unwrap();
+    let packet = v6(CLIENT, "64:ff9b:1::10.1.2.3", 64, udp(5000, 53, b"question"));
     assert_eq!(Router::with(&exempting).send(&packet).0, TO_V4);
 }
 

@@ -5,6 +5,7 @@ mod icmp;
 mod limits;
 mod model;
 mod packet;
+mod prefixes;
 mod properties;
 mod restart;
 mod router;

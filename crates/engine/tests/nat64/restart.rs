@@ -108,16 +108,16 @@ proptest! {
     ) {
         let (mut router, _) = busy();
         let mut saved = router.nat64.save();
-        let records = saved[41..].to_vec();
+        let records = saved[32..].to_vec();
         for _ in 0..copies {
             saved.extend(&records);
         }
         for (at, value) in damage {
-            let at = 41 + at.index(saved.len() - 41);
+            let at = 32 + at.index(saved.len() - 32);
             saved[at] = value;
         }
-        let count = ((saved.len() - 41) / 40) as u32;
-        saved[37..41].copy_from_slice(&count.to_be_bytes());
+        let count = ((saved.len() - 32) / 40) as u32;
+        saved[28..32].copy_from_slice(&count.to_be_bytes());
         let hash = siphasher::sip::SipHasher13::new().hash(&saved[20..]);
         saved[12..20].copy_from_slice(&hash.to_be_bytes());
         router.nat64 = Nat64::new(&plan(40_960..=65_535), [8; 32]);

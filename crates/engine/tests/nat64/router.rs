@@ -22,6 +22,7 @@ pub(crate) const STRANGER: &str = "5.6.7.8";
 pub(crate) fn plan(ports: core::ops::RangeInclusive<u16>) -> Nat64Plan {
     Nat64Plan {
         pref64: "64:ff9b::/96".parse().unwrap(),
+        further_pref64: Vec::new(),
         pool4: vec![POOL.parse().unwrap()],
         ports,
         translate_non_global: Vec::new(),

@@ -126,7 +126,8 @@ impl Translator {
         self.retry = Some(Instant::now() + self.backoff.failed());
         let finding = Finding::new(Severity::Error, "nat64-not-running", NAT64_DEVICE, text, mend);
         let (pref64, obstacle) = (Some(plan.pref64), Some(Obstacle::NoDevice));
-        let status = status::Nat64 { pref64, obstacle, ..status::Nat64::default() };
+        let further_pref64 = plan.further_pref64.clone();
+        let status = status::Nat64 { pref64, further_pref64, obstacle, ..status::Nat64::default() };
         self.slice.send_replace(Slice { status: Some(status), findings: vec![finding] });
     }
 

@@ -145,7 +145,8 @@ impl Sheet<'_> {
         let Some(nat64) = &self.status.nat64 else {
             return vec![self.rule("NAT64", &[Item::plain("off")])];
         };
-        let mut state: Vec<_> = nat64.pref64.iter().map(|prefix| Item::plain(prefix.to_string())).collect();
+        let mut state: Vec<_> =
+            nat64.pref64.iter().chain(&nat64.further_pref64).map(|prefix| Item::plain(prefix.to_string())).collect();
         state.push(match nat64.obstacle {
             None => Item::new(Role::Good, "works"),
             Some(Obstacle::NoIpv4Uplink) => Item::new(Role::Bad, "NO IPv4 UPLINK"),

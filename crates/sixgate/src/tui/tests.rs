@@ -156,6 +156,7 @@ fn normal(second: u64) -> Status {
     status.vms = vec![vm(1, Some(true)), vm(2, Some(false))];
     status.nat64 = Some(Nat64 {
         pref64: Some("64:ff9b::/96".parse().expect("a prefix")),
+        further_pref64: Vec::new(),
         obstacle: None,
         sessions: Sessions { tcp: 1_204, udp: 331, icmp: 4 },
         bindings: Sessions { tcp: 1_100, udp: 210, icmp: 4 },

@@ -1,5 +1,5 @@
 //! What a wrong file is told: place, what is wrong, and the mend.
-use super::{BASE, error_of, errors};
+use super::{BASE, error_of, errors, valid};
 use crate::config::parse;
 
 /// The error of BASE and `more` lies at `place` and says all of `words`.
@@ -226,6 +226,19 @@ fn the_nat64_prefix_is_one_of_rfc_6052() {
         "2:9",
         &["out of range", "40960-65535", "36864-40959 are kept for NAT44"],
     );
+}
+
+#[test]
+fn each_of_several_nat64_prefixes_is_checked() {
+    says("[nat64]\nprefix = [\"64:ff9b::/96\", \"2001:db8:64::/97\"]\n", "2:27", &["length 97"]);
+    says("[nat64]\nprefix = [\"64:ff9b::/96\", \"2001:db8:1:2::/96\"]\n", "2:27", &["overlaps 2001:db8:1:2::/64"]);
+    says("[nat64]\nprefix = [\"64:ff9b::/96\", \"64:ff9b::/96\"]\n", "2:27", &["there already"]);
+    says("[nat64]\nprefix = []\n", "2:10", &["a list of up to 8"]);
+    let config = valid(&format!(
+        "{BASE}[nat64]\nprefix = [\"64:ff9b::/96\", \"2001:db8:64::/64\"]\ntranslate_non_global = \"10.0.0.0/8\"\n"
+    ));
+    let nat64 = config.nat64.unwrap();
+    assert_eq!((nat64.prefix.to_string(), nat64.further_prefixes.len()), ("64:ff9b::/96".to_owned(), 1));
 }
 
 /// RFC 4787 REQ-5, RFC 5382 REQ-5, RFC 5508 REQ-2, RFC 6146 section 4.
