@@ -90,7 +90,7 @@ async fn rules_changed(watch: &mut Option<nft::Watch>) {
     if let Err(error) = listening.changed().await {
         tracing::debug!("nftables announces nothing any more: {error}");
         *watch = None;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -116,7 +116,7 @@ struct Kernel {
 impl Kernel {
     async fn apply(&mut self, desired: &Desired) -> Vec<Finding> {
         match desired {
-            Desired::Unknown => Vec::new(),
+            Desired::Unknown => self.deny_first().await,
             Desired::Closed => self.close().await,
             Desired::Open(plan) => self.open(plan).await,
         }
@@ -144,6 +144,16 @@ impl Kernel {
         }
         findings.extend(errors.iter().map(ApplyError::finding));
         findings
+    }
+
+    /// Before there is a plan: a machine without a ruleset of ours is closed at once, since forwarding may be on from
+    /// elsewhere. A ruleset that a former daemon left stays until the plan's takes its place.
+    async fn deny_first(&mut self) -> Vec<Finding> {
+        let closed = firewall::closed();
+        match nft::loaded(&closed.table).await {
+            Ok(true) => Vec::new(),
+            Ok(false) | Err(_) => self.enforce(&closed).await,
+        }
     }
 
     /// Without a valid configuration: nothing is forwarded, nothing is let in; what a former daemon put there stays.
