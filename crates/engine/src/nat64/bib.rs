@@ -16,6 +16,8 @@ pub(super) struct Binding {
     pub(super) mapped: TransportV4,
     /// How many sessions use it; it ends with the last one.
     pub(super) sessions: u32,
+    /// Made by the operator: it stays, and anybody may use it.
+    pub(super) is_static: bool,
 }
 
 /// The three BIBs.
@@ -77,8 +79,13 @@ impl Bib {
     }
 
     /// All bindings.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Binding> {
-        self.bindings.iter().map(|(_, binding)| binding)
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Binding)> {
+        self.bindings.iter().map(|(index, binding)| (index as u32, binding))
+    }
+
+    /// Whether the operator made a binding for this address and port.
+    pub(super) fn is_published(&self, protocol: Protocol, mapped: TransportV4) -> bool {
+        self.find_mapped(protocol, mapped).is_some_and(|index| self[index].is_static)
     }
 
     /// How many there are of a protocol.

@@ -16,6 +16,7 @@ mod offload;
 mod pool;
 mod prefixes;
 mod probe;
+mod publish;
 mod quota;
 mod session;
 mod snapshot;
@@ -121,7 +122,8 @@ impl Nat64 {
         let renumbered = positions.first() != Some(&Some(0));
         let is_gone = |prefix| positions.get(usize::from(prefix)).copied().flatten().is_none();
         self.tables.pool.replace(&plan.pool4, plan.ports.clone());
-        self.tables.end_where(|session, prefix, pool| is_gone(prefix) || !pool.owns(session.mapped));
+        self.tables.publish(&plan.static_bindings);
+        self.tables.end_gone(is_gone);
         self.tables.sessions.renumber(&positions);
         let Tables { syns, pool, .. } = &mut self.tables;
         syns.retain(|mapped| !renumbered && pool.owns(mapped));
@@ -415,7 +417,9 @@ impl Nat64 {
             return Ok(false);
         }
         // What else listens on that address is the router's own business.
-        let is_ours = protocol == Protocol::Icmp || self.tables.pool.owns(server);
+        let is_ours = protocol == Protocol::Icmp
+            || self.tables.pool.owns(server)
+            || self.tables.bib.is_published(protocol, server);
         if is_ours { Ok(true) } else { Err(answer::OWN_ADDRESS) }
     }
 

@@ -100,6 +100,13 @@ impl Pool {
         was_free
     }
 
+    /// Keeps a port or identifier from being given to anybody, be it in our share or not.
+    pub(super) fn reserve(&mut self, protocol: Protocol, mapped: TransportV4) {
+        if let Some(ours) = self.addresses.iter_mut().find(|ours| ours.address == mapped.address) {
+            ours.used[protocol as usize][usize::from(mapped.port) / 64] |= 1 << (mapped.port % 64);
+        }
+    }
+
     /// Gives a port or identifier back.
     pub(super) fn release(&mut self, protocol: Protocol, mapped: TransportV4) {
         if let Some(ours) = self.addresses.iter_mut().find(|ours| ours.address == mapped.address) {

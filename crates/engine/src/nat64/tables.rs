@@ -37,7 +37,7 @@ pub(super) struct Tables {
 
 impl Tables {
     pub(super) fn new(keyed: Keyed, plan: &Nat64Plan, random: ChaCha8Rng) -> Self {
-        Self {
+        let mut tables = Self {
             bib: Bib::new(keyed),
             sessions: Sessions::new(keyed),
             syns: StoredSyns::new(keyed),
@@ -47,7 +47,9 @@ impl Tables {
             timers: plan.timers,
             max_sessions: plan.max_sessions,
             random,
-        }
+        };
+        tables.publish(&plan.static_bindings);
+        tables
     }
 
     /// RFC 6146 sections 3.5.1 to 3.5.3: a session for a packet from IPv6, on the client's binding or on a new one.
@@ -90,7 +92,7 @@ impl Tables {
         let session = self.sessions.remove(index);
         let binding = &mut self.bib[session.binding];
         binding.sessions -= 1;
-        if binding.sessions == 0 {
+        if binding.sessions == 0 && !binding.is_static {
             let binding = self.bib.remove(session.binding);
             self.pool.release(binding.protocol, binding.mapped);
             self.quotas.remove_binding(binding.client.address, binding.protocol);
@@ -118,10 +120,9 @@ impl Tables {
     }
 
     /// Ends the sessions that `is_gone` names.
-    pub(super) fn end_where(&mut self, is_gone: impl Fn(&Session, Position, &Pool) -> bool) {
-        let is_gone = |index, session: &Session| is_gone(session, self.sessions.prefix(index), &self.pool);
+    pub(super) fn end_where(&mut self, is_gone: impl Fn(&Session) -> bool) {
         let gone: Vec<u32> =
-            self.sessions.iter().filter(|(index, session)| is_gone(*index, session)).map(|(index, _)| index).collect();
+            self.sessions.iter().filter(|(_, session)| is_gone(session)).map(|(index, _)| index).collect();
         for index in gone {
             self.end(index);
         }
@@ -133,7 +134,7 @@ impl Tables {
         for (_, session) in self.sessions.iter() {
             self.quotas.add(session.client.address);
         }
-        for binding in self.bib.iter() {
+        for (_, binding) in self.bib.iter().filter(|(_, binding)| !binding.is_static) {
             self.quotas.add_binding(binding.client.address, binding.protocol);
         }
     }
@@ -147,7 +148,7 @@ impl Tables {
     /// A binding for a port that is taken from the pool.
     pub(super) fn bind(&mut self, protocol: Protocol, client: TransportV6, mapped: TransportV4) -> u32 {
         self.quotas.add_binding(client.address, protocol);
-        self.bib.insert(Binding { protocol, client, mapped, sessions: 0 })
+        self.bib.insert(Binding { protocol, client, mapped, sessions: 0, is_static: false })
     }
 
     /// A session on a binding.

@@ -8,6 +8,7 @@ use crate::facts::Facts;
 use crate::finding::Finding;
 use crate::firewall;
 use crate::firewall::ruleset::Ruleset;
+use crate::nat64::tuple::{Protocol, TransportV4, TransportV6};
 
 mod dns64;
 mod findings;
@@ -234,6 +235,8 @@ pub struct Nat64Plan {
     pub filtering: crate::config::Filtering,
     /// What one client may have.
     pub limits: crate::config::Nat64Limits,
+    /// Ports of the pool's addresses that lead inside, whoever asks.
+    pub static_bindings: Vec<StaticBinding>,
     /// Who is one client, where more is known than a prefix length.
     pub clients: Vec<ClientPrefix>,
     /// Session lifetimes.
@@ -249,6 +252,19 @@ impl Nat64Plan {
     pub fn prefixes(&self) -> impl Iterator<Item = Ipv6Net> {
         core::iter::once(self.pref64).chain(self.further_pref64.iter().copied())
     }
+}
+
+/// A binding that an operator made: RFC 6146 section 3.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StaticBinding {
+    /// TCP, UDP, or ICMP queries, whose identifiers take the place of ports.
+    pub protocol: Protocol,
+    /// The first port outside.
+    pub mapped: TransportV4,
+    /// The host inside and its first port.
+    pub client: TransportV6,
+    /// How many ports in a row.
+    pub ports: u16,
 }
 
 /// A prefix whose clients are told apart by a length of their own. The whole of it has no more than one client's share.

@@ -34,6 +34,7 @@ pub(super) fn plan(topology: &Topology<'_>) -> Option<Nat64Plan> {
         icmp_errors_per_second: nat64.icmp_errors_per_second,
         filtering: nat64.filtering,
         limits: nat64.limits,
+        static_bindings: Vec::new(),
         clients: clients(topology, nat64.limits.prefix_length),
         timers: nat64.timers,
         max_sessions: nat64.max_sessions,

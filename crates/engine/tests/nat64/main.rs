@@ -7,6 +7,7 @@ mod model;
 mod packet;
 mod prefixes;
 mod properties;
+mod publish;
 mod restart;
 mod router;
 mod siit;

@@ -33,6 +33,7 @@ pub(crate) fn plan(ports: core::ops::RangeInclusive<u16>) -> Nat64Plan {
         icmp_errors_per_second: 100,
         filtering: Filtering::AddressDependent,
         limits: Nat64Limits::default(),
+        static_bindings: Vec::new(),
         clients: Vec::new(),
         timers: Nat64Timers::default(),
         max_sessions: 1000,

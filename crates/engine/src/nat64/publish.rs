@@ -1,0 +1,78 @@
+//! Static bindings: RFC 6146 section 3.1. The operator makes and removes them; they need no session to live.
+use std::collections::HashSet;
+
+use super::bib::Binding;
+use super::prefixes::Position;
+use super::session::Session;
+use super::tables::Tables;
+use super::tuple::{TransportV4, TransportV6};
+use crate::plan::StaticBinding;
+
+impl Tables {
+    /// Takes over the operator's bindings. Those that are there stay with their sessions; what stands in the way of new
+    /// ones ends.
+    pub(super) fn publish(&mut self, wanted: &[StaticBinding]) {
+        let wanted: Vec<Binding> = wanted
+            .iter()
+            .flat_map(|range| (0..range.ports).filter_map(|offset| nth(range, offset)))
+            .filter(|binding| self.pool.contains(binding.mapped.address))
+            .collect();
+        let ends = |binding: &Binding| (binding.protocol, binding.client, binding.mapped);
+        let all: HashSet<_> = wanted.iter().map(ends).collect();
+        let is_wanted = |binding: &Binding| all.contains(&ends(binding));
+        let gone: Vec<u32> = self
+            .bib
+            .iter()
+            .filter(|(_, binding)| binding.is_static && !is_wanted(binding))
+            .map(|(index, _)| index)
+            .collect();
+        for index in gone {
+            self.withdraw(index);
+        }
+        for binding in wanted {
+            let of_client = self.bib.find_client(binding.protocol, binding.client);
+            if of_client.is_some_and(|index| self.bib[index].is_static) {
+                continue;
+            }
+            for index in of_client.into_iter().chain(self.bib.find_mapped(binding.protocol, binding.mapped)) {
+                self.end_where(|session| session.binding == index);
+            }
+            // Another of the operator's bindings has that port; the configuration rules it out.
+            if self.bib.find_mapped(binding.protocol, binding.mapped).is_none() {
+                self.pool.reserve(binding.protocol, binding.mapped);
+                self.bib.insert(binding);
+            }
+        }
+    }
+
+    /// Ends sessions whose address or port is no longer ours, and those under a prefix that is gone.
+    pub(super) fn end_gone(&mut self, is_gone: impl Fn(Position) -> bool) {
+        let Self { sessions, bib, pool, .. } = self;
+        let is_ours = |session: &Session| pool.owns(session.mapped) || bib[session.binding].is_static;
+        let gone: Vec<u32> = sessions
+            .iter()
+            .filter(|(index, session)| is_gone(sessions.prefix(*index)) || !is_ours(session))
+            .map(|(index, _)| index)
+            .collect();
+        for index in gone {
+            self.end(index);
+        }
+    }
+
+    fn withdraw(&mut self, index: u32) {
+        self.end_where(|session| session.binding == index);
+        let binding = self.bib.remove(index);
+        self.pool.release(binding.protocol, binding.mapped);
+    }
+}
+
+fn nth(range: &StaticBinding, offset: u16) -> Option<Binding> {
+    let (mapped, client) = (range.mapped, range.client);
+    Some(Binding {
+        protocol: range.protocol,
+        client: TransportV6 { port: client.port.checked_add(offset)?, ..client },
+        mapped: TransportV4 { port: mapped.port.checked_add(offset)?, ..mapped },
+        sessions: 0,
+        is_static: true,
+    })
+}
