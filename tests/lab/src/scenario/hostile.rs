@@ -53,12 +53,9 @@ pub(super) fn wrong_configuration(lab: &mut Lab) -> Result<()> {
     for family in ["ipv4", "ipv6"] {
         ensure!(router.sysctl(&format!("net/{family}/conf/all/forwarding"))? == "0", "{family} is forwarded");
     }
-    // A daemon that runs puts a deleted table back at once, and the table is to be deleted here.
-    lab.router.in_namespace()?.signal(Signal::STOP)?;
     default_deny_by_hand(lab)?;
 
     let router = lab.router.in_namespace()?;
-    router.signal(Signal::CONT)?;
     router.write_config(&right)?;
     router.signal(Signal::HUP)?;
     lab.await_service()?;
