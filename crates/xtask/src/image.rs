@@ -43,6 +43,11 @@ impl Image {
     }
 }
 
+/// Builds the image's binary alone.
+pub(crate) fn sixgate() -> Result<PathBuf> {
+    binary::build("sixgate")
+}
+
 /// Builds the image into `target/image`.
 pub(crate) fn build() -> Result<Image> {
     let folder = folder()?;

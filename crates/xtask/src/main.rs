@@ -1,6 +1,7 @@
-//! The project's own commands: `cargo xtask run | test | image | tidy | compliance`.
+//! The project's own commands: `cargo xtask run | test | bench | image | tidy | compliance`.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod command;
 mod compliance;
 mod image;
@@ -26,6 +27,8 @@ enum Verb {
     Run(run::Options),
     /// Checks and tests everything, or the phases that are named.
     Test(test::Options),
+    /// Measures side by side with the peers.
+    Bench(bench::Options),
     /// Builds kernel and initramfs of the appliance into target/image.
     Image,
     /// Writes docs/rfc-compliance.md out of its cases.
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::test(&options),
         Verb::Image => setup::ensure(setup::Purpose::Image).and_then(|()| image::build()).map(|image| image.report()),
         Verb::Compliance => compliance::write(),
+        Verb::Bench(options) => bench::bench(&options),
         Verb::Tidy => tidy::tidy(),
     };
     match outcome {

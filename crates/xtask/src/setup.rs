@@ -15,6 +15,8 @@ pub(crate) enum Purpose {
     Run,
     /// Running all tests.
     Test,
+    /// Measuring.
+    Bench,
 }
 
 /// A Debian package, the program that shows whether it is there, and from which purpose on it is needed.
@@ -27,6 +29,8 @@ struct Need {
 const EVERYTHING: &[Purpose] = &[Purpose::Image, Purpose::Run, Purpose::Test];
 const MACHINES: &[Purpose] = &[Purpose::Run, Purpose::Test];
 const TESTS: &[Purpose] = &[Purpose::Test];
+const LABS: &[Purpose] = &[Purpose::Test, Purpose::Bench];
+const BENCHES: &[Purpose] = &[Purpose::Bench];
 
 const NEEDS: &[Need] = &[
     Need { program: "cc", package: "gcc", purposes: EVERYTHING },
@@ -35,13 +39,15 @@ const NEEDS: &[Need] = &[
     Need { program: "xz", package: "xz-utils", purposes: EVERYTHING },
     Need { program: "zstd", package: "zstd", purposes: EVERYTHING },
     Need { program: "qemu-system-x86_64", package: "qemu-system-x86", purposes: MACHINES },
-    Need { program: "ip", package: "iproute2", purposes: TESTS },
-    Need { program: "nft", package: "nftables", purposes: TESTS },
+    Need { program: "ip", package: "iproute2", purposes: LABS },
+    Need { program: "nft", package: "nftables", purposes: LABS },
     Need { program: "dig", package: "bind9-dnsutils", purposes: TESTS },
     Need { program: "curl", package: "curl", purposes: TESTS },
-    Need { program: "ping", package: "iputils-ping", purposes: TESTS },
+    Need { program: "ping", package: "iputils-ping", purposes: LABS },
     Need { program: "rdisc6", package: "ndisc6", purposes: TESTS },
     Need { program: "tcpdump", package: "tcpdump", purposes: TESTS },
+    Need { program: "iperf3", package: "iperf3", purposes: BENCHES },
+    Need { program: "tayga", package: "tayga", purposes: BENCHES },
 ];
 
 /// Subcommands of cargo that the tests use, and the toolchain's components that they come with.

@@ -1,0 +1,36 @@
+//! `cargo xtask bench`: side by side with the peers, in one run, as ratios.
+mod engine;
+mod generator;
+mod host;
+mod nat64;
+mod report;
+mod series;
+mod track;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// What the benchmarks can be told.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    subject: Subject,
+}
+
+#[derive(Subcommand)]
+enum Subject {
+    /// NAT64's userspace path against plain forwarding and Tayga, and the engine by itself; writes
+    /// docs/benchmarks/nat64.md.
+    Nat64(nat64::Options),
+    /// Sends datagrams as fast as it can, inside a namespace of the benchmark.
+    #[command(hide = true)]
+    Generate(generator::Options),
+}
+
+/// Runs one.
+pub(crate) fn bench(options: &Options) -> Result<()> {
+    match &options.subject {
+        Subject::Nat64(options) => nat64::run(options),
+        Subject::Generate(options) => generator::run(options),
+    }
+}

@@ -1,0 +1,201 @@
+//! One contestant between a client and a server, in namespaces of its own.
+//!
+//! ```text
+//! client ──── veth ──── router ──── veth ──── server
+//! IPv6 only             contestant            IPv4 (IPv6 for plain forwarding)
+//! ```
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use super::generator::Sent;
+use super::host::{Host, Program, cable};
+
+/// Who forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Contestant {
+    /// The kernel, IPv6 to IPv6, without a firewall.
+    Kernel,
+    /// The binary under test, with its firewall.
+    Sixgate,
+    /// Debian's Tayga, without a firewall.
+    Tayga,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Measure {
+    /// Bits a second of so many TCP connections, from the client or to it.
+    Tcp { streams: u32, towards_client: bool },
+    /// Small datagrams a second that arrive at the server.
+    Udp,
+}
+
+impl Contestant {
+    pub(super) const ALL: [Self; 3] = [Self::Kernel, Self::Sixgate, Self::Tayga];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Sixgate => "sixgate",
+            Self::Tayga => "tayga",
+        }
+    }
+
+    /// Where the client finds the server.
+    const fn server(self) -> &'static str {
+        match self {
+            Self::Kernel => "2001:db8:2::1",
+            Self::Sixgate | Self::Tayga => "2001:db8:64::203.0.113.1",
+        }
+    }
+
+    /// An address that the server drops without a word.
+    const fn sink(self) -> &'static str {
+        match self {
+            Self::Kernel => "2001:db8:3::dead",
+            Self::Sixgate | Self::Tayga => "2001:db8:64::198.51.100.200",
+        }
+    }
+}
+
+/// What one measurement gave, per second.
+pub(super) struct Measured {
+    /// Bits or packets that arrived.
+    pub(super) rate: f64,
+    /// Packets that the generator offered; zero where there was none.
+    pub(super) offered: f64,
+    /// Packets that arrived for each second of the translator's own processor time; zero where there is none.
+    pub(super) of_processor: f64,
+}
+
+/// Fields are dropped in order: programs end before their hosts.
+pub(super) struct Track {
+    pub(super) contestant: Contestant,
+    /// The translator, if it is a program.
+    translator: Option<Program>,
+    _receiver: Program,
+    client: Host,
+    server: Host,
+    _router: Host,
+}
+
+impl Track {
+    /// Builds it and waits until the client reaches the server.
+    pub(super) fn build(contestant: Contestant, sixgate: &Path, folder: &Path) -> Result<Self> {
+        let host = |role| Host::create(contestant.name(), role);
+        let (client, router, server) = (host("client")?, host("router")?, host("server")?);
+        cable((&client, "eth0"), (&router, "eth1"))?;
+        cable((&router, "eth0"), (&server, "eth0"))?;
+        client.ip("address add 2001:db8:1::2/64 dev eth0 nodad")?;
+        client.ip("route add default via 2001:db8:1::1")?;
+        server.ip("address add 203.0.113.1/24 dev eth0")?;
+        server.ip("address add 2001:db8:2::1/64 dev eth0 nodad")?;
+        server.ip("route add default via 2001:db8:2::2")?;
+        server.ip("route add blackhole 198.51.100.200/32")?;
+        server.ip("route add blackhole 2001:db8:3::dead/128")?;
+        let log = |name: &str| folder.join(format!("{}-{name}.log", contestant.name()));
+        let receiver = server.start("iperf3 --server", &log("server"))?;
+        let translator = match contestant {
+            Contestant::Kernel => {
+                forward(&router)?;
+                None
+            }
+            Contestant::Sixgate => {
+                let (config, control) = (folder.join("sixgate.toml"), folder.join("control.sock"));
+                fs::write(&config, SIXGATE).with_context(|| config.display().to_string())?;
+                let (binary, config, control) = (sixgate.display(), config.display(), control.display());
+                let line = format!("{binary} run --config {config} --control {control}");
+                Some(router.start(&line, &log("router"))?)
+            }
+            Contestant::Tayga => {
+                forward(&router)?;
+                let config = folder.join("tayga.conf");
+                fs::write(&config, TAYGA).with_context(|| config.display().to_string())?;
+                let config = config.display();
+                router.run(10, &format!("tayga --mktun --config {config}"))?;
+                router.ip("link set nat64 up")?;
+                router.ip("route add 192.0.2.0/24 dev nat64")?;
+                router.ip("route add 2001:db8:64::/96 dev nat64")?;
+                server.ip("route add 192.0.2.0/24 via 203.0.113.2")?;
+                Some(router.start(&format!("tayga --nodetach --config {config}"), &log("router"))?)
+            }
+        };
+        client.await_answer(contestant.server()).with_context(|| format!("{} does not forward", contestant.name()))?;
+        Ok(Self { contestant, translator, _receiver: receiver, client, server, _router: router })
+    }
+
+    fn processor_time(&self) -> Result<Duration> {
+        self.translator.as_ref().map_or(Ok(Duration::ZERO), Program::processor_time)
+    }
+
+    /// Measures once.
+    pub(super) fn measure(&self, measure: Measure, seconds: u32) -> Result<Measured> {
+        match measure {
+            Measure::Tcp { streams, towards_client } => {
+                let reverse = if towards_client { "--reverse" } else { "" };
+                let target = self.contestant.server();
+                let line = format!("iperf3 --json --client {target} --time {seconds} --parallel {streams} {reverse}");
+                let text = self.client.run(u64::from(seconds) + 15, &line)?;
+                let result: Value = serde_json::from_str(&text).context("iperf3's JSON")?;
+                let rate = result["end"]["sum_received"]["bits_per_second"].as_f64();
+                let rate = rate.with_context(|| format!("iperf3: {}", result["error"]))?;
+                Ok(Measured { rate, offered: 0.0, of_processor: 0.0 })
+            }
+            Measure::Udp => {
+                let myself = std::env::current_exe().context("this program")?;
+                let line = format!("{} bench generate {} {seconds}", myself.display(), self.contestant.sink());
+                let begin = self.processor_time()?;
+                let before = self.server.received("eth0")?;
+                let sent: Sent = serde_json::from_str(&self.client.run(u64::from(seconds) + 15, &line)?)?;
+                let arrived = self.server.received("eth0")? - before;
+                let spent = (self.processor_time()? - begin).as_secs_f64();
+                Ok(Measured {
+                    rate: arrived as f64 / sent.seconds,
+                    offered: sent.packets as f64 / sent.seconds,
+                    of_processor: if spent > 0.0 { arrived as f64 / spent } else { 0.0 },
+                })
+            }
+        }
+    }
+}
+
+/// The kernel's own forwarding between the two links.
+fn forward(router: &Host) -> Result<()> {
+    router.sysctl("net/ipv6/conf/all/forwarding", "1")?;
+    router.sysctl("net/ipv4/conf/all/forwarding", "1")?;
+    router.ip("address add 2001:db8:1::1/64 dev eth1 nodad")?;
+    router.ip("address add 2001:db8:2::2/64 dev eth0 nodad")?;
+    router.ip("address add 203.0.113.2/24 dev eth0")?;
+    router.ip("route add default via 203.0.113.1")?;
+    router.ip("route add default via 2001:db8:2::1").map(drop)
+}
+
+const SIXGATE: &str = r#"hostname = "bench"
+
+[wan]
+interface = "eth0"
+ipv4 = { address = "203.0.113.2/24", gateway = "203.0.113.1" }
+
+[[lan]]
+name = "lan"
+interface = "eth1"
+addresses = ["2001:db8:1::1/64"]
+
+[dns64]
+enabled = false
+
+[nat64]
+prefix = "2001:db8:64::/96"
+translate_non_global = ["203.0.113.0/24", "198.51.100.0/24"]
+"#;
+
+const TAYGA: &str = "tun-device nat64
+ipv4-addr 192.0.2.1
+ipv6-addr 2001:db8:1:ffff::1
+prefix 2001:db8:64::/96
+map 192.0.2.77 2001:db8:1::2
+";
