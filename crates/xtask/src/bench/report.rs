@@ -169,7 +169,7 @@ pub(super) fn document(surroundings: &Surroundings, path: &str, engine: &str) ->
          Each contestant has namespaces of its own; they take turns within a round, and another one begins each round. The \
          kernel forwards IPv6 to IPv6 without a firewall, sixgate translates with its firewall and without a fast path, Tayga translates \
          statelessly without a firewall. TCP is what iperf3's receiver got. UDP is what arrived at the server's link while the \
-         generator (`sendmmsg`, one thread) offered more than could be forwarded.\n\n\
+         generator (`sendmmsg`, one thread) offered as much as it could.\n\n\
          {path}\n\
          ## The engine by itself\n\n\
          One thread, no device: `cargo bench -p sixgate-engine`.\n\n\
