@@ -72,6 +72,7 @@ fn translator() -> Nat64 {
         filtering: Filtering::AddressDependent,
         limits: Nat64Limits::default(),
         clients: Vec::new(),
+        static_bindings: Vec::new(),
         timers: Nat64Timers::default(),
         max_sessions: SESSIONS + FLOWS,
         obstacle: None,
