@@ -17,6 +17,7 @@ mod dialogue;
 mod front;
 mod listener;
 mod streams;
+mod turns;
 
 use front::Front;
 use listener::Place;

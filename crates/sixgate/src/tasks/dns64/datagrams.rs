@@ -30,7 +30,7 @@ pub(super) async fn serve(socket: UdpSocket, front: &Front) -> io::Error {
         while queries.try_join_next().is_some() {}
         if !can_be_answered(peer) {
             front.refuse("dns-source");
-        } else if let Some(turn) = front.turn() {
+        } else if let Some(turn) = front.turn(peer) {
             let query = buffer.get(..length).unwrap_or_default().to_vec();
             let (front, reply) = (front.clone(), Reply::Datagram(socket.clone(), peer));
             queries.spawn(async move {

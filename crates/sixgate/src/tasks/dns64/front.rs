@@ -11,13 +11,13 @@ use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseI
 use hickory_server::zone_handler::MessageResponseBuilder;
 use sixgate_engine::dns64::{Event, Transport};
 use sixgate_engine::plan::Dns64Plan;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::listener::Place;
+use super::turns::{Refusal, Turn, Turns};
 use super::{Slice, dialogue};
 
-/// Queries at a time, over all addresses and transports.
-const MAX_QUERIES: usize = 1024;
 /// An upstream that failed is asked last for this long.
 const REST: Duration = Duration::from_secs(20);
 
@@ -25,24 +25,31 @@ const REST: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub(super) struct Front {
     plan: watch::Receiver<Arc<Dns64Plan>>,
-    turns: Arc<Semaphore>,
+    turns: Turns,
+    /// Whose front this is.
+    place: Option<Place>,
     resting: watch::Sender<BTreeMap<SocketAddr, Instant>>,
     slice: watch::Sender<Slice>,
 }
 
 impl Front {
     pub(super) fn new(plan: watch::Receiver<Arc<Dns64Plan>>, slice: watch::Sender<Slice>) -> Self {
-        let turns = Arc::new(Semaphore::new(MAX_QUERIES));
-        Self { plan, turns, resting: watch::Sender::default(), slice }
+        Self { plan, turns: Turns::default(), place: None, resting: watch::Sender::default(), slice }
+    }
+
+    /// The front of one listener: all of them share the turns.
+    pub(super) fn at(&self, place: Place) -> Self {
+        Self { place: Some(place), ..self.clone() }
     }
 
     /// The right to resolve a query, held until it is answered; nothing while too many are under way.
-    pub(super) fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        let turn = self.turns.clone().try_acquire_owned().ok();
-        if turn.is_none() {
-            self.refuse("dns-overload");
-        }
-        turn
+    pub(super) fn turn(&self, peer: SocketAddr) -> Option<Turn> {
+        let turn = self.turns.take(peer, self.place);
+        turn.inspect_err(|refusal| match refusal {
+            Refusal::Client => self.refuse("dns-client-overload"),
+            Refusal::Place => self.refuse("dns-overload"),
+        })
+        .ok()
     }
 
     /// Counts a query that is dropped before the engine sees it.
@@ -129,5 +136,18 @@ mod tests {
         front.count(&Event::UpstreamFailed(first));
         front.count(&Event::UpstreamAnswered(first));
         assert_eq!(front.ordered_plan().upstream, [first, second]);
+    }
+
+    #[test]
+    fn a_client_that_asks_too_much_at_a_time_is_counted_as_such_and_others_are_heard() {
+        let (_plan, plan) = watch::channel(Arc::default());
+        let (slice, seen) = watch::channel(Slice::default());
+        let front = Front::new(plan, slice).at(("[2001:db8::53]:53".parse().unwrap(), Transport::Udp));
+        let held: Vec<Turn> =
+            (1..).map_while(|port| front.turn(([0xfd00, 0, 0, 0, 0, 0, 0, 1], port).into())).collect();
+        assert_eq!(held.len(), 64);
+        assert_eq!(seen.borrow().refused, BTreeMap::from([("dns-client-overload", 1)]));
+        assert!(front.turn("[fd00::2]:1".parse().unwrap()).is_some());
+        assert_eq!(seen.borrow().refused.len(), 1);
     }
 }

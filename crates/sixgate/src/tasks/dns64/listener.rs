@@ -46,12 +46,12 @@ async fn serve(place: Place, front: &Front, slice: &watch::Sender<Slice>) -> Res
         (address, Transport::Udp) => {
             let socket = dns_socket::udp(address, None)?;
             listening();
-            Ok(datagrams::serve(socket, front).await.to_string())
+            Ok(datagrams::serve(socket, &front.at(place)).await.to_string())
         }
         (address, Transport::Tcp) => {
             let socket = dns_socket::tcp(address, None)?;
             listening();
-            Ok(streams::serve(socket, front).await.to_string())
+            Ok(streams::serve(socket, &front.at(place)).await.to_string())
         }
     }
 }

@@ -97,7 +97,7 @@ async fn ask(mut reader: impl AsyncRead + Unpin, peer: SocketAddr, front: &Front
         if queries.len() >= MAX_QUERIES {
             queries.join_next().await;
         }
-        let Some(turn) = front.turn() else { break };
+        let Some(turn) = front.turn(peer) else { break };
         let (front, reply) = (front.clone(), Reply::Stream(responses.clone()));
         queries.spawn(async move {
             answer(&front, query, peer, reply).await;
