@@ -1,4 +1,4 @@
-//! From the router: everything, but no redirects where prefixes are carved out of a LAN's.
+//! From the router: everything, but no redirects to the uplink and where prefixes are carved out of a LAN's.
 use super::icmp::{ICMPV6, REDIRECT};
 use super::ruleset::{Match, Rule, Statement};
 use super::{Scene, rule};
@@ -17,9 +17,18 @@ pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
         })
         .map(|lan| lan.link.name.clone())
         .collect();
-    vec![rule(
-        vec![Match::OutputInterface(carved), Match::Protocol(vec![ICMPV6]), Match::Icmpv6Type(vec![REDIRECT])],
+    vec![
+        redirect(Match::OutputInterface(carved), "drop: redirect where prefixes are carved out"),
+        // What comes in by the uplink never leaves by it: no host out there needs to hear of a better first hop (RFC 4861
+        // section 8.2), and whoever provokes redirects could have the router send them to others on that link.
+        redirect(scene.output_wan(), "drop: redirect to the uplink"),
+    ]
+}
+
+fn redirect(link: Match, comment: &str) -> Option<Rule> {
+    rule(
+        vec![link, Match::Protocol(vec![ICMPV6]), Match::Icmpv6Type(vec![REDIRECT])],
         &[Statement::Counter, Statement::Drop],
-        "drop: redirect where prefixes are carved out",
-    )]
+        comment,
+    )
 }
