@@ -22,6 +22,9 @@ pub(super) const ECHO_REPLY_V6: u8 = 129;
 pub(super) const NEIGHBOR_DISCOVERY: [u8; 6] = [133, 134, 135, 136, 141, 142];
 /// Neighbor solicitation and advertisement alone.
 pub(super) const NEIGHBOR: [u8; 2] = [135, 136];
+/// What may come from the unspecified address: solicitations of a router and of duplicate address detection (RFC 4861
+/// sections 4.1 and 4.3), and MLD's Report, Done and version 2 Report (RFC 3590, RFC 9777 section 5.2.13).
+pub(super) const WITHOUT_ADDRESS: [u8; 5] = [133, 135, 131, 132, 143];
 /// Redirect (RFC 4861 section 4.5).
 pub(super) const REDIRECT: u8 = 137;
 /// Multicast listener discovery (RFC 2710, RFC 9777) and multicast router discovery (RFC 4286).

@@ -1,5 +1,5 @@
 //! Before routing: spoofed sources, no tracking for the translator's packets, the mark of its share of the address.
-use super::icmp::{ECHO_REPLY_V4, ERRORS_V4, ICMP, TCP, UDP};
+use super::icmp::{ECHO_REPLY_V4, ERRORS_V4, ICMP, ICMPV6, TCP, UDP, WITHOUT_ADDRESS};
 use super::ruleset::{ConntrackState, Match, Rule, Statement, host4, host6};
 use super::{Scene, input_tun, rule};
 use crate::plan::{Family, NAT64_MARK, NAT64_MARK_MASK};
@@ -9,11 +9,19 @@ use ipnet::{Ipv4Net, Ipv6Net};
 /// RFC 4291 section 2.4.
 const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
 
+/// RFC 4291 sections 2.5.2, 2.5.3, 2.5.5.2 and 2.7: unspecified and loopback, IPv4-mapped, multicast.
+const IMPOSSIBLE: [Ipv6Net; 3] = [
+    Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 127),
+    Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96),
+    Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
+];
+
 const MARK: Statement = Statement::SetMark { value: NAT64_MARK, mask: NAT64_MARK_MASK };
 
 /// Before connection tracking.
 pub(super) fn raw(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     let mut rules = translator(scene);
+    rules.extend(impossible(scene));
     rules.extend(spoofed(scene));
     rules.extend(foreign(scene));
     rules
@@ -42,12 +50,34 @@ fn translator(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     ]
 }
 
+/// Nobody has these addresses, and nobody could be answered there. Who has no address yet may look for one.
+fn impossible(scene: &Scene<'_>) -> [Option<Rule>; 2] {
+    let links = Match::InputInterface([&scene.wan[..], &scene.lans].concat());
+    [
+        rule(
+            vec![
+                links.clone(),
+                Match::Source6(vec![host6(Ipv6Addr::UNSPECIFIED)]),
+                Match::Protocol(vec![ICMPV6]),
+                Match::Icmpv6Type(WITHOUT_ADDRESS.to_vec()),
+            ],
+            &[Statement::Accept],
+            "duplicate address detection and reports before there is an address",
+        ),
+        rule(
+            vec![links, Match::Source6(IMPOSSIBLE.to_vec())],
+            &[Statement::Counter, Statement::Drop],
+            "drop: impossible source",
+        ),
+    ]
+}
+
 /// BCP 38: a LAN brings packets from the prefixes behind the router, and link-local ones. Without this, a VM could have
 /// the router's resolver and echo answer strangers, or pretend to be the resolver that the router asks.
 ///
 /// IPv4 is no matter of the LANs; the kernel's reverse path filter keeps out what claims to come from elsewhere.
 fn foreign(scene: &Scene<'_>) -> [Option<Rule>; 2] {
-    let mut own = vec![LINK_LOCAL, host6(Ipv6Addr::UNSPECIFIED)];
+    let mut own = vec![LINK_LOCAL];
     own.extend(&scene.inside);
     [
         rule(
