@@ -125,7 +125,11 @@ impl Wiring {
                 slice: network_slice,
             },
             ra: ra::Ends { desired: desired_seen.clone(), withdraw: ra_withdrawn, slice: ra_slice },
-            dns64: dns64::Ends { desired: desired_seen.clone(), slice: dns64_slice },
+            dns64: dns64::Ends {
+                desired: desired_seen.clone(),
+                network: network_slice_seen.clone(),
+                slice: dns64_slice,
+            },
             nat64: nat64::Ends {
                 desired: desired_seen.clone(),
                 withdraw: nat64_withdrawn,

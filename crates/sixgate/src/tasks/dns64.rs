@@ -9,6 +9,7 @@ use sixgate_engine::status;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::tasks::network;
 use crate::wiring::Desired;
 
 mod answer;
@@ -26,6 +27,8 @@ use listener::Place;
 pub struct Ends {
     /// The plan.
     pub desired: watch::Receiver<Desired>,
+    /// Whether a ruleset is in force.
+    pub network: watch::Receiver<network::Slice>,
     /// What the console shows.
     pub slice: watch::Sender<Slice>,
 }
@@ -59,7 +62,8 @@ impl Slice {
     }
 }
 
-/// Runs until the plan's sender is gone.
+/// Runs until the plan's sender is gone. Without a ruleset in force it listens nowhere: the resolver is for the LANs, and
+/// only the ruleset keeps the uplink from it.
 pub async fn run(mut ends: Ends) {
     let (plan, plan_seen) = watch::channel(Arc::default());
     let front = Front::new(plan_seen, ends.slice.clone());
@@ -70,12 +74,15 @@ pub async fn run(mut ends: Ends) {
         if desired != Desired::Unknown {
             let wanted = desired.plan().map(|plan| plan.dns64.clone()).unwrap_or_default();
             adopt(&plan, &ends.slice, wanted);
-            listen_at(&plan.borrow().listen, &mut places, &ends.slice, |place| {
+            let guarded = ends.network.borrow_and_update().ruleset.is_some();
+            let addresses = if guarded { plan.borrow().listen.clone() } else { Vec::new() };
+            listen_at(&addresses, &mut places, &ends.slice, |place| {
                 listeners.spawn(listener::listen(place, front.clone(), ends.slice.clone()))
             });
         }
         tokio::select! {
             changed = ends.desired.changed() => if changed.is_err() { return },
+            changed = ends.network.changed() => if changed.is_err() { return },
             Some(ended) = listeners.join_next() => match ended {
                 Err(error) if error.is_panic() => return tracing::error!("a listener ended: {error}"),
                 Ok(()) | Err(_) => {}
@@ -116,5 +123,43 @@ fn listen_at(
     });
     for place in wanted {
         places.entry(place).or_insert_with(|| start(place));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sixgate_engine::facts::Facts;
+    use sixgate_engine::plan::{Plan, plan};
+    use sixgate_engine::{config, firewall};
+    use tokio::task::yield_now;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn the_resolver_listens_only_while_a_ruleset_is_in_force() {
+        let dns64 = Dns64Plan { listen: vec!["[::1]:0".parse().unwrap()], ..Dns64Plan::default() };
+        let config = config::parse("[wan]\ninterface = \"wan0\"\n", "test.toml").unwrap();
+        let plan = Plan { dns64, ..plan(&config, &Facts::default()) };
+        let (_desired, desired) = watch::channel(Desired::Open(Arc::new(plan)));
+        let (network, network_seen) = watch::channel(network::Slice::default());
+        let (slice, mut seen) = watch::channel(Slice::default());
+        let task = tokio::spawn(run(Ends { desired, network: network_seen, slice }));
+
+        seen.wait_for(|slice| slice.plan.is_some()).await.unwrap();
+        for _ in 0..32 {
+            yield_now().await;
+        }
+        assert!(seen.borrow().listening.is_empty());
+
+        network.send_modify(|slice| slice.ruleset = Some(Arc::new(firewall::closed())));
+        timeout(DEADLINE, seen.wait_for(|slice| slice.listening.len() == 2)).await.unwrap().unwrap();
+        network.send_modify(|slice| slice.ruleset = None);
+        timeout(DEADLINE, seen.wait_for(|slice| slice.listening.is_empty())).await.unwrap().unwrap();
+        task.abort();
     }
 }
