@@ -95,9 +95,9 @@ fn foreign(scene: &Scene<'_>) -> [Option<Rule>; 2] {
 
 /// RFC 6052 section 5.1: what claims to come from Pref64::/n and was not translated here is spoofed.
 fn pref64(scene: &Scene<'_>) -> Option<Rule> {
-    let pref64 = scene.nat64.map(|nat64| nat64.pref64).into_iter().collect();
+    let prefixes = scene.nat64.into_iter().flat_map(|nat64| nat64.prefixes()).collect();
     rule(
-        vec![scene.input_wan(), Match::Source6(pref64)],
+        vec![scene.input_wan(), Match::Source6(prefixes)],
         &[Statement::Counter, Statement::Drop],
         "drop: source in pref64 came in by the uplink",
     )
