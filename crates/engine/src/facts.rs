@@ -1,4 +1,4 @@
-//! What the kernel says about itself: links and addresses, read whole. An event only means "read again".
+//! What the kernel says about itself, read whole (an event only means "read again"), and what the uplink has told.
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 pub use sixgate_wire::mac::MacAddr;
@@ -10,6 +10,8 @@ pub struct Facts {
     pub links: Vec<Link>,
     /// All addresses on them, sorted.
     pub addresses: Vec<Address>,
+    /// What the uplink has told.
+    pub learnt: crate::prefix::Learnt,
 }
 
 /// A network interface.

@@ -36,6 +36,8 @@ pub const CODES: &[&str] = &[
     "nat64-not-running",
     "netlink-unavailable",
     "on-link-flag-with-carved-prefixes",
+    "prefix-overlaps",
+    "prefix-too-small",
     "ra-not-sent",
     "route-not-applied",
     "vm-lan-missing",

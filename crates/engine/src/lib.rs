@@ -10,6 +10,7 @@ pub mod finding;
 pub mod firewall;
 pub mod nat64;
 pub mod plan;
+pub mod prefix;
 pub mod ra;
 pub mod status;
 pub mod time;

@@ -45,7 +45,7 @@ impl Netlink {
         links.sort_by_key(|link| link.index);
         let mut addresses: Vec<Address> = self.address_messages().await?.iter().filter_map(address).collect();
         addresses.sort();
-        Ok(Facts { links, addresses })
+        Ok(Facts { links, addresses, ..Facts::default() })
     }
 
     /// Packets and bytes of every link, by kernel interface index.

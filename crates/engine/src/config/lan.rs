@@ -40,5 +40,13 @@ pub(super) fn validate(raw: Spanned<raw::Lan>, claims: &mut Claims, errors: &mut
         Some((SwitchOr::Switch(false), _)) => None,
         Some((SwitchOr::Table(table), span)) => Some(advertise::validate(&table, &span, mtu, errors)),
     };
-    Some(Lan { name: name?, interface: interface.unwrap_or(Interface::Name(String::new())), addresses, advertise, mtu })
+    Some(Lan {
+        name: name?,
+        interface: interface.unwrap_or(Interface::Name(String::new())),
+        addresses,
+        prefixes: Vec::new(),
+        lifetimes: Vec::new(),
+        advertise,
+        mtu,
+    })
 }

@@ -60,30 +60,66 @@ pub enum Interface {
 pub struct Wan {
     /// Which interface.
     pub interface: Interface,
-    /// Static IPv4 address and gateway.
+    /// Where IPv4 comes from.
+    pub ipv4_source: Ipv4Source,
+    /// IPv4 address and gateway: static, or filled in by [`crate::prefix::resolve`].
     pub ipv4: Option<WanIpv4>,
-    /// Static IPv6 address and gateway.
+    /// Where IPv6 comes from.
+    pub ipv6_source: Ipv6Source,
+    /// IPv6 addresses and gateway: static, or filled in by [`crate::prefix::resolve`].
     pub ipv6: Option<WanIpv6>,
+    /// RFC 8415 section 18.2.1: the length of the prefix that is asked for.
+    pub prefix_hint: Option<u8>,
     /// MTU to set, 1,280 to 65,535; the kernel's own when absent.
     pub mtu: Option<u32>,
 }
 
-/// Static IPv4 on the uplink.
+/// Where the uplink's IPv4 comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ipv4Source {
+    /// From the file, or there is none.
+    #[default]
+    Static,
+    /// DHCPv4 (RFC 2131).
+    Dhcp,
+}
+
+/// Where the uplink's IPv6 comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ipv6Source {
+    /// From the file, or there is none.
+    #[default]
+    Static,
+    /// Router advertisements (RFC 4861, 4862), with an address by DHCPv6 where they say so.
+    Ra,
+    /// As [`Ipv6Source::Ra`], and prefixes by delegation (RFC 8415).
+    Dhcpv6Pd,
+}
+
+/// IPv4 on the uplink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WanIpv4 {
     /// Address with prefix length, host bits kept.
     pub address: Ipv4Net,
     /// Next hop; may lie outside the prefix.
     pub gateway: Option<Ipv4Addr>,
+    /// Further routes; without a next hop the destination is on the link.
+    pub routes: Vec<(Ipv4Net, Option<Ipv4Addr>)>,
 }
 
-/// Static IPv6 on the uplink.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// IPv6 on the uplink.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WanIpv6 {
-    /// Address with prefix length, host bits kept.
-    pub address: Ipv6Net,
+    /// Addresses with prefix length, host bits kept; exactly one where it is static.
+    pub addresses: Vec<Ipv6Net>,
+    /// Those of them that nothing new begins with.
+    pub deprecated: Vec<Ipv6Net>,
     /// Next hop; link-local, or global and perhaps outside the prefix.
     pub gateway: Option<Ipv6Addr>,
+    /// Further routes; without a next hop the destination is on the link.
+    pub routes: Vec<(Ipv6Net, Option<Ipv6Addr>)>,
+    /// MTU that the link's routers advertise.
+    pub mtu: Option<u32>,
 }
 
 /// A link with clients.
@@ -93,12 +129,51 @@ pub struct Lan {
     pub name: String,
     /// Which interface.
     pub interface: Interface,
-    /// The router's own addresses there, host bits kept.
+    /// The router's own addresses there, host bits kept; [`crate::prefix::resolve`] adds those out of `prefixes`.
     pub addresses: Vec<Ipv6Net>,
+    /// Prefixes that are learnt or generated.
+    pub prefixes: Vec<LanPrefix>,
+    /// How long those of them last that [`crate::prefix::resolve`] has filled in.
+    pub lifetimes: Vec<PrefixLifetime>,
     /// Router variables; absent when `advertise = false`.
     pub advertise: Option<Advertise>,
     /// MTU to set, 1,280 to 65,535; the kernel's own when absent.
     pub mtu: Option<u32>,
+}
+
+/// A LAN's prefix that is not in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LanPrefix {
+    /// Where it is carved out of.
+    pub origin: PrefixOrigin,
+    /// Its number there.
+    pub subnet: u32,
+    /// Its length.
+    pub length: u8,
+    /// The router's own address in it, by its suffix.
+    pub router: Ipv6Addr,
+}
+
+/// Where a LAN's prefix is carved out of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrefixOrigin {
+    /// What the uplink delegates.
+    Delegated,
+    /// The site's own unique local prefix (RFC 4193).
+    Ula,
+}
+
+/// How long a prefix lasts. A lifetime that is infinite has no end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefixLifetime {
+    /// The prefix.
+    pub prefix: Ipv6Net,
+    /// When hosts stop to prefer it.
+    pub preferred_until: Option<crate::time::Instant>,
+    /// When it ends.
+    pub valid_until: Option<crate::time::Instant>,
+    /// It is told to hosts as deprecated until it ends.
+    pub retired: bool,
 }
 
 /// RFC 4861 section 6.2.1 router configuration variables of one link.
@@ -147,6 +222,26 @@ pub struct Vm {
     pub mac: Option<MacAddr>,
     /// Prefixes that are routed to it.
     pub containers: Vec<Ipv6Net>,
+    /// What it has in each prefix of its LAN, by the suffix.
+    pub relative: Relative,
+}
+
+/// What a VM has inside its LAN's prefixes, whatever they are: the first 64 bits are zero.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Relative {
+    /// As [`Vm::gateway`].
+    pub gateway: Option<Ipv6Net>,
+    /// As [`Vm::address`].
+    pub address: Option<Ipv6Addr>,
+    /// As [`Vm::containers`].
+    pub containers: Vec<Ipv6Net>,
+}
+
+impl Relative {
+    /// Whether the VM has nothing of that kind.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A static route.

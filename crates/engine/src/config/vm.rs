@@ -9,7 +9,7 @@ use super::claim::{Claims, Holder};
 use super::door::Errors;
 use super::raw;
 use super::scalar::{self, At};
-use super::{Lan, Vm};
+use super::{Lan, Relative, Vm};
 
 /// Checks a VM. One with errors comes back as far as it could be read, so that references to it are not errors too.
 pub(super) fn validate(raw: Spanned<raw::Vm>, lans: &[Lan], claims: &mut Claims, errors: &mut Errors) -> Option<Vm> {
@@ -82,5 +82,5 @@ pub(super) fn validate(raw: Spanned<raw::Vm>, lans: &[Lan], claims: &mut Claims,
         claims.container(net, &owner, span);
         containers.push(net);
     }
-    Some(Vm { name: name?, lan, gateway, address, mac, containers })
+    Some(Vm { name: name?, lan, gateway, address, mac, containers, relative: Relative::default() })
 }

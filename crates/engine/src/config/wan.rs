@@ -9,7 +9,7 @@ use super::claim::{Claims, Holder};
 use super::door::Errors;
 use super::raw::{self, Key, WordOr};
 use super::scalar::{self, At};
-use super::{Wan, WanIpv4, WanIpv6};
+use super::{Ipv4Source, Ipv6Source, Wan, WanIpv4, WanIpv6};
 
 /// Checks the uplink.
 pub(super) fn validate(raw: Spanned<raw::Wan>, claims: &mut Claims, errors: &mut Errors) -> Option<Wan> {
@@ -27,7 +27,15 @@ pub(super) fn validate(raw: Spanned<raw::Wan>, claims: &mut Claims, errors: &mut
     let mtu = scalar::mtu(At("wan", "mtu"), &raw.mtu, errors);
     let ipv4 = uplink(raw.ipv4, "wan.ipv4", errors).and_then(|(uplink, span)| ipv4(&uplink, &span, claims, errors));
     let ipv6 = uplink(raw.ipv6, "wan.ipv6", errors).and_then(|(uplink, span)| ipv6(&uplink, &span, claims, errors));
-    Some(Wan { interface: interface?, ipv4, ipv6, mtu })
+    Some(Wan {
+        interface: interface?,
+        ipv4_source: Ipv4Source::Static,
+        ipv4,
+        ipv6_source: Ipv6Source::Static,
+        ipv6,
+        prefix_hint: None,
+        mtu,
+    })
 }
 
 /// The table, where one is given; a word such as "dhcp" comes later.
@@ -66,7 +74,7 @@ fn ipv4(raw: &raw::Uplink, table: &Range<usize>, claims: &mut Claims, errors: &m
             gateway
         })
     });
-    Some(WanIpv4 { address: address?.0, gateway })
+    Some(WanIpv4 { address: address?.0, gateway, routes: Vec::new() })
 }
 
 fn ipv6(raw: &raw::Uplink, table: &Range<usize>, claims: &mut Claims, errors: &mut Errors) -> Option<WanIpv6> {
@@ -85,5 +93,5 @@ fn ipv6(raw: &raw::Uplink, table: &Range<usize>, claims: &mut Claims, errors: &m
             gateway
         })
     });
-    Some(WanIpv6 { address: address?.0, gateway })
+    Some(WanIpv6 { addresses: vec![address?.0], gateway, ..WanIpv6::default() })
 }

@@ -113,8 +113,8 @@ fn spoofed(scene: &Scene<'_>) -> Vec<Option<Rule>> {
             "drop: source from behind the router came in by the uplink",
         )
     };
-    let own = scene.topology.config.wan.ipv6.as_ref().map(|ipv6| ipv6.address.trunc());
-    let Some(own) = own.filter(|own| scene.inside.iter().any(|net| net.contains(own))) else {
+    let uplink = scene.topology.config.wan.ipv6.iter().flat_map(|ipv6| &ipv6.addresses).map(Ipv6Net::trunc);
+    let Some(own) = uplink.into_iter().find(|own| scene.inside.iter().any(|net| net.contains(own))) else {
         return vec![pref64(scene), drop(&scene.inside)];
     };
     let (longer, others): (Vec<Ipv6Net>, Vec<Ipv6Net>) = scene.inside.iter().partition(|net| own.contains(*net));

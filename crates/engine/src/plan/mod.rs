@@ -9,6 +9,7 @@ use crate::finding::Finding;
 use crate::firewall;
 use crate::firewall::ruleset::Ruleset;
 use crate::nat64::tuple::{Protocol, TransportV4, TransportV6};
+use crate::prefix;
 
 mod dns64;
 mod findings;
@@ -100,6 +101,8 @@ pub struct AddressPlan {
     pub link: u32,
     /// Address with prefix length, host bits kept.
     pub net: IpNet,
+    /// RFC 4862 section 5.5.4: the kernel begins nothing new with it.
+    pub deprecated: bool,
 }
 
 /// A route to hold.
@@ -289,7 +292,8 @@ pub enum Obstacle {
 /// Computes the desired state: a pure function of configuration and facts.
 pub fn plan(config: &Config, facts: &Facts) -> Plan {
     let mut findings = Vec::new();
-    let topology = Topology::resolve(config, facts, &mut findings);
+    let config = prefix::resolve(config, &facts.learnt, &mut findings);
+    let topology = Topology::resolve(&config, facts, &mut findings);
     let nat64 = nat64::plan(&topology);
     let network = network::plan(&topology, nat64.as_ref());
     let dns64 = dns64::plan(&topology, nat64.as_ref());

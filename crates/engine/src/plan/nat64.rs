@@ -59,6 +59,6 @@ fn clients(topology: &Topology<'_>, prefix_length: u8) -> Vec<ClientPrefix> {
 /// A routable address of the router: on a LAN, as some VM's gateway, else on the uplink.
 fn router_v6(topology: &Topology<'_>) -> Option<Ipv6Addr> {
     let lans = topology.lans.iter().flat_map(|lan| lan.addresses());
-    let wan = topology.wan.and(topology.config.wan.ipv6.as_ref()).map(|ipv6| ipv6.address);
+    let wan = topology.wan.and(topology.config.wan.ipv6.as_ref()).into_iter().flat_map(|ipv6| &ipv6.addresses).copied();
     lans.chain(wan).map(|net| net.addr()).find(|address| !address.is_unicast_link_local())
 }

@@ -38,7 +38,13 @@ fn links(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<LinkPlan> {
 fn addresses(topology: &Topology<'_>) -> Vec<AddressPlan> {
     let wan = topology.wan.into_iter().flat_map(|link| wan_nets(topology.config).map(move |net| (link.index, net)));
     let lans = topology.lans.iter().flat_map(|lan| lan.addresses().map(move |net| (lan.link.index, IpNet::V6(net))));
-    wan.chain(lans).map(|(link, net)| AddressPlan { link, net }).collect()
+    let retired = topology.config.lans.iter().flat_map(|lan| &lan.lifetimes).filter(|lifetime| lifetime.retired);
+    let retired: Vec<_> = retired.map(|lifetime| lifetime.prefix).collect();
+    let wan_deprecated = topology.config.wan.ipv6.iter().flat_map(|ipv6| &ipv6.deprecated);
+    let deprecated: Vec<IpNet> = wan_deprecated.map(|net| IpNet::V6(*net)).collect();
+    let is_deprecated =
+        |net: &IpNet| deprecated.contains(net) || matches!(net, IpNet::V6(net) if retired.contains(&net.trunc()));
+    wan.chain(lans).map(|(link, net)| AddressPlan { link, net, deprecated: is_deprecated(&net) }).collect()
 }
 
 /// NAT64's share of the uplink's address goes to the translator before the local table claims it.

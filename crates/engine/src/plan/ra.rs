@@ -5,7 +5,7 @@ use super::topology::{LanLink, Topology};
 use super::{Nat64Plan, RaPlan};
 use crate::config::Advertise;
 use crate::facts::AddressState;
-use crate::ra::{AdvertisementPlan, PrefixPlan};
+use crate::ra::{AdvertisementPlan, Ends, PrefixPlan};
 
 /// RFC 4862 section 5.5.3 d: SLAAC needs prefix and 64-bit interface identifier to fill the address.
 const SLAAC_LENGTH: u8 = 64;
@@ -80,6 +80,11 @@ fn prefixes(topology: &Topology<'_>, lan: &LanLink<'_>, variables: &Advertise) -
                 autonomous,
                 valid: variables.adv_valid_lifetime,
                 preferred: variables.adv_preferred_lifetime,
+                ends: lan.lan.lifetimes.iter().find(|lifetime| lifetime.prefix == prefix).map(|lifetime| Ends {
+                    preferred: lifetime.preferred_until,
+                    valid: lifetime.valid_until,
+                    retired: lifetime.retired,
+                }),
             });
         }
     }

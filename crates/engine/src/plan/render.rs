@@ -57,7 +57,7 @@ fn network(network: &NetworkPlan, out: &mut String, facts: &Facts) -> fmt::Resul
             writeln!(out, "  mtu {mtu}")?;
         }
         for address in network.addresses.iter().filter(|address| address.link == link.index) {
-            writeln!(out, "  address {}", address.net)?;
+            writeln!(out, "  address {}{}", address.net, if address.deprecated { " deprecated" } else { "" })?;
         }
     }
     for route in &network.routes {

@@ -35,12 +35,30 @@ fn defaults(topology: &Topology<'_>) -> Vec<RoutePlan> {
         let via = ipv4.gateway?;
         Some((DEFAULT_V4, NextHop::Gateway { link, via: via.into(), onlink: !ipv4.address.contains(&via) }))
     });
+    let learnt = wan.ipv4.iter().flat_map(|ipv4| {
+        ipv4.routes.iter().map(move |(to, via)| {
+            let next = via.map_or(NextHop::Link { link }, |via| NextHop::Gateway {
+                link,
+                via: via.into(),
+                onlink: !ipv4.address.contains(&via),
+            });
+            (IpNet::V4(*to), next)
+        })
+    });
     let ipv6 = wan.ipv6.as_ref().and_then(|ipv6| {
         let via = ipv6.gateway?;
-        let onlink = !via.is_unicast_link_local() && !ipv6.address.contains(&via);
+        let onlink = !via.is_unicast_link_local() && !ipv6.addresses.iter().any(|net| net.contains(&via));
         Some((DEFAULT_V6, NextHop::Gateway { link, via: via.into(), onlink }))
     });
-    ipv4.into_iter().chain(ipv6).map(|(to, next)| main_route(to, next)).collect()
+    // The kernel has the on-link route of each address already.
+    let learnt6 = wan.ipv6.iter().flat_map(|ipv6| {
+        let held = |to: &Ipv6Net| ipv6.addresses.iter().any(|net| net.trunc() == *to);
+        ipv6.routes.iter().filter(move |(to, via)| via.is_some() || !held(to)).map(move |(to, via)| {
+            let gateway = |via: Ipv6Addr| NextHop::Gateway { link, via: via.into(), onlink: false };
+            (IpNet::V6(*to), via.map_or(NextHop::Link { link }, gateway))
+        })
+    });
+    ipv4.into_iter().chain(learnt).chain(ipv6).chain(learnt6).map(|(to, next)| main_route(to, next)).collect()
 }
 
 /// A VM whose address lies in no prefix of its link gets a host route.

@@ -122,7 +122,7 @@ impl<'a> Topology<'a> {
         let vms = &self.config.vms;
         let on_link = self.config.lans.iter().flat_map(|lan| lan.addresses.iter().copied());
         let gateways = vms.iter().filter_map(|vm| vm.gateway);
-        let wan = self.config.wan.ipv6.iter().map(|wan| wan.address);
+        let wan = self.config.wan.ipv6.iter().flat_map(|wan| wan.addresses.iter().copied());
         let routes = self.config.routes.iter().filter_map(|route| v6(route.to));
         vms.iter()
             .flat_map(|vm| vm.containers.iter().copied())
@@ -184,7 +184,7 @@ impl LanLink<'_> {
 /// The uplink's addresses with their prefixes.
 pub(crate) fn wan_nets(config: &Config) -> impl Iterator<Item = IpNet> {
     let ipv4 = config.wan.ipv4.iter().map(|wan| IpNet::V4(wan.address));
-    ipv4.chain(config.wan.ipv6.iter().map(|wan| IpNet::V6(wan.address)))
+    ipv4.chain(config.wan.ipv6.iter().flat_map(|wan| wan.addresses.iter().map(|net| IpNet::V6(*net))))
 }
 
 /// The next hop towards a VM: its address, or the link-local address derived from its hardware address.

@@ -79,7 +79,14 @@ impl Advertiser {
         if self.plan == *plan && self.phase == Phase::Advertising {
             return;
         }
+        let news = plan.advertisement.is_news_after(&self.plan.advertisement) || {
+            let advertisement = self.plan.advertisement.clone();
+            self.plan != RaPlan { advertisement, ..plan.clone() }
+        };
         self.plan = plan.clone();
+        if !news && self.phase == Phase::Advertising {
+            return;
+        }
         self.phase = Phase::Advertising;
         self.burst = MAX_INITIAL_RTR_ADVERTISEMENTS;
         self.solicited = None;
@@ -177,7 +184,8 @@ impl Advertiser {
         }
         self.transmit = false;
         self.sent += 1;
-        self.omitted = content::build(&self.plan.advertisement, self.phase, message);
+        self.omitted =
+            content::build(&self.plan.advertisement, self.phase, self.last_sent.unwrap_or_default(), message);
         Some(ALL_NODES)
     }
 

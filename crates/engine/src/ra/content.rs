@@ -3,10 +3,16 @@ use core::time::Duration;
 
 use sixgate_wire::ndp::{EmitError, Pref64, Preference, PrefixInformation, RouterAdvertisement, Writer};
 
-use super::AdvertisementPlan;
+use super::{AdvertisementPlan, PrefixPlan};
+use crate::time::Instant;
 
 /// Room for the ICMPv6 message in an IPv6 packet of the minimum MTU: RFC 6980 section 5 forbids to fragment it.
 const ROOM: usize = 1280 - 40;
+
+/// RFC 9096 section 4: the longest preferred lifetime that a delegated prefix is advertised with, 45 minutes.
+pub const ND_PREFERRED_LIMIT: Duration = Duration::from_secs(2700);
+/// RFC 9096 section 4: the longest valid lifetime that a delegated prefix is advertised with, 90 minutes.
+pub const ND_VALID_LIMIT: Duration = Duration::from_secs(5400);
 
 /// Whether the link is advertised on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +29,7 @@ pub(super) enum Phase {
 /// resolver, the search domains and the NAT64 prefix: a host with a second router would otherwise go on asking a
 /// resolver and a translator that are gone. It says nothing about prefixes: addresses stay valid on the link, and a router
 /// that comes back finds its hosts as they were.
-pub(super) fn build(plan: &AdvertisementPlan, phase: Phase, message: &mut Vec<u8>) -> u64 {
+pub(super) fn build(plan: &AdvertisementPlan, phase: Phase, now: Instant, message: &mut Vec<u8>) -> u64 {
     message.clear();
     message.resize(ROOM, 0);
     let variables = &plan.variables;
@@ -40,7 +46,7 @@ pub(super) fn build(plan: &AdvertisementPlan, phase: Phase, message: &mut Vec<u8
     let length = match Writer::router_advertisement(message, &header) {
         Ok(mut writer) => {
             let mut count = |result: Result<(), EmitError>| omitted += u64::from(result.is_err());
-            options(plan, phase, &mut writer, &mut count);
+            options(plan, phase, now, &mut writer, &mut count);
             writer.finish().len()
         }
         Err(_) => 0,
@@ -53,6 +59,7 @@ pub(super) fn build(plan: &AdvertisementPlan, phase: Phase, message: &mut Vec<u8
 fn options(
     plan: &AdvertisementPlan,
     phase: Phase,
+    now: Instant,
     writer: &mut Writer<'_>,
     count: &mut impl FnMut(Result<(), EmitError>),
 ) {
@@ -64,13 +71,14 @@ fn options(
     }
     if phase == Phase::Advertising {
         for prefix in &plan.prefixes {
+            let (valid, preferred) = lifetimes(prefix, now);
             count(writer.prefix_information(&PrefixInformation {
                 prefix: prefix.prefix.network(),
                 length: prefix.prefix.prefix_len(),
                 on_link: prefix.on_link,
                 autonomous: prefix.autonomous,
-                valid: seconds(prefix.valid),
-                preferred: seconds(prefix.preferred.min(prefix.valid)),
+                valid: seconds(valid),
+                preferred: seconds(preferred.min(valid)),
             }));
         }
     }
@@ -81,6 +89,16 @@ fn options(
         count(writer.pref64(&Pref64 { prefix: prefix.network(), length: prefix.prefix_len(), lifetime }));
     }
     count(writer.dnssl(resolver_lifetime(plan, phase), &plan.dnssl));
+}
+
+/// Valid and preferred lifetime of a prefix: what is configured, and no more than what lies ahead.
+fn lifetimes(prefix: &PrefixPlan, now: Instant) -> (Duration, Duration) {
+    let Some(ends) = &prefix.ends else { return (prefix.valid, prefix.preferred) };
+    let ahead = |end: Option<Instant>| end.map_or(Duration::MAX, |end| end.saturating_since(now));
+    // RFC 9096 section 3.4: what is delegated may go without a word; hosts are to notice within these limits.
+    let valid = prefix.valid.min(ND_VALID_LIMIT).min(ahead(ends.valid));
+    let preferred = prefix.preferred.min(ND_PREFERRED_LIMIT).min(ahead(ends.preferred));
+    (valid, if ends.retired { Duration::ZERO } else { preferred })
 }
 
 /// AdvDefaultLifetime in seconds, 0 when the link ceases to be advertised on.

@@ -8,12 +8,17 @@ use core::time::Duration;
 
 use ipnet::Ipv6Net;
 
+use crate::time::Instant;
 pub use advertiser::{
     Advertiser, MAX_FINAL_RTR_ADVERTISEMENTS, MAX_INITIAL_RTR_ADVERT_INTERVAL, MAX_INITIAL_RTR_ADVERTISEMENTS,
     MAX_RA_DELAY_TIME, MIN_DELAY_BETWEEN_RAS,
 };
+pub use content::{ND_PREFERRED_LIMIT, ND_VALID_LIMIT};
 pub use sixgate_wire::mac::MacAddr;
 pub use verdict::{Reason, Verdict};
+
+/// Lifetimes from upstream are whole seconds and jitter; what ends earlier by less is no news.
+const EARLIER: Duration = Duration::from_secs(5);
 
 /// What one link's advertisement says, and its timing (RFC 4861 section 6.2.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,4 +52,44 @@ pub struct PrefixPlan {
     pub valid: Duration,
     /// AdvPreferredLifetime.
     pub preferred: Duration,
+    /// What lies ahead of a prefix that was delegated: lifetimes are told in real time then (RFC 4861 section 6.2.1).
+    pub ends: Option<Ends>,
+}
+
+/// When a prefix ends that was not made here. A lifetime that is infinite has no end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// When hosts stop to prefer it.
+    pub preferred: Option<Instant>,
+    /// When it is gone.
+    pub valid: Option<Instant>,
+    /// It is advertised for no other reason than to be forgotten: preferred lifetime 0.
+    pub retired: bool,
+}
+
+impl Ends {
+    /// Whether hosts have to hear of the difference before long: it was retired, or it ends earlier than was said.
+    fn is_news_after(&self, old: &Self) -> bool {
+        let earlier = |new: Option<Instant>, old: Option<Instant>| match (new, old) {
+            (Some(new), Some(old)) => new + EARLIER < old,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        self.retired != old.retired || earlier(self.preferred, old.preferred) || earlier(self.valid, old.valid)
+    }
+}
+
+impl AdvertisementPlan {
+    /// Whether hosts have to hear of the new one before long. Lifetimes that were renewed can wait.
+    fn is_news_after(&self, old: &Self) -> bool {
+        let timeless = |plan: &Self| {
+            let prefixes = plan.prefixes.iter().map(|prefix| PrefixPlan { ends: None, ..prefix.clone() }).collect();
+            Self { prefixes, ..plan.clone() }
+        };
+        let ends = self.prefixes.iter().zip(&old.prefixes).any(|(new, old)| match (&new.ends, &old.ends) {
+            (Some(new), Some(old)) => new.is_news_after(old),
+            (new, old) => new != old,
+        });
+        ends || timeless(self) != timeless(old)
+    }
 }

@@ -2,13 +2,17 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressProtocol};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressProtocol, CacheInfo};
+use rtnetlink::AddressAddRequest;
 use sixgate_engine::plan::{AddressPlan, ROUTE_PROTOCOL};
 
 use super::link::LinkNames;
 use super::{ApplyError, Removed};
 use crate::facts::{address_is_ours, address_net};
 use crate::netlink::{Netlink, NetlinkError, accept_errno};
+
+/// INFINITY_LIFE_TIME of the kernel: the daemon ends what it has put there.
+const FOREVER: u32 = u32::MAX;
 
 impl Netlink {
     /// Adds what is missing and returns what is ours but not wanted. Duplicate address detection is not waited for.
@@ -31,7 +35,14 @@ impl Netlink {
             .cloned()
             .collect();
         for plan in plans {
-            if held.iter().any(|message| is(message, plan)) {
+            let present = held.iter().find(|message| is(message, plan));
+            if present.is_some_and(|message| is_deprecated(message) == plan.deprecated) {
+                continue;
+            }
+            if present.is_some() {
+                if let Err(error) = self.change_address(plan).await {
+                    errors.push(ApplyError::netlink(item(plan.net, plan.link, names), "change", &error));
+                }
                 continue;
             }
             // An interface holds an IPv6 address once, whatever the prefix length: the old one has to go first.
@@ -66,10 +77,31 @@ impl Netlink {
     }
 
     async fn add_address(&self, plan: &AddressPlan) -> Result<(), NetlinkError> {
-        let mut request = self.handle.address().add(plan.link, plan.net.addr(), plan.net.prefix_len());
-        request.message_mut().attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(ROUTE_PROTOCOL)));
-        Ok(request.execute().await?)
+        Ok(self.address_request(plan).execute().await?)
     }
+
+    /// Only the lifetimes change: the address itself is there, and what goes on with it goes on.
+    async fn change_address(&self, plan: &AddressPlan) -> Result<(), NetlinkError> {
+        Ok(self.address_request(plan).replace().execute().await?)
+    }
+
+    fn address_request(&self, plan: &AddressPlan) -> AddressAddRequest {
+        let mut request = self.handle.address().add(plan.link, plan.net.addr(), plan.net.prefix_len());
+        let attributes = &mut request.message_mut().attributes;
+        attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(ROUTE_PROTOCOL)));
+        let mut lifetimes = CacheInfo::default();
+        lifetimes.ifa_preferred = if plan.deprecated { 0 } else { FOREVER };
+        lifetimes.ifa_valid = FOREVER;
+        attributes.push(AddressAttribute::CacheInfo(lifetimes));
+        request
+    }
+}
+
+fn is_deprecated(message: &AddressMessage) -> bool {
+    message
+        .attributes
+        .iter()
+        .any(|attribute| matches!(attribute, AddressAttribute::CacheInfo(lifetimes) if lifetimes.ifa_preferred == 0))
 }
 
 fn is(message: &AddressMessage, plan: &AddressPlan) -> bool {

@@ -5,7 +5,7 @@ use super::*;
 use crate::testing::{in_namespace, run, wait_for, wire};
 
 fn address(link: u32, net: &str) -> AddressPlan {
-    AddressPlan { link, net: net.parse().unwrap() }
+    AddressPlan { link, net: net.parse().unwrap(), deprecated: false }
 }
 
 fn route(to: &str, next: NextHop) -> RoutePlan {

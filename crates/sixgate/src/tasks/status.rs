@@ -243,7 +243,7 @@ mod tests {
         let link = Link { index: 7, name: "eth1".to_owned(), mac, mtu: 1500, up: true, carrier: true };
         let net = "2001:db8::1/64".parse().unwrap();
         let address = Address { link: 7, net, state: AddressState::Tentative, ours: true };
-        Facts { links: vec![link], addresses: vec![address] }
+        Facts { links: vec![link], addresses: vec![address], ..Facts::default() }
     }
 
     fn neighbour(address: &str, link: u32, seen: bool) -> Neighbour {

@@ -32,6 +32,7 @@ fn plan() -> RaPlan {
         autonomous: true,
         valid: variables.adv_valid_lifetime,
         preferred: variables.adv_preferred_lifetime,
+        ends: None,
     };
     RaPlan {
         lan: "vms".to_owned(),
@@ -98,6 +99,40 @@ const ADVERTISEMENT: [u8; 128] = [
     // DNSSL, 1,800 s
     31, 3, 0, 0, 0, 0, 0x07, 0x08, 3, b'l', b'a', b'b', 4, b't', b'e', b's', b't', 0, 0, 0, 0, 0, 0, 0,
 ];
+
+#[test]
+fn a_delegated_prefix_is_told_in_real_time_within_the_limits_of_rfc_9096() {
+    let mut plan = plan();
+    let ends = |preferred, valid, retired| {
+        Some(crate::ra::Ends { preferred: Some(at(preferred)), valid: Some(at(valid)), retired })
+    };
+    plan.advertisement.prefixes[0].ends = ends(2_000_000, 10_000_000, false);
+    let mut advertiser = Advertiser::new(&plan, 7, at(1000));
+    let lifetimes = |message: &[u8]| {
+        let at = message.windows(3).position(|window| window == [3, 4, 64]).unwrap();
+        let word = |from: usize| u32::from_be_bytes(message[at + from..at + from + 4].try_into().unwrap());
+        (word(4), word(8))
+    };
+    wake(&mut advertiser);
+    let first = transmit(&mut advertiser).unwrap();
+    assert_eq!(lifetimes(&first), (5400, 1999));
+    let now = wake(&mut advertiser);
+    let second = transmit(&mut advertiser).unwrap();
+    assert_eq!(
+        lifetimes(&second).1,
+        2000 - u32::try_from(now.saturating_since(at(0)).as_millis().div_ceil(1000)).unwrap()
+    );
+    let due = advertiser.poll_timeout();
+
+    plan.advertisement.prefixes[0].ends = ends(9_000_000, 20_000_000, false);
+    advertiser.reconfigure(&plan, now);
+    assert_eq!(advertiser.poll_timeout(), due, "a renewal is no news");
+    plan.advertisement.prefixes[0].ends = ends(9_000_000, 6_000_000, true);
+    advertiser.reconfigure(&plan, now);
+    assert_eq!(advertiser.poll_timeout(), Some(now + MIN_DELAY_BETWEEN_RAS), "hosts hear of it as soon as may be");
+    wake(&mut advertiser);
+    assert_eq!(lifetimes(&transmit(&mut advertiser).unwrap()).1, 0);
+}
 
 #[test]
 fn the_advertisement_says_what_the_plan_says_byte_for_byte() {

@@ -1,0 +1,8 @@
+//! Where prefixes come from and what becomes of them: learnt on the uplink, delegated, generated, carved, retired.
+mod carve;
+mod learnt;
+mod resolve;
+
+pub use carve::{Carved, NoRoom, carve, place};
+pub use learnt::{Learnt, LearntAddress, LearntPrefix, Lease4, Uplink6};
+pub use resolve::resolve;

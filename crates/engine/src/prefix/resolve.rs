@@ -1,0 +1,149 @@
+//! The configuration with everything filled in that is learnt: whoever reads the result need not know where an address
+//! comes from.
+use std::borrow::Cow;
+
+use ipnet::Ipv6Net;
+
+use super::{Learnt, LearntPrefix, carve, place};
+use crate::config::{
+    Config, Ipv4Source, Ipv6Source, Lan, LanPrefix, PrefixLifetime, PrefixOrigin, Vm, Wan, WanIpv4, WanIpv6,
+};
+use crate::finding::{Finding, Severity};
+
+/// Fills in what is learnt. A configuration that asks for nothing of that kind comes back as it is.
+pub fn resolve<'a>(config: &'a Config, learnt: &Learnt, findings: &mut Vec<Finding>) -> Cow<'a, Config> {
+    let fixed = config.wan.ipv4_source == Ipv4Source::Static
+        && config.wan.ipv6_source == Ipv6Source::Static
+        && config.lans.iter().all(|lan| lan.prefixes.is_empty())
+        && config.vms.iter().all(|vm| vm.relative.is_empty());
+    if fixed {
+        return Cow::Borrowed(config);
+    }
+    let mut resolved = config.clone();
+    uplink(&mut resolved.wan, learnt);
+    for index in 0..resolved.lans.len() {
+        let taken: Vec<(String, Ipv6Net)> = owners(&resolved, index);
+        if let Some(lan) = resolved.lans.get_mut(index) {
+            carve_lan(lan, learnt, &taken, findings);
+        }
+    }
+    let Config { lans, vms, .. } = &mut resolved;
+    for vm in vms {
+        if let Some(lan) = lans.iter().find(|lan| lan.name == vm.lan) {
+            place_vm(vm, lan);
+        }
+    }
+    Cow::Owned(resolved)
+}
+
+fn uplink(wan: &mut Wan, learnt: &Learnt) {
+    match wan.ipv4_source {
+        Ipv4Source::Static => {}
+        Ipv4Source::Dhcp => {
+            wan.ipv4 = learnt.ipv4.as_ref().map(|lease| WanIpv4 {
+                address: lease.address,
+                gateway: lease.gateway,
+                routes: lease.routes.clone(),
+            });
+        }
+    }
+    match wan.ipv6_source {
+        Ipv6Source::Static => {}
+        Ipv6Source::Ra | Ipv6Source::Dhcpv6Pd => {
+            let uplink = &learnt.ipv6;
+            wan.ipv6 = Some(WanIpv6 {
+                addresses: uplink.addresses.iter().map(|address| address.net).collect(),
+                deprecated: uplink.addresses.iter().filter(|held| held.deprecated).map(|held| held.net).collect(),
+                gateway: uplink.router,
+                routes: uplink.routes.clone(),
+                mtu: uplink.mtu,
+            });
+        }
+    }
+}
+
+/// What others hold already: prefixes of the LANs before this one and of the uplink, with their owners.
+fn owners(config: &Config, index: usize) -> Vec<(String, Ipv6Net)> {
+    let before = config.lans.iter().take(index).flat_map(|lan| {
+        lan.addresses
+            .iter()
+            .filter(|net| !net.addr().is_unicast_link_local())
+            .map(|net| (lan.name.clone(), net.trunc()))
+    });
+    let wan = config.wan.ipv6.iter().flat_map(|ipv6| ipv6.addresses.iter().map(|net| ("wan".to_owned(), net.trunc())));
+    before.chain(wan.filter(|(_, net)| net.prefix_len() < 128)).collect()
+}
+
+fn carve_lan(lan: &mut Lan, learnt: &Learnt, taken: &[(String, Ipv6Net)], findings: &mut Vec<Finding>) {
+    for wanted in lan.prefixes.clone() {
+        let ula =
+            learnt.ula.map(|prefix| LearntPrefix { prefix, preferred_until: None, valid_until: None, retired: false });
+        let sources: Vec<LearntPrefix> = match wanted.origin {
+            PrefixOrigin::Delegated => learnt.delegated.clone(),
+            PrefixOrigin::Ula => ula.into_iter().collect(),
+        };
+        for source in sources {
+            match carve(source.prefix, wanted.subnet, wanted.length) {
+                Ok(prefix) => match taken.iter().find(|(_, net)| net.contains(&prefix) || prefix.contains(net)) {
+                    Some((owner, net)) => findings.push(overlap(lan, prefix, owner, *net)),
+                    None => hold(lan, prefix, &wanted, &source),
+                },
+                // A prefix that is on its way out is no news.
+                Err(_) if source.retired => {}
+                Err(no_room) => findings.push(Finding::new(
+                    Severity::Error,
+                    "prefix-too-small",
+                    lan.name.as_str(),
+                    format!(
+                        "{} has no prefix: subnet {} with length {} does not fit into {}, which has {} of that length",
+                        lan.name, wanted.subnet, wanted.length, source.prefix, no_room.subnets
+                    ),
+                    "choose a smaller `subnet`, or ask for a shorter prefix by wan.prefix_hint",
+                )),
+            }
+        }
+    }
+}
+
+fn hold(lan: &mut Lan, prefix: Ipv6Net, wanted: &LanPrefix, source: &LearntPrefix) {
+    let Ok(net) = Ipv6Net::new(place(prefix, wanted.router), wanted.length) else { return };
+    if lan.addresses.contains(&net) {
+        return;
+    }
+    lan.addresses.push(net);
+    match wanted.origin {
+        PrefixOrigin::Delegated => lan.lifetimes.push(PrefixLifetime {
+            prefix,
+            preferred_until: source.preferred_until,
+            valid_until: source.valid_until,
+            retired: source.retired,
+        }),
+        // It is ours as long as it is configured.
+        PrefixOrigin::Ula => {}
+    }
+}
+
+fn overlap(lan: &Lan, prefix: Ipv6Net, owner: &str, net: Ipv6Net) -> Finding {
+    Finding::new(
+        Severity::Error,
+        "prefix-overlaps",
+        lan.name.as_str(),
+        format!("{} does not get {prefix}: it overlaps {net} of {owner}", lan.name),
+        "give each lan a `subnet` of its own that no other address of the file lies in",
+    )
+}
+
+/// What a VM has by its suffix, once for each of its LAN's prefixes, those in use first.
+fn place_vm(vm: &mut Vm, lan: &Lan) {
+    let mut nets: Vec<Ipv6Net> =
+        lan.addresses.iter().filter(|net| !net.addr().is_unicast_link_local()).map(Ipv6Net::trunc).collect();
+    nets.retain(|net| net.prefix_len() <= 64);
+    nets.dedup();
+    let within = |suffix: &Ipv6Net, net: Ipv6Net| Ipv6Net::new(place(net, suffix.addr()), suffix.prefix_len()).ok();
+    for net in &nets {
+        vm.containers.extend(vm.relative.containers.iter().filter_map(|suffix| within(suffix, *net)));
+    }
+    let Some(first) = nets.first() else { return };
+    vm.gateway = vm.gateway.or_else(|| vm.relative.gateway.as_ref().and_then(|suffix| within(suffix, *first)));
+    vm.address = vm.address.or_else(|| vm.relative.address.map(|suffix| place(*first, suffix)));
+}
