@@ -31,6 +31,7 @@ pub const CODES: &[&str] = &[
     "lan-link-local-missing",
     "lan-no-carrier",
     "lan-without-slaac",
+    "metrics-not-listening",
     "nat64-no-device",
     "nat64-no-ipv4-uplink",
     "nat64-not-running",

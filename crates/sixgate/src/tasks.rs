@@ -3,6 +3,7 @@ pub mod configuration;
 pub mod control;
 pub mod dns64;
 pub mod facts;
+pub mod metrics;
 pub mod nat64;
 pub mod network;
 pub mod planner;

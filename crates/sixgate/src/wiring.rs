@@ -11,7 +11,8 @@
 //!   configuration, planner, network, ra, dns64, nat64, control: a slice of Status each │
 //!                                 │                                                    │
 //!                                 v                                                    │
-//!   clients ──> control ──Ask──> status                                                │
+//!   scrapers ─> metrics ──Ask──┐                                                       │
+//!   clients ──> control ──Ask──┴> status                                               │
 //!                  ├──Reload──> configuration                                          │
 //!                  └──Ending──> lifecycle ──Withdraw──> 1. ra  2. nat64 ───────────────┘  3. network
 //!  signals ────────────────────────^  └──Withdraw──> or, before a restart, nat64 alone: it saves its sessions
@@ -30,7 +31,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::lifecycle::{self, Ending};
-use crate::tasks::{configuration, control, dns64, facts, nat64, network, planner, ra, status};
+use crate::tasks::{configuration, control, dns64, facts, metrics, nat64, network, planner, ra, status};
 
 /// Commands that may wait in a channel; a sender that finds it full is told so.
 const COMMANDS: usize = 16;
@@ -86,6 +87,7 @@ pub struct Wiring {
     ra: ra::Ends,
     dns64: dns64::Ends,
     nat64: nat64::Ends,
+    metrics: metrics::Ends,
     status: status::Ends,
     control: control::Ends,
     lifecycle: lifecycle::Ends,
@@ -104,6 +106,7 @@ impl Wiring {
         let (ra_slice, ra_slice_seen) = watch::channel(ra::Slice::default());
         let (dns64_slice, dns64_slice_seen) = watch::channel(dns64::Slice::default());
         let (nat64_slice, nat64_slice_seen) = watch::channel(nat64::Slice::default());
+        let (metrics_slice, metrics_slice_seen) = watch::channel(metrics::Slice::default());
         let (control_slice, control_slice_seen) = watch::channel(control::Slice::default());
 
         let (reload, reloads) = mpsc::channel::<Reload>(COMMANDS);
@@ -136,6 +139,12 @@ impl Wiring {
                 leave: nat64_left,
                 slice: nat64_slice,
             },
+            metrics: metrics::Ends {
+                desired: desired_seen.clone(),
+                network: network_slice_seen.clone(),
+                ask: ask.clone(),
+                slice: metrics_slice,
+            },
             status: status::Ends {
                 asked,
                 configured: configured_seen,
@@ -146,6 +155,7 @@ impl Wiring {
                 ra: ra_slice_seen,
                 dns64: dns64_slice_seen,
                 nat64: nat64_slice_seen,
+                metrics: metrics_slice_seen,
                 control: control_slice_seen,
             },
             control: control::Ends { ask, reload: reload.clone(), ending, slice: control_slice },
@@ -164,6 +174,7 @@ impl Wiring {
         tasks.spawn(named("ra", ra::run(self.ra)));
         tasks.spawn(named("dns64", dns64::run(self.dns64)));
         tasks.spawn(named("nat64", nat64::run(self.nat64, socket.with_file_name("nat64.sessions"))));
+        tasks.spawn(named("metrics", metrics::run(self.metrics)));
         tasks.spawn(named("status", status::run(self.status, starts)));
         tasks.spawn(named("control", control::run(self.control, socket)));
         lifecycle::run(self.lifecycle, tasks).await

@@ -36,6 +36,7 @@ pub(super) const KEYS: &[KeyText] = &[
     key("", "nat64", "the table [nat64]"),
     key("", "allow", "one table [[allow]] for each entry"),
     key("", "publish", LATER),
+    key("", "metrics", "the table [metrics]"),
 
     key("wan", "interface", "kernel name of the uplink, 1 to 15 characters, as in \"eth0\"; or give mac instead"),
     key("wan", "mac", "hardware address of the uplink as in \"52:54:00:12:34:56\"; or give interface instead"),
@@ -113,6 +114,9 @@ pub(super) const KEYS: &[KeyText] = &[
     key("nat64.timers", "tcp_incoming_syn", "TCP_INCOMING_SYN, integer seconds, 6 to 60 (RFC 6146 section 4); default 6"),
     key("nat64.timers", "icmp_default", "ICMP_DEFAULT, integer seconds, 60 (RFC 5508 REQ-2) to 3600 (RFC 6146 section 4); default 60"),
     key("nat64.timers", "fragment_min", "FRAGMENT_MIN, integer seconds, 2 to 60 (RFC 6146 section 4); default 2"),
+
+    key("metrics", "lan", "name of the [[lan]] on whose addresses the router tells its metrics; the uplink has none"),
+    key("metrics", "port", "TCP port, integer, 1024 to 65535; default 9464"),
 
     key("allow", "to", "\"router\", a vm (\"vm1\"), its containers (\"vm1/containers\", \"vm1/containers::5\"), a lan (\"vms\", \"vms::5\"), or an IPv6 address or prefix inside this network"),
     key("allow", "from", "an IPv6 or IPv4 prefix or address, or a list of them; default: anybody"),

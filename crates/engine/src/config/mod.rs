@@ -13,6 +13,7 @@ mod door;
 mod error;
 mod keys;
 mod lan;
+mod metrics;
 mod nat64;
 mod parse;
 mod raw;
@@ -44,6 +45,17 @@ pub struct Config {
     pub nat64: Option<Nat64>,
     /// What is admitted; everything else is dropped.
     pub allow: Vec<Allow>,
+    /// Where metrics are served; absent when they are not.
+    pub metrics: Option<Metrics>,
+}
+
+/// Where metrics are served, for Prometheus and its like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Name of the LAN on whose addresses the router answers.
+    pub lan: String,
+    /// TCP port.
+    pub port: u16,
 }
 
 /// How a configured interface is found.

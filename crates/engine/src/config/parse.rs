@@ -8,7 +8,7 @@ use super::claim::Claims;
 use super::door::{self, Errors};
 use super::error::{ConfigErrors, Lines};
 use super::keys;
-use super::{Config, Dns64, allow, dns64, lan, nat64, raw, route, scalar, vm, wan};
+use super::{Config, Dns64, allow, dns64, lan, metrics, nat64, raw, route, scalar, vm, wan};
 
 /// Name of a router that has none.
 const DEFAULT_HOSTNAME: &str = "sixgate";
@@ -43,6 +43,7 @@ struct Sections {
     dns64: Option<Spanned<raw::Dns64>>,
     nat64: Option<Spanned<raw::Nat64>>,
     allow: Vec<Spanned<raw::Allow>>,
+    metrics: Option<Spanned<raw::Metrics>>,
 }
 
 impl Sections {
@@ -61,6 +62,7 @@ impl Sections {
                 "dns64" => sections.dns64 = Some(door::table("dns64", value, errors)),
                 "nat64" => sections.nat64 = Some(door::table("nat64", value, errors)),
                 "allow" => sections.allow = door::tables("allow", value, errors),
+                "metrics" => sections.metrics = Some(door::table("metrics", value, errors)),
                 "publish" => scalar::later(key.span(), "`publish`", errors),
                 unknown => {
                     let known: Vec<&str> =
@@ -112,8 +114,9 @@ impl Sections {
                 allow::validate(raw, line, names, errors)
             })
             .collect();
+        let metrics = self.metrics.and_then(|raw| metrics::validate(&raw, &lans, errors));
         claims.check(nat64.as_ref().map_or(&[], |(_, prefixes)| prefixes.as_slice()), errors);
         let nat64 = nat64.map(|(nat64, _)| nat64);
-        Some(Config { hostname, wan: wan?, lans, vms, routes, dns64, nat64, allow })
+        Some(Config { hostname, wan: wan?, lans, vms, routes, dns64, nat64, allow, metrics })
     }
 }

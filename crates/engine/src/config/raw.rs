@@ -133,6 +133,14 @@ pub(super) struct Timers {
     pub(super) fragment_min: Key<i64>,
 }
 
+/// `[metrics]`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Metrics {
+    pub(super) lan: Key<String>,
+    pub(super) port: Key<i64>,
+}
+
 /// `[[allow]]`.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]

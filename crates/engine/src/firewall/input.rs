@@ -39,10 +39,23 @@ pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
             "dns64 for the lans",
         ));
     }
+    rules.extend(metrics(scene));
     rules.extend(allow::router(scene));
     rules.push(rule(vec![scene.input_wan()], &DROP, "drop: to the router from the uplink, no allow entry"));
     rules.push(rule(Vec::new(), &DROP, "drop: to the router, no allow entry"));
     rules
+}
+
+/// Metrics are for their LAN, at the addresses that the router has there.
+fn metrics(scene: &Scene<'_>) -> Option<Option<Rule>> {
+    let metrics = scene.topology.config.metrics.as_ref()?;
+    let lan = scene.topology.lans.iter().find(|lan| lan.lan.name == metrics.lan)?;
+    let matches = vec![
+        Match::InputInterface(vec![lan.link.name.clone()]),
+        Match::Protocol(vec![TCP]),
+        Match::DestinationPort(vec![metrics.port..=metrics.port]),
+    ];
+    Some(rule(matches, &[Statement::Accept], format!("metrics for lan {}", metrics.lan)))
 }
 
 /// The chain without a configuration.

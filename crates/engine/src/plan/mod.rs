@@ -13,6 +13,7 @@ use crate::prefix;
 
 mod dns64;
 mod findings;
+mod listen;
 mod nat64;
 mod network;
 mod preview;
@@ -64,6 +65,8 @@ pub struct Plan {
     pub dns64: Dns64Plan,
     /// The translator; absent when switched off.
     pub nat64: Option<Nat64Plan>,
+    /// Addresses on which metrics are served. Link-local ones carry their scope.
+    pub metrics: Vec<SocketAddr>,
     /// What does not fit, with the mend.
     pub findings: Vec<Finding>,
 }
@@ -300,5 +303,6 @@ pub fn plan(config: &Config, facts: &Facts) -> Plan {
     let ra = topology.lans.iter().filter_map(|lan| ra::plan(&topology, lan, nat64.as_ref())).collect();
     let firewall = firewall::ruleset(&topology, nat64.as_ref());
     findings::check(&topology, nat64.as_ref(), &dns64, &mut findings);
-    Plan { network, firewall, ra, dns64, nat64, findings }
+    let metrics = listen::metrics(&topology);
+    Plan { network, firewall, ra, dns64, nat64, metrics, findings }
 }

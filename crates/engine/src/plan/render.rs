@@ -28,6 +28,9 @@ impl Plan {
             Some(nat64) => translator(nat64, out)?,
             None => writeln!(out, "nat64 off")?,
         }
+        for address in &self.metrics {
+            writeln!(out, "metrics at http://{address}/metrics")?;
+        }
         let rules: usize = self.firewall.chains.iter().map(|chain| chain.rules.len()).sum();
         writeln!(out, "firewall: table inet {}, {rules} rules", self.firewall.table)
     }

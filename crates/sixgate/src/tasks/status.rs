@@ -14,7 +14,7 @@ use sixgate_linux::system::Machine;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::tasks::{control, dns64, facts, nat64, network, ra};
+use crate::tasks::{control, dns64, facts, metrics, nat64, network, ra};
 use crate::wiring::{Ask, Configured, Desired};
 
 mod firewall;
@@ -42,6 +42,8 @@ pub struct Ends {
     pub dns64: watch::Receiver<dns64::Slice>,
     /// Slice of the translator.
     pub nat64: watch::Receiver<nat64::Slice>,
+    /// Slice of the metrics' listeners.
+    pub metrics: watch::Receiver<metrics::Slice>,
     /// Slice of the control socket.
     pub control: watch::Receiver<control::Slice>,
 }
@@ -193,6 +195,7 @@ fn findings(ends: &Ends) -> Vec<Finding> {
     all.extend(ends.ra.borrow().problems.values().cloned());
     all.extend(ends.dns64.borrow().findings().cloned());
     all.extend(ends.nat64.borrow().findings.iter().cloned());
+    all.extend(ends.metrics.borrow().problems.values().cloned());
     all.extend(ends.control.borrow().findings.iter().cloned());
     all.sort_by(|a, b| (b.severity, &a.code, &a.subject).cmp(&(a.severity, &b.code, &b.subject)));
     all
@@ -293,6 +296,7 @@ mod tests {
             ra: ra.subscribe(),
             dns64: dns64.subscribe(),
             nat64: nat64.subscribe(),
+            metrics: watch::channel(metrics::Slice::default()).1,
             control: control.subscribe(),
         };
         let (done, finished) = std::sync::mpsc::channel();

@@ -13,6 +13,7 @@ mod container;
 mod firewall;
 mod hostile;
 mod lifecycle;
+mod metrics;
 mod mtu;
 mod shared_address;
 
@@ -110,6 +111,7 @@ table! {
 
     // The command line.
     the_command_line_shows_the_status_and_checks_files:            NAMESPACE, Slaac, Running => command_line::speaks;
+    metrics_are_told_to_the_lan_and_not_to_the_uplink:             NAMESPACE, Slaac, ByBody => metrics::are_told_to_the_lan_alone;
 
     // Beginning and end.
     a_restart_keeps_everything_and_comes_back_the_same:            NAMESPACE, Slaac, Running => lifecycle::restart;

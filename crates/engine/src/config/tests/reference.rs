@@ -75,6 +75,7 @@ fn tables() -> Vec<(&'static str, Vec<&'static str>)> {
         ("nat64.limits", fields::<raw::Limits>()),
         ("nat64.timers", fields::<raw::Timers>()),
         ("allow", fields::<raw::Allow>()),
+        ("metrics", fields::<raw::Metrics>()),
     ]
 }
 
