@@ -1,9 +1,11 @@
 //! The command line.
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 use tracing_subscriber::EnvFilter;
 
 use crate::{control, init, tui};
@@ -52,6 +54,16 @@ enum Command {
         #[arg(long)]
         console: bool,
     },
+    /// Print a shell's completions for these commands.
+    Completions {
+        /// Whose: `sixgate completions bash > /etc/bash_completion.d/sixgate`.
+        shell: Shell,
+    },
+    /// Write the manual pages into a folder.
+    Man {
+        /// The folder, as in `/usr/local/share/man/man1`.
+        folder: PathBuf,
+    },
 }
 
 /// Runs what the command line says. Called as `init` or `modprobe`, the process is PID 1's program: the kernel starts
@@ -70,12 +82,24 @@ pub fn main() -> ExitCode {
         Command::Run { config, control } => crate::run::run(&config, &control),
         Command::Check { file } => return crate::check::check(&file),
         Command::Status { json, control } => crate::report::report(&control, json),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "sixgate", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { folder } => manual(&folder),
         Command::Tui { control, console } => tui::run(&control, console).map(|()| ExitCode::SUCCESS),
     };
     ended.unwrap_or_else(|error| {
         eprintln!("sixgate: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// One page for sixgate and one for each command.
+fn manual(folder: &Path) -> anyhow::Result<ExitCode> {
+    clap_mangen::generate_to(Arguments::command(), folder)
+        .with_context(|| format!("the manual pages cannot be written into {}", folder.display()))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What is logged unless RUST_LOG says otherwise. hickory logs every query and every odd packet.
@@ -91,5 +115,26 @@ fn log_to_stderr() {
         .try_init();
     if started.is_err() {
         eprintln!("sixgate: another logger is in place");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_has_a_manual_page_and_completions() {
+        let folder = tempfile::tempdir().unwrap();
+        manual(folder.path()).unwrap();
+        let mut completions = Vec::new();
+        clap_complete::generate(Shell::Bash, &mut Arguments::command(), "sixgate", &mut completions);
+        let completions = String::from_utf8(completions).unwrap();
+        for command in Arguments::command().get_subcommands() {
+            let name = command.get_name();
+            let page = std::fs::read_to_string(folder.path().join(format!("sixgate-{name}.1"))).unwrap();
+            assert!(page.contains(".SH NAME") && page.contains(".SH SYNOPSIS"), "{page}");
+            assert!(completions.contains(name), "{name}");
+        }
+        assert!(manual(Path::new("/nonexistent/man1")).is_err());
     }
 }
