@@ -7,6 +7,7 @@ use std::fs;
 use std::time::Instant as Clock;
 
 use sixgate_engine::config::{Filtering, Nat64Limits, Nat64Timers};
+use sixgate_engine::nat64::event::Wanted;
 use sixgate_engine::nat64::verdict::Verdict;
 use sixgate_engine::nat64::{Nat64, Transmit};
 use sixgate_engine::plan::Nat64Plan;
@@ -74,6 +75,8 @@ fn translator() -> Nat64 {
         clients: Vec::new(),
         static_bindings: Vec::new(),
         timers: Nat64Timers::default(),
+        vms: Vec::new(),
+        events: Wanted::Nothing,
         max_sessions: SESSIONS + FLOWS,
         obstacle: None,
     };

@@ -1,5 +1,5 @@
 //! Status: what every task reports of itself; the console, the command line and the control socket show it.
-use core::net::{IpAddr, Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::collections::BTreeMap;
 
 use ipnet::{IpNet, Ipv6Net};
@@ -93,6 +93,14 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
+impl Traffic {
+    /// Adds to it.
+    pub const fn add(&mut self, more: Self) {
+        self.packets += more.packets;
+        self.bytes += more.bytes;
+    }
+}
+
 /// A LAN.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Lan {
@@ -171,6 +179,58 @@ pub struct Nat64 {
     pub v4_to_v6: Traffic,
     /// Packets by reason of their verdict, without those translated.
     pub reasons: BTreeMap<String, u64>,
+    /// What each VM that has a prefix or an address of its own has sent and received.
+    #[serde(default)]
+    pub vms: Vec<Accounted>,
+    /// The clients with the most bytes.
+    #[serde(default)]
+    pub clients: Vec<Accounted>,
+    /// Events for the log that found no room in the translator.
+    #[serde(default)]
+    pub events_lost: u64,
+}
+
+/// A part of the translator's sessions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SessionPage {
+    /// The sessions.
+    pub sessions: Vec<Session>,
+    /// Where the next part begins; absent after the last one.
+    pub next: Option<u32>,
+}
+
+/// A session of the translator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    /// "tcp", "udp" or "icmp".
+    pub protocol: String,
+    /// TCP's state, as in RFC 6146 section 3.5.2.2; absent for others.
+    pub state: Option<String>,
+    /// The host inside, and its port or identifier.
+    pub client: SocketAddrV6,
+    /// What stands for it outside.
+    pub mapped: SocketAddrV4,
+    /// The host outside.
+    pub server: SocketAddrV4,
+    /// Seconds since its last packet that counts for its lifetime.
+    pub idle: u64,
+    /// Translated from IPv6 to IPv4.
+    pub v6_to_v4: Traffic,
+    /// Translated from IPv4 to IPv6.
+    pub v4_to_v6: Traffic,
+}
+
+/// What somebody has sent and received through the translator.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Accounted {
+    /// The VM's name; empty for a client that belongs to none.
+    pub name: String,
+    /// The client's address; absent for a whole VM.
+    pub address: Option<Ipv6Addr>,
+    /// Translated from IPv6 to IPv4.
+    pub v6_to_v4: Traffic,
+    /// Translated from IPv4 to IPv6.
+    pub v4_to_v6: Traffic,
 }
 
 /// A count per protocol.

@@ -93,7 +93,7 @@ pub(super) const KEYS: &[KeyText] = &[
     key("nat64", "translate_non_global", "list of IPv4 prefixes out of the non-global ones (RFC 6890) that are translated all the same; not with 64:ff9b::/96 (RFC 6052 section 3.1); default: none"),
     key("nat64", "filtering", "who outside may send through a client's port, \"address-dependent\" or \"endpoint-independent\" (RFC 6146 section 3.5, RFC 4787 REQ-8); default \"address-dependent\""),
     key("nat64", "memory", "MiB that sessions may take, integer, 1 to 1600; default 32"),
-    key("nat64", "max_sessions", "integer, 16 to 4000000, as far as memory allows at 400 bytes each; default: as many as memory allows"),
+    key("nat64", "max_sessions", "integer, 16 to 4000000, as far as memory allows at 416 bytes each; default: as many as memory allows"),
     key("nat64", "tos", "TOS octet of what leaves for IPv4, integer, 0 to 255 (RFC 7915 section 5.1); default: the packet's Traffic Class"),
     key("nat64", "traffic_class", "Traffic Class of what leaves for IPv6, integer, 0 to 255 (RFC 7915 section 4.1); default: the packet's TOS octet"),
     key("nat64", "lowest_ipv6_mtu", "lowest-ipv6-mtu, integer, 1280 to 65535 (RFC 7915 section 4); default 1280"),

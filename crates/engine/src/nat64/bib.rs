@@ -2,6 +2,7 @@
 use hashbrown::HashTable;
 use slab::Slab;
 
+use super::account::AccountIndex;
 use super::keyed::Keyed;
 use super::tuple::{Protocol, TransportV4, TransportV6};
 
@@ -18,6 +19,8 @@ pub(super) struct Binding {
     pub(super) sessions: u32,
     /// Made by the operator: it stays, and anybody may use it.
     pub(super) is_static: bool,
+    /// Whom its packets are charged to.
+    pub(super) account: AccountIndex,
 }
 
 /// The three BIBs.
@@ -76,6 +79,11 @@ impl Bib {
         }
         self.counts[binding.protocol as usize] -= 1;
         binding
+    }
+
+    /// All bindings, to be changed.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Binding> {
+        self.bindings.iter_mut().map(|(_, binding)| binding)
     }
 
     /// All bindings.

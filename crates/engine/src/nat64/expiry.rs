@@ -32,12 +32,28 @@ impl TimerClass {
 /// No session.
 const NONE: u32 = u32::MAX;
 
+/// The class takes the two lowest bits of a time that would reach for centuries.
+const CLASS_BITS: u32 = 2;
+
 #[derive(Clone, Copy, Debug)]
 struct Node {
     previous: u32,
     next: u32,
-    class: TimerClass,
-    since: Instant,
+    since_and_class: u64,
+}
+
+impl Node {
+    fn new(class: TimerClass, since: Instant) -> Self {
+        Self { previous: NONE, next: NONE, since_and_class: since.as_nanos() << CLASS_BITS | class as u64 }
+    }
+
+    const fn class(&self) -> usize {
+        (self.since_and_class & ((1 << CLASS_BITS) - 1)) as usize
+    }
+
+    const fn since(&self) -> Instant {
+        Instant::from_nanos(self.since_and_class >> CLASS_BITS)
+    }
 }
 
 #[cfg(test)]
@@ -63,7 +79,7 @@ impl Expiry {
 
     /// Puts a session that is in no queue at the end of one.
     pub(super) fn insert(&mut self, index: u32, class: TimerClass, now: Instant) {
-        let node = Node { previous: NONE, next: NONE, class, since: now };
+        let node = Node::new(class, now);
         if let Some(slot) = self.nodes.get_mut(index as usize) {
             *slot = node;
         } else {
@@ -76,27 +92,32 @@ impl Expiry {
     /// Starts a session's lifetime anew.
     pub(super) fn restart(&mut self, index: u32, class: TimerClass, now: Instant) {
         self.remove(index);
-        let node = &mut self.nodes[index as usize];
-        (node.class, node.since) = (class, now);
+        self.nodes[index as usize] = Node::new(class, now);
         self.link(index);
     }
 
     /// Takes a session out of its queue.
     pub(super) fn remove(&mut self, index: u32) {
-        let Node { previous, next, class, .. } = self.nodes[index as usize];
+        let node = self.nodes[index as usize];
+        let (Node { previous, next, .. }, class) = (node, node.class());
         match self.nodes.get_mut(previous as usize) {
             Some(node) => node.next = next,
-            None => self.queues[class as usize].head = next,
+            None => self.queues[class].head = next,
         }
         match self.nodes.get_mut(next as usize) {
             Some(node) => node.previous = previous,
-            None => self.queues[class as usize].tail = previous,
+            None => self.queues[class].tail = previous,
         }
+    }
+
+    /// How many sessions there have been at most.
+    pub(super) fn places(&self) -> u32 {
+        self.nodes.len() as u32
     }
 
     /// When a session's lifetime began.
     pub(super) fn since(&self, index: u32) -> Instant {
-        self.nodes[index as usize].since
+        self.nodes[index as usize].since()
     }
 
     /// A session whose lifetime is over.
@@ -112,11 +133,11 @@ impl Expiry {
 
     fn deadline(&self, class: TimerClass, timers: &Nat64Timers) -> Option<(u32, Instant)> {
         let head = self.queues[class as usize].head;
-        self.nodes.get(head as usize).map(|node| (head, node.since + class.lifetime(timers)))
+        self.nodes.get(head as usize).map(|node| (head, node.since() + class.lifetime(timers)))
     }
 
     fn link(&mut self, index: u32) {
-        let queue = &mut self.queues[self.nodes[index as usize].class as usize];
+        let queue = &mut self.queues[self.nodes[index as usize].class()];
         let tail = core::mem::replace(&mut queue.tail, index);
         if tail == NONE {
             queue.head = index;

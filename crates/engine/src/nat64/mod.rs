@@ -2,9 +2,11 @@
 //!
 //! [`Nat64`] is given packets and time and writes packets. Its two ways, `v6_to_v4` and `v4_to_v6`, read like the RFC's
 //! table of contents.
+mod account;
 mod admission;
 mod answer;
 mod bib;
+pub mod event;
 mod expiry;
 mod filter;
 mod fragment;
@@ -12,6 +14,7 @@ mod hairpin;
 mod icmp;
 mod keyed;
 mod limiter;
+mod list;
 mod offload;
 mod pool;
 mod prefixes;
@@ -38,14 +41,14 @@ use sixgate_wire::ipv4::{Ipv4Error, Ipv4Packet};
 use sixgate_wire::ipv6::{self, Ipv6Packet};
 use sixgate_wire::rfc6052::Pref64;
 
-use self::bib::Binding;
+use self::event::Event;
 use self::fragment::Fragments;
 use self::keyed::Keyed;
 use self::limiter::Limiter;
 use self::prefixes::{Position, Prefixes};
-pub use self::snapshot::{Restored, SnapshotError};
+pub use self::snapshot::{Restored, Saving, SnapshotError};
 pub use self::tables::SESSION_BYTES;
-use self::tables::Tables;
+use self::tables::{Passage, Tables};
 use self::tcp::Segment;
 use self::tuple::{Incoming, Protocol, TransportV4, TupleV4, TupleV6};
 use self::verdict::{Counters, Direction, Reason, Refused, Verdict};
@@ -116,6 +119,7 @@ impl Nat64 {
         self.tables.timers = plan.timers;
         self.tables.max_sessions = plan.max_sessions;
         self.tables.filtering = plan.filtering;
+        self.tables.events.want(plan.events);
         self.expire(now);
         let prefixes = Prefixes::new(plan);
         let positions = self.prefixes.positions_in(&prefixes);
@@ -127,7 +131,7 @@ impl Nat64 {
         self.tables.sessions.renumber(&positions);
         let Tables { syns, pool, .. } = &mut self.tables;
         syns.retain(|mapped| !renumbered && pool.owns(mapped));
-        self.tables.recount(plan.limits, &plan.clients);
+        self.tables.recount(plan.limits, &plan.clients, &plan.vms);
         self.prefixes = prefixes;
         self.exempted.clone_from(&plan.translate_non_global);
         self.router_v6 = plan.router_v6;
@@ -162,6 +166,16 @@ impl Nat64 {
         sessions.next_expiry(timers).into_iter().chain(syn).chain(fragment).min()
     }
 
+    /// The oldest event that has not been asked for.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.tables.events.pop()
+    }
+
+    /// Whether [`Self::poll_event`] has one.
+    pub fn has_event(&self) -> bool {
+        !self.tables.events.is_empty()
+    }
+
     /// What the console shows.
     pub fn status(&self) -> status::Nat64 {
         let count = |count: &dyn Fn(Protocol) -> u64| status::Sessions {
@@ -177,6 +191,9 @@ impl Nat64 {
             bindings: count(&|protocol| self.tables.bib.count(protocol)),
             v6_to_v4: self.traffic[Direction::V6ToV4 as usize],
             v4_to_v6: self.traffic[Direction::V4ToV6 as usize],
+            vms: self.tables.accounts.vms(),
+            clients: self.tables.accounts.top(),
+            events_lost: self.tables.events.lost(),
             reasons: self.counters.iter().map(|(name, count)| (name.to_owned(), count)).collect(),
         }
     }
@@ -268,7 +285,8 @@ impl Nat64 {
         let incoming = tuple::incoming_v6(packet, server, pref64)?;
         let turns_back = self.admit_server(&incoming)?;
         // 3.5 Filtering and Updating Binding and Session Information
-        let binding = self.filter_and_update_v6(&incoming, packet, now).map_err(answer::refused_session_v6)?;
+        let passage = self.filter_and_update_v6(&incoming, packet, now).map_err(answer::refused_session_v6)?;
+        let binding = passage.binding;
         if self.prefixes.are_several() && matches!(incoming, Incoming::Packet(_)) {
             self.tables.sessions.remember(incoming.tuple(), prefix);
         }
@@ -295,10 +313,13 @@ impl Nat64 {
         }
         .map_err(answer::refused_v6);
         // 3.8 Handling Hairpinning
-        match turned {
+        let verdict = match turned {
             None => translated.map(|()| Verdict::Translated(Direction::V6ToV4)),
             Some(turned) => self.turn_back(translated, turned, out, now),
-        }
+        }?;
+        let length = ipv6::HEADER + usize::from(packet.payload_length());
+        self.tables.account(&passage, Direction::V6ToV4, unfinished.on_the_wire(length, || Layout::of_v6(packet)));
+        Ok(verdict)
     }
 
     /// RFC 6146 section 3 for a packet from IPv4, step by step.
@@ -314,7 +335,8 @@ impl Nat64 {
         // 3.4 Determining the Incoming Tuple
         let incoming = tuple::incoming_v4(packet)?;
         // 3.5 Filtering and Updating Binding and Session Information
-        let Some(binding) = self.filter_and_update_v4(&incoming, packet, now)? else { return Ok(Verdict::Held) };
+        let Some(passage) = self.filter_and_update_v4(&incoming, packet, now)? else { return Ok(Verdict::Held) };
+        let binding = passage.binding;
         // 3.6 Computing the Outgoing Tuple
         let tuple = incoming.tuple();
         let pref64 = self.prefix(tuple).ok_or(Reason::NotOperational)?;
@@ -330,6 +352,8 @@ impl Nat64 {
             }
         }
         .map_err(answer::refused_v4)?;
+        let wire = unfinished.on_the_wire(packet.total_length().into(), || Layout::of_v4(packet));
+        self.tables.account(&passage, Direction::V4ToV6, wire);
         Ok(Verdict::Translated(Direction::V4ToV6))
     }
 
@@ -338,7 +362,7 @@ impl Nat64 {
         incoming: &Incoming<TupleV6>,
         packet: &Ipv6Packet<'_>,
         now: Instant,
-    ) -> Result<Binding, Reason> {
+    ) -> Result<Passage, Reason> {
         match (incoming, incoming.tuple().protocol) {
             (Incoming::Error(tuple), _) => icmp::find_error_v6(&self.tables, tuple),
             (Incoming::Packet(tuple), Protocol::Tcp) => {
@@ -355,7 +379,7 @@ impl Nat64 {
         incoming: &Incoming<TupleV4>,
         packet: &Ipv4Packet<'_>,
         now: Instant,
-    ) -> Result<Option<Binding>, Reason> {
+    ) -> Result<Option<Passage>, Reason> {
         match (incoming, incoming.tuple().protocol) {
             (Incoming::Error(tuple), _) => icmp::find_error_v4(&self.tables, tuple).map(Some),
             (Incoming::Packet(tuple), Protocol::Tcp) => tcp::update_v4(&mut self.tables, tuple, packet, now),

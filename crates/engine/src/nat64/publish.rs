@@ -1,7 +1,9 @@
 //! Static bindings: RFC 6146 section 3.1. The operator makes and removes them; they need no session to live.
 use std::collections::HashSet;
 
+use super::account::AccountIndex;
 use super::bib::Binding;
+use super::event::Cause;
 use super::prefixes::Position;
 use super::session::Session;
 use super::tables::Tables;
@@ -40,7 +42,8 @@ impl Tables {
             // Another of the operator's bindings has that port; the configuration rules it out.
             if self.bib.find_mapped(binding.protocol, binding.mapped).is_none() {
                 self.pool.reserve(binding.protocol, binding.mapped);
-                self.bib.insert(binding);
+                let account = self.accounts.open(binding.client.address);
+                self.bib.insert(Binding { account, ..binding });
             }
         }
     }
@@ -55,7 +58,7 @@ impl Tables {
             .map(|(index, _)| index)
             .collect();
         for index in gone {
-            self.end(index);
+            self.end(index, Cause::Gone);
         }
     }
 
@@ -63,6 +66,7 @@ impl Tables {
         self.end_where(|session| session.binding == index);
         let binding = self.bib.remove(index);
         self.pool.release(binding.protocol, binding.mapped);
+        self.accounts.release(binding.account);
     }
 }
 
@@ -74,5 +78,6 @@ fn nth(range: &StaticBinding, offset: u16) -> Option<Binding> {
         mapped: TransportV4 { port: mapped.port.checked_add(offset)?, ..mapped },
         sessions: 0,
         is_static: true,
+        account: AccountIndex::MAX,
     })
 }

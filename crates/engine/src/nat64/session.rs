@@ -1,15 +1,19 @@
 //! The session tables: RFC 6146 section 3.1.
 use core::net::Ipv4Addr;
+use std::collections::HashMap;
 
 use hashbrown::HashTable;
 use slab::Slab;
 
+use super::account::Meter;
 use super::expiry::{Expiry, TimerClass};
 use super::keyed::Keyed;
 use super::prefixes::Position;
 use super::tcp::State;
 use super::tuple::{Protocol, TransportV4, TransportV6, TupleV4, TupleV6};
+use super::verdict::Direction;
 use crate::config::Nat64Timers;
+use crate::status::Traffic;
 use crate::time::Instant;
 
 /// A session table entry. Y' of the RFC is the prefix with the server's address in it.
@@ -26,6 +30,8 @@ pub(super) struct Session {
     pub(super) mapped: TransportV4,
     /// (Z,z)
     pub(super) server: TransportV4,
+    /// What has passed from IPv6 and from IPv4, but for what was carried over.
+    pub(super) meters: [Meter; 2],
 }
 
 /// How many sessions a binding has with one address, whatever the port: what address-dependent filtering asks.
@@ -51,6 +57,8 @@ pub(super) struct Sessions {
     peers: HashTable<Peer>,
     expiry: Expiry,
     counts: [u64; 3],
+    /// What the meters of a few sessions were too small for.
+    carried: HashMap<u32, [Traffic; 2], Keyed>,
 }
 
 impl Sessions {
@@ -64,6 +72,7 @@ impl Sessions {
             peers: HashTable::new(),
             expiry: Expiry::new(),
             counts: [0; 3],
+            carried: HashMap::with_hasher(keyed),
         }
     }
 
@@ -94,8 +103,8 @@ impl Sessions {
     }
 
     /// Adds a session that is not there yet and starts its lifetime.
-    pub(super) fn insert(&mut self, session: Session, class: TimerClass, now: Instant) {
-        let Self { keyed, sessions, prefixes, by_v6, by_v4, peers, expiry, counts } = self;
+    pub(super) fn insert(&mut self, session: Session, class: TimerClass, now: Instant) -> u32 {
+        let Self { keyed, sessions, prefixes, by_v6, by_v4, peers, expiry, counts, .. } = self;
         let index = sessions.insert(session) as u32;
         if let Some(prefix) = prefixes.get_mut(index as usize) {
             *prefix = 0;
@@ -115,6 +124,7 @@ impl Sessions {
         }
         expiry.insert(index, class, now);
         counts[session.protocol as usize] += 1;
+        index
     }
 
     /// Sets the state and starts the lifetime anew.
@@ -123,6 +133,23 @@ impl Sessions {
         if let Some(class) = class {
             self.expiry.restart(index, class, now);
         }
+    }
+
+    /// A packet has passed.
+    pub(super) fn meter(&mut self, index: u32, direction: Direction, wire: Traffic) {
+        let meter = &mut self.sessions[index as usize].meters[direction as usize];
+        if let Some(carried) = meter.add(wire) {
+            self.carried.entry(index).or_default()[direction as usize].add(carried);
+        }
+    }
+
+    /// What has passed, from IPv6 and from IPv4.
+    pub(super) fn traffic(&self, index: u32) -> [Traffic; 2] {
+        let mut traffic = self[index].meters.map(Meter::traffic);
+        if let Some(carried) = self.carried.get(&index) {
+            traffic.iter_mut().zip(carried).for_each(|(traffic, carried)| traffic.add(*carried));
+        }
+        traffic
     }
 
     /// Notes which prefix the client uses, so that it is answered by the same.
@@ -157,6 +184,9 @@ impl Sessions {
     pub(super) fn remove(&mut self, index: u32) -> Session {
         let session = self.sessions.remove(index as usize);
         self.expiry.remove(index);
+        if !self.carried.is_empty() {
+            self.carried.remove(&index);
+        }
         let hash = self.keyed.session_v6(session.protocol, session.client, session.server);
         if let Ok(entry) = self.by_v6.find_entry(hash, |other| *other == index) {
             entry.remove();
@@ -196,6 +226,16 @@ impl Sessions {
     /// All sessions.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Session)> {
         self.sessions.iter().map(|(index, session)| (index as u32, session))
+    }
+
+    /// The sessions in some of the places.
+    pub(super) fn range(&self, places: core::ops::Range<u32>) -> impl Iterator<Item = (u32, &Session)> {
+        places.filter_map(|index| Some((index, self.sessions.get(index as usize)?)))
+    }
+
+    /// How many places there are; sessions keep theirs as long as they live.
+    pub(super) fn places(&self) -> u32 {
+        self.expiry.places()
     }
 
     /// How many there are.

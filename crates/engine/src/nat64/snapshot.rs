@@ -5,6 +5,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use siphasher::sip::SipHasher13;
 
 use super::Nat64;
+use super::event::Cause;
 use super::prefixes::Position;
 use super::session::Session;
 use super::tables::Tables;
@@ -75,22 +76,56 @@ struct Record {
     since: Instant,
 }
 
+/// Sessions on their way into bytes: table by table would delay packets, so they are taken down in parts.
+#[derive(Debug)]
+pub struct Saving {
+    bytes: Vec<u8>,
+    /// The place in the table that comes next.
+    next: u32,
+}
+
+impl Saving {
+    /// The sessions, for [`Nat64::restore`].
+    pub fn seal(mut self) -> Vec<u8> {
+        let count = (self.bytes.len() - HEADER) / RECORD;
+        self.bytes[28..HEADER].copy_from_slice(&(count as u32).to_be_bytes());
+        let hash = SipHasher13::new().hash(&self.bytes[20..]);
+        self.bytes[..8].copy_from_slice(&MAGIC);
+        self.bytes[8..12].copy_from_slice(&VERSION.to_be_bytes());
+        self.bytes[12..20].copy_from_slice(&hash.to_be_bytes());
+        self.bytes
+    }
+}
+
 impl Nat64 {
     /// All sessions, for [`Self::restore`]. SYNs and fragments that wait are not among them.
     pub fn save(&self) -> Vec<u8> {
-        let sessions = &self.tables.sessions;
-        let mut bytes = Vec::with_capacity(HEADER + sessions.len() * RECORD);
+        let mut saving = self.begin_save();
+        self.save_some(&mut saving, usize::MAX);
+        saving.seal()
+    }
+
+    /// Nothing yet, and room for the sessions that there are.
+    pub fn begin_save(&self) -> Saving {
+        // Some may be opened meanwhile.
+        let sessions = self.tables.sessions.len();
+        let mut bytes = Vec::with_capacity(HEADER + (sessions + sessions / 8) * RECORD);
         bytes.resize(HEADER, 0);
-        for (index, session) in sessions.iter() {
-            emit(session, sessions.prefix(index), sessions.since(index), &mut bytes);
-        }
         bytes[20..28].copy_from_slice(&self.hash_of_prefixes());
-        bytes[28..HEADER].copy_from_slice(&(sessions.len() as u32).to_be_bytes());
-        let hash = SipHasher13::new().hash(&bytes[20..]);
-        bytes[..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&VERSION.to_be_bytes());
-        bytes[12..20].copy_from_slice(&hash.to_be_bytes());
-        bytes
+        Saving { bytes, next: 0 }
+    }
+
+    /// Takes down what is in the next so many places of the table; says whether these were the last. Between two calls
+    /// sessions may come and go: what contradicts another is left out when they are restored. After
+    /// [`Self::reconfigure`] a new [`Saving`] is to be begun.
+    pub fn save_some(&self, saving: &mut Saving, places: usize) -> bool {
+        let sessions = &self.tables.sessions;
+        let end = saving.next.saturating_add(u32::try_from(places).unwrap_or(u32::MAX)).min(sessions.places());
+        for (index, session) in sessions.range(saving.next..end) {
+            emit(session, sessions.prefix(index), sessions.since(index), &mut saving.bytes);
+        }
+        saving.next = end;
+        end == sessions.places()
     }
 
     /// Takes over saved sessions with what is left of their lifetimes, before there are any others. The time that has
@@ -127,6 +162,7 @@ impl Nat64 {
         if records.iter().any(|record| record.since > now) {
             return Err(SnapshotError::Clock);
         }
+        self.tables.events.now = now;
         // The queues of the timers are in the order of the last packets.
         records.sort_by_key(|record| record.since);
         let sessions = records.iter().filter(|record| self.tables.take_over(record)).count() as u64;
@@ -153,10 +189,10 @@ impl Tables {
         let binding = match self.bib.find_client(protocol, client) {
             Some(binding) if self.bib[binding].mapped == mapped => binding,
             Some(_) => return false,
-            None if self.pool.claim(protocol, mapped) => self.bind(protocol, client, mapped),
+            None if self.pool.claim(protocol, mapped) => self.bind(protocol, client, mapped, Cause::Restored),
             None => return false,
         };
-        self.open(binding, server, state, state.class(protocol), since);
+        self.open(binding, server, (state, state.class(protocol)), Cause::Restored, since);
         if prefix != 0 {
             self.sessions.remember(&TupleV6 { protocol, client, server }, prefix);
         }

@@ -3,7 +3,9 @@ use core::net::Ipv6Addr;
 
 use rand_chacha::ChaCha8Rng;
 
+use super::account::{Accounts, Meter};
 use super::bib::{Bib, Binding};
+use super::event::{Cause, Events};
 use super::expiry::TimerClass;
 use super::keyed::Keyed;
 use super::pool::Pool;
@@ -13,17 +15,28 @@ use super::session::{Session, Sessions};
 use super::syn::StoredSyns;
 use super::tcp::State;
 use super::tuple::{Protocol, TransportV4, TransportV6, TupleV6};
-use super::verdict::Reason;
+use super::verdict::{Direction, Reason};
 use crate::config::{Filtering, Nat64Limits, Nat64Timers};
-use crate::plan::{ClientPrefix, Nat64Plan};
+use crate::plan::{ClientPrefix, Nat64Plan, VmNets};
+use crate::status::Traffic;
 use crate::time::Instant;
 
 /// What a session takes at most, with a binding and a client of its own and with tables that have just grown.
-pub const SESSION_BYTES: u32 = 400;
+pub const SESSION_BYTES: u32 = 416;
+
+/// What the steps of section 3.5 find for a packet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Passage {
+    pub(super) binding: Binding,
+    /// None for a segment that passes on a binding without a session.
+    pub(super) session: Option<u32>,
+}
 
 /// What the steps of section 3.5 look up and change.
 #[derive(Debug)]
 pub(super) struct Tables {
+    pub(super) accounts: Accounts,
+    pub(super) events: Events,
     pub(super) bib: Bib,
     pub(super) sessions: Sessions,
     pub(super) syns: StoredSyns,
@@ -38,6 +51,8 @@ pub(super) struct Tables {
 impl Tables {
     pub(super) fn new(keyed: Keyed, plan: &Nat64Plan, random: ChaCha8Rng) -> Self {
         let mut tables = Self {
+            accounts: Accounts::new(keyed, &plan.vms),
+            events: Events::new(plan.events),
             bib: Bib::new(keyed),
             sessions: Sessions::new(keyed),
             syns: StoredSyns::new(keyed),
@@ -59,7 +74,21 @@ impl Tables {
         state: State,
         class: TimerClass,
         now: Instant,
-    ) -> Result<Binding, Reason> {
+    ) -> Result<Passage, Reason> {
+        let opened = self.try_open_v6(tuple, state, class, now);
+        if let Err(reason) = opened {
+            self.events.refused(tuple.protocol, tuple.client, reason);
+        }
+        opened
+    }
+
+    fn try_open_v6(
+        &mut self,
+        tuple: &TupleV6,
+        state: State,
+        class: TimerClass,
+        now: Instant,
+    ) -> Result<Passage, Reason> {
         let existing = self.bib.find_client(tuple.protocol, tuple.client);
         self.quotas.admit(self.request(tuple.protocol, tuple.client.address, existing.is_none()), now)?;
         let binding = match existing {
@@ -67,10 +96,10 @@ impl Tables {
             None => {
                 let mapped = self.pool.allocate(tuple.protocol, tuple.client, &mut self.random);
                 let mapped = mapped.ok_or(Reason::PoolExhausted)?;
-                self.bind(tuple.protocol, tuple.client, mapped)
+                self.bind(tuple.protocol, tuple.client, mapped, Cause::Inside)
             }
         };
-        Ok(self.open(binding, tuple.server, state, class, now))
+        Ok(self.open(binding, tuple.server, (state, class), Cause::Inside, now))
     }
 
     /// RFC 6146 sections 3.5.1 to 3.5.3: a session for a packet from IPv4 that the filter has admitted.
@@ -81,21 +110,25 @@ impl Tables {
         state: State,
         class: TimerClass,
         now: Instant,
-    ) -> Result<Binding, Reason> {
+    ) -> Result<Passage, Reason> {
         let Binding { protocol, client, .. } = self.bib[binding];
         self.quotas.admit_from_outside(self.request(protocol, client.address, false))?;
-        Ok(self.open(binding, server, state, class, now))
+        Ok(self.open(binding, server, (state, class), Cause::Outside, now))
     }
 
     /// Ends a session, and its binding if it was the last one.
-    pub(super) fn end(&mut self, index: u32) {
+    pub(super) fn end(&mut self, index: u32, cause: Cause) {
+        let traffic = self.sessions.traffic(index);
         let session = self.sessions.remove(index);
+        self.events.session_removed(&session, cause, traffic);
         let binding = &mut self.bib[session.binding];
         binding.sessions -= 1;
         if binding.sessions == 0 && !binding.is_static {
             let binding = self.bib.remove(session.binding);
             self.pool.release(binding.protocol, binding.mapped);
             self.quotas.remove_binding(binding.client.address, binding.protocol);
+            self.accounts.release(binding.account);
+            self.events.binding_removed(&binding, cause);
         }
         self.quotas.remove(session.client.address);
     }
@@ -106,7 +139,7 @@ impl Tables {
         while let Some(index) = self.sessions.expired(&self.timers, now) {
             let session = self.sessions[index];
             if session.protocol != Protocol::Tcp || session.state != State::Established {
-                self.end(index);
+                self.end(index, Cause::of_end(session.state));
                 continue;
             }
             if room == 0 {
@@ -124,12 +157,16 @@ impl Tables {
         let gone: Vec<u32> =
             self.sessions.iter().filter(|(_, session)| is_gone(session)).map(|(index, _)| index).collect();
         for index in gone {
-            self.end(index);
+            self.end(index, Cause::Gone);
         }
     }
 
     /// Takes over other limits, and counts what everybody has.
-    pub(super) fn recount(&mut self, limits: Nat64Limits, clients: &[ClientPrefix]) {
+    pub(super) fn recount(&mut self, limits: Nat64Limits, clients: &[ClientPrefix], vms: &[VmNets]) {
+        self.accounts.replace(vms);
+        for binding in self.bib.iter_mut() {
+            binding.account = self.accounts.open(binding.client.address);
+        }
         self.quotas.replace(limits, clients);
         for (_, session) in self.sessions.iter() {
             self.quotas.add(session.client.address);
@@ -146,9 +183,12 @@ impl Tables {
     }
 
     /// A binding for a port that is taken from the pool.
-    pub(super) fn bind(&mut self, protocol: Protocol, client: TransportV6, mapped: TransportV4) -> u32 {
+    pub(super) fn bind(&mut self, protocol: Protocol, client: TransportV6, mapped: TransportV4, cause: Cause) -> u32 {
         self.quotas.add_binding(client.address, protocol);
-        self.bib.insert(Binding { protocol, client, mapped, sessions: 0, is_static: false })
+        let account = self.accounts.open(client.address);
+        let binding = Binding { protocol, client, mapped, sessions: 0, is_static: false, account };
+        self.events.binding_created(&binding, cause);
+        self.bib.insert(binding)
     }
 
     /// A session on a binding.
@@ -156,17 +196,32 @@ impl Tables {
         &mut self,
         index: u32,
         server: TransportV4,
-        state: State,
-        class: TimerClass,
+        (state, class): (State, TimerClass),
+        cause: Cause,
         now: Instant,
-    ) -> Binding {
+    ) -> Passage {
         let binding = &mut self.bib[index];
         binding.sessions += 1;
         let binding = *binding;
         self.quotas.add(binding.client.address);
         let (protocol, client, mapped) = (binding.protocol, binding.client, binding.mapped);
-        self.sessions.insert(Session { protocol, state, binding: index, client, mapped, server }, class, now);
-        binding
+        let meters = [Meter::default(); 2];
+        let session = Session { protocol, state, binding: index, client, mapped, server, meters };
+        self.events.session_created(&session, cause);
+        Passage { binding, session: Some(self.sessions.insert(session, class, now)) }
+    }
+
+    /// What a packet of that session finds.
+    pub(super) fn passage(&self, index: u32) -> Passage {
+        Passage { binding: self.bib[self.sessions[index].binding], session: Some(index) }
+    }
+
+    /// A packet of a session, or of a binding alone, has passed.
+    pub(super) fn account(&mut self, passage: &Passage, direction: Direction, wire: Traffic) {
+        if let Some(session) = passage.session {
+            self.sessions.meter(session, direction, wire);
+        }
+        self.accounts.charge(passage.binding.account, direction, wire);
     }
 }
 

@@ -2,10 +2,9 @@
 use sixgate_wire::ipv4::Ipv4Packet;
 use sixgate_wire::tcp::TcpSegment;
 
-use super::bib::Binding;
 use super::expiry::TimerClass;
 use super::filter;
-use super::tables::Tables;
+use super::tables::{Passage, Tables};
 use super::tuple::{Protocol, TupleV4, TupleV6};
 use super::verdict::Reason;
 use crate::time::Instant;
@@ -74,6 +73,19 @@ impl State {
         Self::Trans,
     ];
 
+    /// As printed in the RFC.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::V4Init => "V4 INIT",
+            Self::V6Init => "V6 INIT",
+            Self::Established => "ESTABLISHED",
+            Self::V4FinRcv => "V4 FIN RCV",
+            Self::V6FinRcv => "V6 FIN RCV",
+            Self::V6FinV4FinRcv => "V6 FIN + V4 FIN RCV",
+            Self::Trans => "TRANS",
+        }
+    }
+
     /// The timer that a session in this state is under.
     pub(super) const fn class(self, protocol: Protocol) -> TimerClass {
         match (protocol, self) {
@@ -120,26 +132,26 @@ pub(super) fn update_v6(
     tuple: &TupleV6,
     segment: Segment,
     now: Instant,
-) -> Result<Binding, Reason> {
+) -> Result<Passage, Reason> {
     if let Some(index) = tables.sessions.find_v6(tuple) {
         return Ok(update(tables, index, Side::V6, segment, now));
     }
     match segment {
         Segment::Syn => {
-            let binding = tables.open_v6(tuple, State::V6Init, TimerClass::TcpTrans, now)?;
+            let passage = tables.open_v6(tuple, State::V6Init, TimerClass::TcpTrans, now)?;
             // RFC 6146 section 3.5.2.2, V4 INIT: the SYN of the other side is there already. RFC 5382 REQ-4: that one is
             // dropped silently, its sender repeats it.
-            if tables.syns.take(binding.mapped, tuple.server)
-                && let Some(index) = tables.sessions.find_v6(tuple)
+            if tables.syns.take(passage.binding.mapped, tuple.server)
+                && let Some(index) = passage.session
             {
                 tables.sessions.update(index, State::Established, Some(TimerClass::TcpEst), now);
             }
-            Ok(binding)
+            Ok(passage)
         }
         // RFC 6146 section 3.5.2.2, CLOSED: with a binding it SHOULD pass, without one it is discarded.
         Segment::Fin | Segment::Rst | Segment::Other => {
             let binding = tables.bib.find_client(tuple.protocol, tuple.client).ok_or(Reason::NoSession)?;
-            Ok(tables.bib[binding])
+            Ok(Passage { binding: tables.bib[binding], session: None })
         }
     }
 }
@@ -150,7 +162,7 @@ pub(super) fn update_v4(
     tuple: &TupleV4,
     packet: &Ipv4Packet<'_>,
     now: Instant,
-) -> Result<Option<Binding>, Reason> {
+) -> Result<Option<Passage>, Reason> {
     let segment = Segment::parse(packet.upper())?;
     if let Some(index) = tables.sessions.find_v4(tuple) {
         return Ok(Some(update(tables, index, Side::V4, segment, now)));
@@ -173,12 +185,10 @@ pub(super) fn update_v4(
     }
 }
 
-fn update(tables: &mut Tables, index: u32, side: Side, segment: Segment, now: Instant) -> Binding {
-    let session = &tables.sessions[index];
-    let binding = tables.bib[session.binding];
-    let (state, class) = session.state.after(side, segment);
+fn update(tables: &mut Tables, index: u32, side: Side, segment: Segment, now: Instant) -> Passage {
+    let (state, class) = tables.sessions[index].state.after(side, segment);
     tables.sessions.update(index, state, class, now);
-    binding
+    tables.passage(index)
 }
 
 #[cfg(test)]

@@ -26,6 +26,20 @@ pub enum Protocol {
     Icmp,
 }
 
+impl Protocol {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Icmp];
+
+    /// As in the log and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Icmp => "icmp",
+        }
+    }
+}
+
 /// An IPv6 transport address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TransportV6 {

@@ -1,20 +1,19 @@
 //! UDP sessions: RFC 6146 section 3.5.1.
-use super::bib::Binding;
 use super::expiry::TimerClass;
 use super::filter;
-use super::tables::Tables;
+use super::tables::{Passage, Tables};
 use super::tcp::State;
 use super::tuple::{TupleV4, TupleV6};
 use super::verdict::Reason;
 use crate::time::Instant;
 
 /// A datagram from IPv6.
-pub(super) fn update_v6(tables: &mut Tables, tuple: &TupleV6, now: Instant) -> Result<Binding, Reason> {
+pub(super) fn update_v6(tables: &mut Tables, tuple: &TupleV6, now: Instant) -> Result<Passage, Reason> {
     update_query_v6(tables, tuple, TimerClass::UdpDefault, now)
 }
 
 /// A datagram from IPv4.
-pub(super) fn update_v4(tables: &mut Tables, tuple: &TupleV4, now: Instant) -> Result<Binding, Reason> {
+pub(super) fn update_v4(tables: &mut Tables, tuple: &TupleV4, now: Instant) -> Result<Passage, Reason> {
     update_query_v4(tables, tuple, TimerClass::UdpDefault, now)
 }
 
@@ -24,11 +23,11 @@ pub(super) fn update_query_v6(
     tuple: &TupleV6,
     class: TimerClass,
     now: Instant,
-) -> Result<Binding, Reason> {
+) -> Result<Passage, Reason> {
     match tables.sessions.find_v6(tuple) {
         Some(index) => {
             tables.sessions.update(index, State::Established, Some(class), now);
-            Ok(tables.bib[tables.sessions[index].binding])
+            Ok(tables.passage(index))
         }
         None => tables.open_v6(tuple, State::Established, class, now),
     }
@@ -41,10 +40,10 @@ pub(super) fn update_query_v4(
     tuple: &TupleV4,
     class: TimerClass,
     now: Instant,
-) -> Result<Binding, Reason> {
+) -> Result<Passage, Reason> {
     if let Some(index) = tables.sessions.find_v4(tuple) {
         tables.sessions.update(index, State::Established, Some(class), now);
-        return Ok(tables.bib[tables.sessions[index].binding]);
+        return Ok(tables.passage(index));
     }
     // RFC 6146 section 3.5.1: dropped. The ICMP error, which MAY be sent, would tell scanners what is there.
     let binding = tables.bib.find_mapped(tuple.protocol, tuple.mapped).ok_or(Reason::NoBinding)?;

@@ -8,6 +8,7 @@ use crate::facts::Facts;
 use crate::finding::Finding;
 use crate::firewall;
 use crate::firewall::ruleset::Ruleset;
+use crate::nat64::event::Wanted;
 use crate::nat64::tuple::{Protocol, TransportV4, TransportV6};
 use crate::prefix;
 
@@ -245,6 +246,10 @@ pub struct Nat64Plan {
     pub static_bindings: Vec<StaticBinding>,
     /// Who is one client, where more is known than a prefix length.
     pub clients: Vec<ClientPrefix>,
+    /// Who is one VM.
+    pub vms: Vec<VmNets>,
+    /// What is told of bindings and sessions.
+    pub events: Wanted,
     /// Session lifetimes.
     pub timers: crate::config::Nat64Timers,
     /// Ceiling on sessions.
@@ -258,6 +263,15 @@ impl Nat64Plan {
     pub fn prefixes(&self) -> impl Iterator<Item = Ipv6Net> {
         core::iter::once(self.pref64).chain(self.further_pref64.iter().copied())
     }
+}
+
+/// Addresses and prefixes of a VM, by which its packets are told from those of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VmNets {
+    /// Its name.
+    pub name: String,
+    /// Its address, the prefix behind its gateway, its containers.
+    pub nets: Vec<Ipv6Net>,
 }
 
 /// A binding that an operator made: RFC 6146 section 3.1.

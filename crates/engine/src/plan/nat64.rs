@@ -4,7 +4,8 @@ use core::net::Ipv6Addr;
 use ipnet::Ipv6Net;
 
 use super::topology::Topology;
-use super::{ClientPrefix, NAT64_DEVICE, Nat64Plan, Obstacle};
+use super::{ClientPrefix, NAT64_DEVICE, Nat64Plan, Obstacle, VmNets};
+use crate::nat64::event::Wanted;
 
 /// What the translator does; nothing when it is switched off.
 pub(super) fn plan(topology: &Topology<'_>) -> Option<Nat64Plan> {
@@ -36,6 +37,8 @@ pub(super) fn plan(topology: &Topology<'_>) -> Option<Nat64Plan> {
         limits: nat64.limits,
         static_bindings: Vec::new(),
         clients: clients(topology, nat64.limits.prefix_length),
+        vms: vms(topology),
+        events: Wanted::Nothing,
         timers: nat64.timers,
         max_sessions: nat64.max_sessions,
         obstacle,
@@ -54,6 +57,15 @@ fn clients(topology: &Topology<'_>, prefix_length: u8) -> Vec<ClientPrefix> {
     clients.sort_by_key(|client| client.net);
     clients.dedup();
     clients
+}
+
+/// VMs of which something is known that no other has.
+fn vms(topology: &Topology<'_>) -> Vec<VmNets> {
+    let vms = topology.config.vms.iter().map(|vm| {
+        let own = vm.address.map(Ipv6Net::from).into_iter().chain(vm.gateway.map(|net| net.trunc()));
+        VmNets { name: vm.name.clone(), nets: own.chain(vm.containers.iter().copied()).collect() }
+    });
+    vms.filter(|vm| !vm.nets.is_empty()).collect()
 }
 
 /// A routable address of the router: on a LAN, as some VM's gateway, else on the uplink.

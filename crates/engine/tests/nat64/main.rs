@@ -1,4 +1,5 @@
 //! NAT64 as its neighbours see it: packets in, packets and a verdict out.
+mod accounting;
 mod behaviour;
 mod fragments;
 mod icmp;

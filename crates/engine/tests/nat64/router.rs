@@ -2,6 +2,7 @@
 use core::time::Duration;
 
 use sixgate_engine::config::{Filtering, Nat64Limits, Nat64Timers};
+use sixgate_engine::nat64::event::Wanted;
 use sixgate_engine::nat64::tuple::{Protocol, TransportV6};
 use sixgate_engine::nat64::verdict::Verdict;
 use sixgate_engine::nat64::{Nat64, Restored, Transmit};
@@ -36,6 +37,8 @@ pub(crate) fn plan(ports: core::ops::RangeInclusive<u16>) -> Nat64Plan {
         static_bindings: Vec::new(),
         clients: Vec::new(),
         timers: Nat64Timers::default(),
+        vms: Vec::new(),
+        events: Wanted::Nothing,
         max_sessions: 1000,
         obstacle: None,
     }

@@ -163,6 +163,7 @@ fn normal(second: u64) -> Status {
         v6_to_v4: traffic(12_300_000 + 500 * second, 4_500_000_000 + 60_000 * second),
         v4_to_v6: traffic(15_800_000 + 700 * second, 21_000_000_000 + 110_000 * second),
         reasons: reasons([("no-session", 120 + 2 * second), ("hop-limit-exceeded", 3)]),
+        ..Nat64::default()
     });
     status.dns64 = Some(Dns64 {
         listening: vec!["[2001:db8:1:2::1]:53".parse().expect("an address")],

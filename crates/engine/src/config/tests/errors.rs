@@ -36,7 +36,7 @@ fn the_translators_policy_names_what_it_takes() {
         ("[nat64]\nlowest_ipv6_mtu = 1279\n", "2:19", ["lowest_ipv6_mtu", "RFC 7915 section 4"]),
         ("[nat64]\nudp_checksum_zero = \"pass\"\n", "2:21", ["\"calculate\" or \"drop\"", "RFC 7915 section 4.5"]),
         ("[nat64]\nclamp_mss = 1\n", "2:13", ["clamp_mss", "true or false"]),
-        ("[nat64]\nmax_sessions = 1000000\n", "2:16", ["do not fit 32 MiB", "memory = 382"]),
+        ("[nat64]\nmax_sessions = 1000000\n", "2:16", ["do not fit 32 MiB", "memory = 397"]),
         ("[nat64.limits]\nprefix_length = 129\n", "2:17", ["32 to 128", "a prefix of this length"]),
         ("[nat64.limits]\nsessions = 1\n", "2:12", ["16 to 4000000", "RFC 6888 REQ-4"]),
         ("[nat64]\nfiltering = \"none\"\n", "2:13", ["\"address-dependent\" or", "RFC 4787 REQ-8"]),
