@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod dhcp;
 pub mod dns64;
 pub mod facts;
 pub mod finding;
@@ -14,4 +15,5 @@ pub mod prefix;
 pub mod ra;
 pub mod status;
 pub mod time;
+pub mod uplink;
 pub mod xlat;

@@ -1,8 +1,8 @@
 //! Status: what every task reports of itself; the console, the command line and the control socket show it.
-use core::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::collections::BTreeMap;
 
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use crate::facts::AddressState;
@@ -21,6 +21,9 @@ pub struct Status {
     pub system: System,
     /// The uplink.
     pub wan: Interface,
+    /// What the uplink was told by others.
+    #[serde(default)]
+    pub uplink: Uplink,
     /// LANs in the configuration's order.
     pub lans: Vec<Lan>,
     /// VMs in the configuration's order.
@@ -82,6 +85,48 @@ pub struct Interface {
     pub received: Traffic,
     /// Packets and bytes sent.
     pub sent: Traffic,
+}
+
+/// What the uplink was told by others.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Uplink {
+    /// The DHCPv4 client; absent where the configuration asks for none.
+    pub dhcp4: Option<Dhcp4>,
+    /// What has changed lately, the newest last.
+    pub changes: Vec<UplinkChange>,
+}
+
+/// One change of what the uplink has told, as one transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UplinkChange {
+    /// Seconds since 1970.
+    pub at: u64,
+    /// What was there before and is there no more.
+    pub gone: Vec<String>,
+    /// What is there now and was not before.
+    pub new: Vec<String>,
+}
+
+/// The DHCPv4 client.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Dhcp4 {
+    /// RFC 2131's name of its state, in lower case.
+    pub state: String,
+    /// The address that it holds.
+    pub address: Option<Ipv4Net>,
+    /// Whose it is.
+    pub server: Option<Ipv4Addr>,
+    /// Seconds until it ends; absent where it never does.
+    pub remaining: Option<u64>,
+    /// Resolvers that the server names.
+    pub resolvers: Vec<Ipv4Addr>,
+    /// Addresses that were refused because somebody else had them.
+    pub conflicts: u64,
+    /// Messages received, by what became of them.
+    pub messages: BTreeMap<String, u64>,
 }
 
 /// Packets and bytes.

@@ -13,6 +13,7 @@
 //! | [`nft`] | [`nft::load`], [`nft::counters`], [`nft::unload`], [`nft::Watch`]: somebody changed a ruleset |
 //! | [`tun`] | [`tun::Tun::open`], `read`, `write`, `wait`, `waker`, `remove`: the translator's device, on its own thread |
 //! | [`icmpv6`] | [`icmpv6::RaSocket`]: router advertisements on one link |
+//! | [`packet_socket`] | [`packet_socket::PacketSocket`]: packets below the IP stack on one link, for DHCPv4 and ARP |
 //! | [`dns_socket`] | [`dns_socket::udp`], [`dns_socket::tcp`]: the resolver's sockets |
 //! | [`clock`] | [`clock::now`], [`clock::seed`]: the engine's time and randomness |
 //! | [`system`] | [`system::Machine::read`]: memory, load, uptime for the status |
@@ -30,6 +31,7 @@ pub mod icmpv6;
 pub mod netlink;
 pub mod network;
 pub mod nft;
+pub mod packet_socket;
 pub mod pid1;
 pub mod sysctl;
 pub mod system;

@@ -35,6 +35,11 @@ impl Machine {
     }
 }
 
+/// The kernel's name for this boot; empty where it has none.
+pub fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
 /// A line of `/proc/meminfo` in bytes.
 fn kibibytes(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();

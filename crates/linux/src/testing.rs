@@ -72,6 +72,13 @@ pub(crate) fn link_local(name: &str) -> Ipv6Addr {
     })
 }
 
+/// The interface's hardware address.
+pub(crate) fn mac(name: &str) -> sixgate_engine::facts::MacAddr {
+    let text = run(&format!("ip -o link show dev {name}"));
+    let address = text.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap();
+    address.parse().unwrap()
+}
+
 /// Looks again and again until there is something.
 pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE / 2;

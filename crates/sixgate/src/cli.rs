@@ -30,6 +30,9 @@ enum Command {
         /// Control socket to listen on.
         #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
         control: PathBuf,
+        /// Folder for what is to outlive a restart: leases, identifiers.
+        #[arg(long, value_name = "FOLDER", default_value = "/var/lib/sixgate")]
+        state: PathBuf,
     },
     /// Validate a configuration file and print the plan for this machine.
     Check {
@@ -79,7 +82,7 @@ pub fn main() -> ExitCode {
     log_to_stderr();
     let ended = match arguments.command {
         Command::Init => return init::run(),
-        Command::Run { config, control } => crate::run::run(&config, &control),
+        Command::Run { config, control, state } => crate::run::run(&config, &control, &state),
         Command::Check { file } => return crate::check::check(&file),
         Command::Status { json, control } => crate::report::report(&control, json),
         Command::Completions { shell } => {

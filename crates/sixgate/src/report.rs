@@ -6,9 +6,12 @@ use std::process::ExitCode;
 use sixgate_engine::facts::AddressState;
 use sixgate_engine::finding::Severity;
 use sixgate_engine::plan::Obstacle;
-use sixgate_engine::status::{Dns64, Interface, Lan, Nat64, Status, Traffic, Vm};
+use sixgate_engine::status::{Dns64, Interface, Lan, Nat64, Status, Traffic, Uplink, Vm};
 
 use crate::control::Client;
+
+/// Changes on the uplink that the table shows; JSON has more.
+const LATEST_CHANGES: usize = 5;
 
 /// Asks the daemon and prints what it says.
 pub fn report(control: &Path, json: bool) -> anyhow::Result<ExitCode> {
@@ -29,6 +32,23 @@ pub fn table(status: &Status) -> String {
     out
 }
 
+fn write_uplink(out: &mut String, uplink: &Uplink) -> fmt::Result {
+    if let Some(dhcp) = &uplink.dhcp4 {
+        let lease = match (dhcp.address, dhcp.server) {
+            (Some(address), Some(server)) => format!(", {address} of {server}"),
+            _ => String::new(),
+        };
+        let ends = dhcp.remaining.map_or_else(String::new, |seconds| format!(", ends in {}", span(seconds)));
+        row(out, "dhcpv4", &format!("{}{lease}{ends}", dhcp.state))?;
+    }
+    for change in uplink.changes.iter().rev().take(LATEST_CHANGES) {
+        let gone = change.gone.iter().map(|item| format!("- {item}"));
+        let new = change.new.iter().map(|item| format!("+ {item}"));
+        row(out, "changed", &format!("at {}: {}", change.at, gone.chain(new).collect::<Vec<_>>().join("; ")))?;
+    }
+    Ok(())
+}
+
 fn write_table(out: &mut String, status: &Status) -> fmt::Result {
     let system = &status.system;
     writeln!(out, "{}  sixgate {}  Linux {}", system.hostname, system.sixgate, system.kernel)?;
@@ -44,6 +64,7 @@ fn write_table(out: &mut String, status: &Status) -> fmt::Result {
     row(out, "memory", &memory)?;
     writeln!(out, "\nUPLINK")?;
     write_interface(out, &status.wan)?;
+    write_uplink(out, &status.uplink)?;
     for lan in &status.lans {
         write_lan(out, lan)?;
     }

@@ -9,3 +9,4 @@ pub mod network;
 pub mod planner;
 pub mod ra;
 pub mod status;
+pub mod uplink;

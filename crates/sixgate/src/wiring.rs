@@ -6,7 +6,8 @@
 //!             │                      planner ──Desired──┬──────────┬─────────┬─────────┐
 //!             │                         ^               v          v         v         v
 //!  rtnetlink ──> facts ─────Facts───────┘            network      ra       dns64     nat64 (own thread)
-//!                  └──KernelChange──────────────────────^          │         │         │
+//!                  ├─> uplink ──Learnt──┘               ^          │         │         │
+//!                  └──KernelChange──────────────────────┤          │         │         │
 //!                                                       │          │         │         │
 //!   configuration, planner, network, ra, dns64, nat64, control: a slice of Status each │
 //!                                 │                                                    │
@@ -26,12 +27,13 @@ use sixgate_engine::config::Config;
 use sixgate_engine::facts::Facts;
 use sixgate_engine::finding::Finding;
 use sixgate_engine::plan::Plan;
+use sixgate_engine::prefix::Learnt;
 use sixgate_engine::status::Status;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::lifecycle::{self, Ending};
-use crate::tasks::{configuration, control, dns64, facts, metrics, nat64, network, planner, ra, status};
+use crate::tasks::{configuration, control, dns64, facts, metrics, nat64, network, planner, ra, status, uplink};
 
 /// Commands that may wait in a channel; a sender that finds it full is told so.
 const COMMANDS: usize = 16;
@@ -82,6 +84,7 @@ pub type Withdraw = oneshot::Sender<()>;
 pub struct Wiring {
     configuration: configuration::Ends,
     facts: facts::Ends,
+    uplink: uplink::Ends,
     planner: planner::Ends,
     network: network::Ends,
     ra: ra::Ends,
@@ -101,6 +104,9 @@ impl Wiring {
         let (kernel, kernel_seen) = watch::channel(KernelChange::default());
         let (desired, desired_seen) = watch::channel(Desired::default());
 
+        let (learnt, learnt_seen) = watch::channel(None::<Arc<Learnt>>);
+
+        let (uplink_slice, uplink_slice_seen) = watch::channel(uplink::Slice::default());
         let (facts_slice, facts_slice_seen) = watch::channel(facts::Slice::default());
         let (network_slice, network_slice_seen) = watch::channel(network::Slice::default());
         let (ra_slice, ra_slice_seen) = watch::channel(ra::Slice::default());
@@ -120,7 +126,18 @@ impl Wiring {
         Self {
             configuration: configuration::Ends { reloads, configured },
             facts: facts::Ends { facts, kernel, slice: facts_slice },
-            planner: planner::Ends { configured: configured_seen.clone(), facts: facts_seen.clone(), desired },
+            uplink: uplink::Ends {
+                configured: configured_seen.clone(),
+                facts: facts_seen.clone(),
+                learnt,
+                slice: uplink_slice,
+            },
+            planner: planner::Ends {
+                configured: configured_seen.clone(),
+                facts: facts_seen.clone(),
+                learnt: learnt_seen.clone(),
+                desired,
+            },
             network: network::Ends {
                 desired: desired_seen.clone(),
                 kernel: kernel_seen,
@@ -149,7 +166,9 @@ impl Wiring {
                 asked,
                 configured: configured_seen,
                 facts: facts_seen,
+                learnt: learnt_seen,
                 desired: desired_seen,
+                uplink: uplink_slice_seen,
                 facts_slice: facts_slice_seen,
                 network: network_slice_seen,
                 ra: ra_slice_seen,
@@ -164,11 +183,12 @@ impl Wiring {
     }
 
     /// Starts every task and stays until the daemon ends. A task that ends by itself ends the daemon.
-    pub async fn run(self, file: &Path, socket: &Path, starts: u32) -> Ending {
+    pub async fn run(self, file: &Path, socket: &Path, state: &Path, starts: u32) -> Ending {
         let mut tasks = JoinSet::new();
-        let (file, socket) = (file.to_owned(), socket.to_owned());
+        let (file, socket, state) = (file.to_owned(), socket.to_owned(), state.to_owned());
         tasks.spawn(named("configuration", configuration::run(self.configuration, file)));
         tasks.spawn(named("facts", facts::run(self.facts)));
+        tasks.spawn(named("uplink", uplink::run(self.uplink, state)));
         tasks.spawn(named("planner", planner::run(self.planner)));
         tasks.spawn(named("network", network::run(self.network)));
         tasks.spawn(named("ra", ra::run(self.ra)));

@@ -2,7 +2,10 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod arp;
 pub mod checksum;
+pub mod dhcpv4;
+pub mod dhcpv6;
 pub mod icmpv4;
 pub mod icmpv6;
 pub mod ipv4;

@@ -41,7 +41,7 @@ pub(super) const KEYS: &[KeyText] = &[
     key("wan", "interface", "kernel name of the uplink, 1 to 15 characters, as in \"eth0\"; or give mac instead"),
     key("wan", "mac", "hardware address of the uplink as in \"52:54:00:12:34:56\"; or give interface instead"),
     key("wan", "mtu", "integer, 1280 (RFC 8200 section 5) to 65535; default: as the link has it"),
-    key("wan", "ipv4", "{ address = \"203.0.113.136/26\", gateway = \"203.0.113.129\" }; default: none"),
+    key("wan", "ipv4", "{ address = \"203.0.113.136/26\", gateway = \"203.0.113.129\" }, or \"dhcp\" (RFC 2131); default: none"),
     key("wan", "ipv6", "{ address = \"2001:db8:1:2:10::1/76\", gateway = \"fe80::1\" }; default: none"),
     key("wan", "present_mac", LATER),
     key("wan", "ndp_proxy", LATER),

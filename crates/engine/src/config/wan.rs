@@ -25,11 +25,15 @@ pub(super) fn validate(raw: Spanned<raw::Wan>, claims: &mut Claims, errors: &mut
         interface
     });
     let mtu = scalar::mtu(At("wan", "mtu"), &raw.mtu, errors);
+    let ipv4_source = match word(&raw.ipv4) {
+        Some("dhcp") => Ipv4Source::Dhcp,
+        Some(_) | None => Ipv4Source::Static,
+    };
     let ipv4 = uplink(raw.ipv4, "wan.ipv4", errors).and_then(|(uplink, span)| ipv4(&uplink, &span, claims, errors));
     let ipv6 = uplink(raw.ipv6, "wan.ipv6", errors).and_then(|(uplink, span)| ipv6(&uplink, &span, claims, errors));
     Some(Wan {
         interface: interface?,
-        ipv4_source: Ipv4Source::Static,
+        ipv4_source,
         ipv4,
         ipv6_source: Ipv6Source::Static,
         ipv6,
@@ -38,12 +42,20 @@ pub(super) fn validate(raw: Spanned<raw::Wan>, claims: &mut Claims, errors: &mut
     })
 }
 
-/// The table, where one is given; a word such as "dhcp" comes later.
+fn word(key: &Key<WordOr<raw::Uplink>>) -> Option<&str> {
+    match key.as_ref()?.get_ref() {
+        WordOr::Word(word) => Some(word),
+        WordOr::Table(_) => None,
+    }
+}
+
+/// The table, where one is given.
 fn uplink(key: Key<WordOr<raw::Uplink>>, section: &str, errors: &mut Errors) -> Option<(raw::Uplink, Range<usize>)> {
     let (value, span) = scalar::spanned(key)?;
     match value {
         WordOr::Table(uplink) => Some((uplink, span)),
-        WordOr::Word(word) if matches!(word.as_str(), "dhcp" | "ra" | "dhcpv6-pd" | "slaac") => {
+        WordOr::Word(word) if section == "wan.ipv4" && word == "dhcp" => None,
+        WordOr::Word(word) if matches!(word.as_str(), "ra" | "dhcpv6-pd" | "slaac") => {
             scalar::later(span, &format!("{section} = \"{word}\""), errors);
             None
         }

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 
 use super::topology::{LanLink, Topology, next_hop, wan_nets};
 use super::{Dns64Plan, NAT64_DEVICE, Nat64Plan, Obstacle};
-use crate::config::{Target, Via};
+use crate::config::{Ipv4Source, Target, Via};
 use crate::facts::AddressState;
 use crate::finding::{Finding, Severity};
 
@@ -59,6 +59,15 @@ fn uplink(topology: &Topology<'_>, findings: &mut Vec<Finding>) {
             "wan",
             "the uplink has no IPv6 default route: hosts reach IPv4 servers by NAT64 and nothing else",
             "give [wan] ipv6 = { address = \"..\", gateway = \"..\" }",
+        ));
+    }
+    if topology.config.wan.ipv4_source == Ipv4Source::Dhcp && topology.config.wan.ipv4.is_none() {
+        findings.push(Finding::new(
+            Severity::Warning,
+            "dhcp4-no-lease",
+            "wan",
+            "the uplink has no IPv4 address: no DHCP server has leased one yet",
+            "see that a DHCP server answers on that link; it is asked again and again",
         ));
     }
     if topology.config.wan.ipv4.as_ref().is_some_and(|ipv4| ipv4.gateway.is_none()) && !routed(true) {
@@ -211,6 +220,13 @@ fn routes(topology: &Topology<'_>, findings: &mut Vec<Finding>) {
 fn translator(topology: &Topology<'_>, nat64: Option<&Nat64Plan>, findings: &mut Vec<Finding>) {
     let Some(obstacle) = nat64.and_then(|nat64| nat64.obstacle) else { return };
     findings.push(match obstacle {
+        Obstacle::NoIpv4Uplink if topology.config.wan.ipv4_source == Ipv4Source::Dhcp => Finding::new(
+            Severity::Error,
+            "nat64-no-ipv4-uplink",
+            "nat64",
+            "translation is off: the uplink has no IPv4 address, or no carrier",
+            "mend the uplink; translation comes back with a lease",
+        ),
         Obstacle::NoIpv4Uplink if topology.config.wan.ipv4.is_none() => Finding::new(
             Severity::Error,
             "nat64-no-ipv4-uplink",

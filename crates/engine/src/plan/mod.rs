@@ -26,6 +26,7 @@ pub(crate) mod topology;
 
 pub use preview::{preview, preview_facts};
 use topology::Topology;
+pub use topology::uplink_link;
 
 /// Protocol number that marks routes (RTPROT) and addresses (IFA_PROTO) as sixgate's own.
 pub const ROUTE_PROTOCOL: u8 = 164;

@@ -187,6 +187,18 @@ pub(crate) fn wan_nets(config: &Config) -> impl Iterator<Item = IpNet> {
     ipv4.chain(config.wan.ipv6.iter().flat_map(|wan| wan.addresses.iter().map(|net| IpNet::V6(*net))))
 }
 
+/// The uplink's link among the facts, as its clients need to know it.
+pub fn uplink_link(config: &Config, facts: &Facts) -> Option<crate::uplink::Link> {
+    let Picked::One(link) = pick(&config.wan.interface, facts) else { return None };
+    let ready = facts.addresses.iter().filter(|held| held.link == link.index && held.state == AddressState::Ready);
+    let link_local = ready.filter_map(|held| match held.net.addr() {
+        IpAddr::V6(address) if address.is_unicast_link_local() => Some(address),
+        IpAddr::V6(_) | IpAddr::V4(_) => None,
+    });
+    let carrier = link.up && link.carrier;
+    Some(crate::uplink::Link { index: link.index, mac: link.mac?, link_local: link_local.min(), carrier })
+}
+
 /// The next hop towards a VM: its address, or the link-local address derived from its hardware address.
 pub(crate) fn next_hop(vm: &Vm) -> Option<Ipv6Addr> {
     vm.address.or_else(|| vm.mac.map(|mac| mac.link_local()))

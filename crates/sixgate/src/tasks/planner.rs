@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sixgate_engine::facts::Facts;
 use sixgate_engine::plan::{Obstacle, Plan, plan};
+use sixgate_engine::prefix::Learnt;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -18,6 +19,8 @@ pub struct Ends {
     pub configured: watch::Receiver<Configured>,
     /// The facts.
     pub facts: watch::Receiver<Option<Arc<Facts>>>,
+    /// What is learnt on the uplink.
+    pub learnt: watch::Receiver<Option<Arc<Learnt>>>,
     /// The plan.
     pub desired: watch::Sender<Desired>,
 }
@@ -29,7 +32,8 @@ pub async fn run(mut ends: Ends) {
         let new = {
             let configured = ends.configured.borrow_and_update();
             let facts = ends.facts.borrow_and_update();
-            cold.hold_back(desired(&configured, facts.as_deref()), Instant::now())
+            let learnt = ends.learnt.borrow_and_update();
+            cold.hold_back(desired(&configured, facts.as_deref(), learnt.as_deref()), Instant::now())
         };
         ends.desired.send_if_modified(|old| {
             let changed = *old != new;
@@ -41,6 +45,7 @@ pub async fn run(mut ends: Ends) {
         let changed = tokio::select! {
             changed = ends.configured.changed() => changed,
             changed = ends.facts.changed() => changed,
+            changed = ends.learnt.changed() => changed,
             () = cold.over() => Ok(()),
         };
         if changed.is_err() {
@@ -88,11 +93,15 @@ impl Cold {
     }
 }
 
-fn desired(configured: &Configured, facts: Option<&Facts>) -> Desired {
-    match (&configured.config, facts) {
-        (Some(config), Some(facts)) => Desired::Open(Arc::new(plan(config, facts))),
-        (None, _) if configured.attempted => Desired::Closed,
-        (Some(_), None) | (None, _) => Desired::Unknown,
+/// Until it is known what a former daemon had learnt, everything stays as it left it.
+fn desired(configured: &Configured, facts: Option<&Facts>, learnt: Option<&Learnt>) -> Desired {
+    match (&configured.config, facts, learnt) {
+        (Some(config), Some(facts), Some(learnt)) => {
+            let facts = Facts { learnt: learnt.clone(), ..facts.clone() };
+            Desired::Open(Arc::new(plan(config, &facts)))
+        }
+        (None, _, _) if configured.attempted => Desired::Closed,
+        (Some(_), _, _) | (None, _, _) => Desired::Unknown,
     }
 }
 
@@ -153,13 +162,24 @@ mod tests {
 
     #[test]
     fn nothing_is_touched_before_the_file_was_read() {
-        assert_eq!(desired(&Configured::default(), Some(&Facts::default())), Desired::Unknown);
+        assert_eq!(
+            desired(&Configured::default(), Some(&Facts::default()), Some(&Learnt::default())),
+            Desired::Unknown
+        );
+    }
+
+    #[test]
+    fn nothing_is_touched_before_it_is_known_what_was_learnt_before() {
+        let config = Arc::new(sixgate_engine::config::parse(FILE, "test").unwrap());
+        let right = Configured { attempted: true, config: Some(config), ..Configured::default() };
+        assert_eq!(desired(&right, Some(&Facts::default()), None), Desired::Unknown);
+        assert!(desired(&right, Some(&Facts::default()), Some(&Learnt::default())).plan().is_some());
     }
 
     #[test]
     fn a_wrong_configuration_closes_the_router_even_before_facts_are_known() {
         let wrong = Configured { attempted: true, ..Configured::default() };
-        assert_eq!(desired(&wrong, None), Desired::Closed);
-        assert_eq!(desired(&wrong, Some(&Facts::default())), Desired::Closed);
+        assert_eq!(desired(&wrong, None, None), Desired::Closed);
+        assert_eq!(desired(&wrong, Some(&Facts::default()), None), Desired::Closed);
     }
 }

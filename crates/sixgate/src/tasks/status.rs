@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use sixgate_engine::config::{self, Config};
 use sixgate_engine::facts::{Facts, Link};
 use sixgate_engine::finding::{Finding, Severity};
+use sixgate_engine::prefix::{self, Learnt};
 use sixgate_engine::status::{self, Advertised, Interface, Lan, Status, System, Vm};
 use sixgate_linux::facts::{Counters, Neighbour};
 use sixgate_linux::netlink::Netlink;
@@ -14,7 +15,7 @@ use sixgate_linux::system::Machine;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::tasks::{control, dns64, facts, metrics, nat64, network, ra};
+use crate::tasks::{control, dns64, facts, metrics, nat64, network, ra, uplink};
 use crate::wiring::{Ask, Configured, Desired};
 
 mod firewall;
@@ -30,6 +31,10 @@ pub struct Ends {
     pub configured: watch::Receiver<Configured>,
     /// The facts.
     pub facts: watch::Receiver<Option<Arc<Facts>>>,
+    /// What is learnt on the uplink.
+    pub learnt: watch::Receiver<Option<Arc<Learnt>>>,
+    /// Slice of the uplink's clients.
+    pub uplink: watch::Receiver<uplink::Slice>,
     /// The plan, for its findings.
     pub desired: watch::Receiver<Desired>,
     /// Slice of the facts task.
@@ -126,7 +131,10 @@ fn assemble(ends: &Ends, readings: &Readings) -> Status {
     let findings = findings(ends);
     let mut status = Status { version: status::VERSION, nat64, dns64, control, findings, ..Status::default() };
     let Some(config) = config else { return status };
-    let config: &Config = &config;
+    let learnt = ends.learnt.borrow().clone().unwrap_or_default();
+    // What does not fit is among the plan's findings already.
+    let config: &Config = &prefix::resolve(&config, &learnt, &mut Vec::new());
+    status.uplink = ends.uplink.borrow().status.clone();
     status.system.hostname.clone_from(&config.hostname);
     status.wan = interface(&config.wan.interface, &facts, readings);
     status.lans = config.lans.iter().map(|lan| lan_status(lan, &facts, readings, &advertised)).collect();
@@ -188,6 +196,7 @@ fn interface(configured: &config::Interface, facts: &Facts, readings: &Readings)
 fn findings(ends: &Ends) -> Vec<Finding> {
     let mut all = ends.configured.borrow().findings.clone();
     all.extend(ends.facts_slice.borrow().findings.iter().cloned());
+    all.extend(ends.uplink.borrow().findings.iter().cloned());
     if let Some(plan) = ends.desired.borrow().plan() {
         all.extend(plan.findings.iter().cloned());
     }
@@ -290,6 +299,8 @@ mod tests {
             asked,
             configured: watch::channel(Configured::default()).1,
             facts: watch::channel(None).1,
+            learnt: watch::channel(None).1,
+            uplink: watch::channel(uplink::Slice::default()).1,
             desired: watch::channel(Desired::Unknown).1,
             facts_slice: watch::channel(facts::Slice::default()).1,
             network: watch::channel(network::Slice::default()).1,

@@ -99,8 +99,10 @@ impl NamespaceRouter {
     /// Starts the daemon with the configuration as it is.
     pub fn start_again(&mut self) -> Result<()> {
         let (binary, config, control) = (self.binary.display(), self.config.display(), self.control.display());
+        let state = self.control.with_file_name("state");
+        let state = state.display();
         let launcher = self.launcher.as_ref().map_or_else(String::new, |script| format!("sh {} ", script.display()));
-        let line = format!("{launcher}{binary} run --config {config} --control {control}");
+        let line = format!("{launcher}{binary} run --config {config} --control {control} --state {state}");
         self.daemon = Some(Daemon::start(self.namespace.command_line(&line), &self.log)?);
         Ok(())
     }

@@ -1,0 +1,1 @@
+//! The DHCPv6 client.
