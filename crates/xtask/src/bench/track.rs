@@ -80,7 +80,7 @@ pub(super) struct Track {
     _receiver: Program,
     client: Host,
     server: Host,
-    _router: Host,
+    router: Host,
 }
 
 impl Track {
@@ -90,7 +90,7 @@ impl Track {
         let (client, router, server) = (host("client")?, host("router")?, host("server")?);
         cable((&client, "eth0"), (&router, "eth1"))?;
         cable((&router, "eth0"), (&server, "eth0"))?;
-        client.ip("address add 2001:db8:1::2/64 dev eth0 nodad")?;
+        client.ip(&format!("address add {CLIENT}/64 dev eth0 nodad"))?;
         client.ip("route add default via 2001:db8:1::1")?;
         server.ip("address add 203.0.113.1/24 dev eth0")?;
         server.ip("address add 2001:db8:2::1/64 dev eth0 nodad")?;
@@ -125,7 +125,7 @@ impl Track {
             }
         };
         client.await_answer(contestant.server()).with_context(|| format!("{} does not forward", contestant.name()))?;
-        Ok(Self { contestant, translator, _receiver: receiver, client, server, _router: router })
+        Ok(Self { contestant, translator, _receiver: receiver, client, server, router })
     }
 
     fn processor_time(&self) -> Result<Duration> {
@@ -147,7 +147,9 @@ impl Track {
             }
             Measure::Udp => {
                 let myself = std::env::current_exe().context("this program")?;
-                let line = format!("{} bench generate {} {seconds}", myself.display(), self.contestant.sink());
+                let (source, sink) = (CLIENT, self.contestant.sink());
+                let mac = self.router.run(5, "cat /sys/class/net/eth1/address")?;
+                let line = format!("{} bench generate eth0 {} {source} {sink} {seconds}", myself.display(), mac.trim());
                 let begin = self.processor_time()?;
                 let before = self.server.received("eth0")?;
                 let sent: Sent = serde_json::from_str(&self.client.run(u64::from(seconds) + 15, &line)?)?;
@@ -173,6 +175,9 @@ fn forward(router: &Host) -> Result<()> {
     router.ip("route add default via 203.0.113.1")?;
     router.ip("route add default via 2001:db8:2::1").map(drop)
 }
+
+/// The client's address.
+const CLIENT: &str = "2001:db8:1::2";
 
 const SIXGATE: &str = r#"hostname = "bench"
 
