@@ -328,7 +328,7 @@ pub struct Firewall {
     pub forwarding: bool,
     /// Packets dropped at the end of a chain or by a deny rule, by the rule's comment.
     pub dropped: BTreeMap<String, Traffic>,
-    /// Packets admitted by `allow` entries, by the rule's comment.
+    /// Packets admitted by `allow` and `publish` entries, by the rule's comment.
     pub allowed: BTreeMap<String, Traffic>,
 }
 

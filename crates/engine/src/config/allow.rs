@@ -25,7 +25,7 @@ pub(super) fn validate(raw: Spanned<raw::Allow>, line: usize, names: Names<'_>, 
     let table = raw.span();
     let raw = raw.into_inner();
     let to = scalar::required(At("allow", "to"), &raw.to, &table, errors)
-        .and_then(|(text, span)| target(text, &span, names, errors));
+        .and_then(|(text, span)| target(At("allow", "to"), text, &span, names, errors));
 
     let mut from = Vec::new();
     for (text, span) in scalar::items(raw.from) {
@@ -34,7 +34,7 @@ pub(super) fn validate(raw: Spanned<raw::Allow>, line: usize, names: Names<'_>, 
             errors.note(
                 span,
                 format!("{net} is IPv4, and what this entry admits to has IPv6 only"),
-                "give IPv6 prefixes; publishing to IPv4 comes with a later version",
+                "give IPv6 prefixes; what IPv4 may reach is said by [[publish]]",
             );
             continue;
         }
@@ -55,7 +55,8 @@ pub(super) fn validate(raw: Spanned<raw::Allow>, line: usize, names: Names<'_>, 
     Some(Allow { to: to?, from, tcp, udp, icmp, line })
 }
 
-fn target(text: &str, span: &Range<usize>, names: Names<'_>, errors: &mut Errors) -> Option<Target> {
+/// What a name, a suffix or a prefix means.
+pub(super) fn target(at: At, text: &str, span: &Range<usize>, names: Names<'_>, errors: &mut Errors) -> Option<Target> {
     if text == "router" {
         return Some(Target::Router);
     }
@@ -64,7 +65,7 @@ fn target(text: &str, span: &Range<usize>, names: Names<'_>, errors: &mut Errors
     // Names come before literals: a lan called "cafe" is meant by "cafe::5".
     if let Some((name, rest)) = text.split_once("/containers") {
         if let Some(vm) = vm(name) {
-            return containers(vm, rest, span, errors);
+            return containers(at, vm, rest, span, errors);
         }
     } else if let Some(vm) = vm(text) {
         return vm_address(vm, span, errors);
@@ -74,18 +75,18 @@ fn target(text: &str, span: &Range<usize>, names: Names<'_>, errors: &mut Errors
         && let Some(lan) = lan(name)
     {
         let nets: Vec<Ipv6Net> = routable(&lan.addresses);
-        let suffix = inside(&format!("::{suffix}"), &nets, text, span, errors)?;
+        let suffix = inside(at, &format!("::{suffix}"), &nets, text, span, errors)?;
         return Some(Target::Lan(lan.name.clone(), Some(suffix)));
     }
     if text.parse::<IpAddr>().is_ok() || text.parse::<IpNet>().is_ok() {
-        return literal(text, span, names.claims, errors);
+        return literal(at, text, span, names.claims, errors);
     }
     let known: Vec<&str> =
         names.vms.iter().map(|vm| vm.name.as_str()).chain(names.lans.iter().map(|lan| lan.name.as_str())).collect();
     errors.note(
         span.clone(),
         format!("\"{text}\" names nothing in this file"),
-        format!("{}; known names: {}", keys::describe("allow", "to"), known.join(", ")),
+        format!("{}; known names: {}", keys::describe(at.0, at.1), known.join(", ")),
     );
     None
 }
@@ -102,7 +103,7 @@ fn vm_address(vm: &Vm, span: &Range<usize>, errors: &mut Errors) -> Option<Targe
     Some(Target::Vm(vm.name.clone()))
 }
 
-fn containers(vm: &Vm, rest: &str, span: &Range<usize>, errors: &mut Errors) -> Option<Target> {
+fn containers(at: At, vm: &Vm, rest: &str, span: &Range<usize>, errors: &mut Errors) -> Option<Target> {
     let Some(first) = vm.containers.first() else {
         errors.note(
             span.clone(),
@@ -115,7 +116,7 @@ fn containers(vm: &Vm, rest: &str, span: &Range<usize>, errors: &mut Errors) -> 
         return Some(Target::Containers(vm.name.clone(), None));
     }
     let text = format!("{}/containers{rest}", vm.name);
-    let suffix = inside(rest, &[*first], &text, span, errors)?;
+    let suffix = inside(at, rest, &[*first], &text, span, errors)?;
     Some(Target::Containers(vm.name.clone(), Some(suffix)))
 }
 
@@ -133,10 +134,17 @@ fn whole_lan(lan: &Lan, vms: &[Vm], span: &Range<usize>, errors: &mut Errors) ->
 }
 
 /// A suffix such as `::5` that leaves every one of the prefixes' own bits alone.
-fn inside(suffix: &str, nets: &[Ipv6Net], text: &str, span: &Range<usize>, errors: &mut Errors) -> Option<Ipv6Addr> {
+fn inside(
+    at: At,
+    suffix: &str,
+    nets: &[Ipv6Net],
+    text: &str,
+    span: &Range<usize>,
+    errors: &mut Errors,
+) -> Option<Ipv6Addr> {
     let parsed = suffix.starts_with("::").then(|| suffix.parse::<Ipv6Addr>().ok()).flatten();
     let Some(suffix) = parsed else {
-        errors.note(span.clone(), format!("\"{text}\" has no valid suffix"), keys::describe("allow", "to"));
+        errors.note(span.clone(), format!("\"{text}\" has no valid suffix"), keys::describe(at.0, at.1));
         return None;
     };
     if nets.is_empty() {
@@ -158,15 +166,14 @@ fn inside(suffix: &str, nets: &[Ipv6Net], text: &str, span: &Range<usize>, error
     Some(suffix)
 }
 
-fn literal(text: &str, span: &Range<usize>, claims: &Claims, errors: &mut Errors) -> Option<Target> {
-    let at = At("allow", "to");
+fn literal(at: At, text: &str, span: &Range<usize>, claims: &Claims, errors: &mut Errors) -> Option<Target> {
     let net = match scalar::prefix_or_address(at, text, span, errors)? {
         IpNet::V6(net) => net,
         IpNet::V4(net) => {
             errors.note(
                 span.clone(),
                 format!("{net} is IPv4, and what lies behind this router has IPv6 only"),
-                "publishing to IPv4 comes with a later version",
+                "name a host with IPv6; [[publish]] makes it reachable by IPv4",
             );
             return None;
         }

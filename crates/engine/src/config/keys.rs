@@ -35,7 +35,7 @@ pub(super) const KEYS: &[KeyText] = &[
     key("", "dns64", "the table [dns64]"),
     key("", "nat64", "the table [nat64]"),
     key("", "allow", "one table [[allow]] for each entry"),
-    key("", "publish", LATER),
+    key("", "publish", "one table [[publish]] for each host and its ports"),
     key("", "metrics", "the table [metrics]"),
 
     key("wan", "interface", "kernel name of the uplink, 1 to 15 characters, as in \"eth0\"; or give mac instead"),
@@ -90,6 +90,8 @@ pub(super) const KEYS: &[KeyText] = &[
     key("nat64", "enabled", "true or false; default true where the table exists"),
     key("nat64", "prefix", "Pref64::/n or a list of up to 8, of which the first is advertised; length 32, 40, 48, 56, 64 or 96, bits 64 to 71 zero (RFC 6052 section 2.2); default \"64:ff9b::/96\""),
     key("nat64", "ports", "NAT64's share of the uplink address's ports, \"FIRST-LAST\" within 1024-32767 or 40960-65535; 32768-36863 are the router's own, 36864-40959 are kept for NAT44; default \"40960-65535\""),
+    key("nat64", "pool", "list of further IPv4 addresses to translate to, each an address, a range or a prefix as in [\"203.0.113.140\", \"203.0.113.144-203.0.113.147\", \"198.51.100.64/30\"], at most 1024 in all; the router takes them on the uplink; default: none, but the uplink's own"),
+    key("nat64", "pool_ports", "NAT64's share of each further address's ports, \"FIRST-LAST\" within 1-65535; default \"1024-65535\""),
     key("nat64", "translate_non_global", "list of IPv4 prefixes out of the non-global ones (RFC 6890) that are translated all the same; not with 64:ff9b::/96 (RFC 6052 section 3.1); default: none"),
     key("nat64", "filtering", "who outside may send through a client's port, \"address-dependent\" or \"endpoint-independent\" (RFC 6146 section 3.5, RFC 4787 REQ-8); default \"address-dependent\""),
     key("nat64", "memory", "MiB that sessions may take, integer, 1 to 1600; default 32"),
@@ -123,4 +125,8 @@ pub(super) const KEYS: &[KeyText] = &[
     key("allow", "tcp", "TCP destination ports, 1 to 65535: 443, \"8000-8100\", or a list; default: none"),
     key("allow", "udp", "UDP destination ports, 1 to 65535: 443, \"8000-8100\", or a list; default: none"),
     key("allow", "icmp", "whether echo requests are admitted, true or false; default false"),
+
+    key("publish", "listen", "\"ADDRESS:tcp/PORTS\", \"ADDRESS:udp/PORTS\" or \"ADDRESS:icmp\", or a list of them; ADDRESS is wan (the uplink's IPv4 address) or an address out of nat64.pool, PORTS is 443 or 8000-8010"),
+    key("publish", "to", "one host inside and its first port, \"vm1:443\", \"vm1/containers::5:443\", \"vms::5:443\" or \"[2001:db8:1:2::5]:443\"; without a port where icmp alone is published"),
+    key("publish", "from", "an IPv4 prefix or address, or a list of them, of those outside who may reach it; default: anybody"),
 ];

@@ -16,6 +16,8 @@ mod lan;
 mod metrics;
 mod nat64;
 mod parse;
+mod pool;
+mod publish;
 mod raw;
 mod route;
 mod scalar;
@@ -45,6 +47,8 @@ pub struct Config {
     pub nat64: Option<Nat64>,
     /// What is admitted; everything else is dropped.
     pub allow: Vec<Allow>,
+    /// What of the outside leads inside.
+    pub publish: Vec<Publish>,
     /// Where metrics are served; absent when they are not.
     pub metrics: Option<Metrics>,
 }
@@ -294,6 +298,10 @@ pub struct Nat64 {
     pub further_prefixes: Vec<Ipv6Net>,
     /// NAT64's share of the uplink address's ports and identifiers.
     pub ports: RangeInclusive<u16>,
+    /// Further addresses to translate to, which the router takes on the uplink.
+    pub pool: Vec<Ipv4Addr>,
+    /// NAT64's share of each of them.
+    pub pool_ports: RangeInclusive<u16>,
     /// Non-global IPv4 prefixes that may be translated all the same (default: none; RFC 6052 section 3.1).
     pub translate_non_global: Vec<Ipv4Net>,
     /// What RFC 7915 leaves to the operator.
@@ -384,6 +392,50 @@ pub struct Allow {
     pub icmp: bool,
     /// Line in the file, for comments and the console.
     pub line: usize,
+}
+
+/// Ports of the outside that lead inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publish {
+    /// Where the outside reaches it.
+    pub listen: Vec<Listen>,
+    /// The host inside: one address.
+    pub to: Target,
+    /// Its first port; absent where only echo is published.
+    pub port: Option<u16>,
+    /// Who outside may reach it; anybody when empty.
+    pub from: Vec<ipnet::IpNet>,
+    /// Line in the file, for comments and the console.
+    pub line: usize,
+}
+
+/// Where the outside reaches what is published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// On which address.
+    pub at: Outside,
+    /// What of it.
+    pub service: Service,
+}
+
+/// An address of the router on which something is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outside {
+    /// `wan`: the uplink's IPv4 address, whatever it is.
+    UplinkV4,
+    /// One of NAT64's further addresses.
+    PoolV4(Ipv4Addr),
+}
+
+/// What of an address is published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// TCP ports.
+    Tcp(RangeInclusive<u16>),
+    /// UDP ports.
+    Udp(RangeInclusive<u16>),
+    /// Echo requests, whatever their identifier.
+    Echo,
 }
 
 /// What an `allow` names, resolved against the rest of the configuration by [`crate::plan`].

@@ -6,11 +6,12 @@ use core::time::Duration;
 use ipnet::{Ipv4Net, Ipv6Net};
 use toml::Spanned;
 
+use super::claim::Claims;
 use super::door::Errors;
 use super::keys;
 use super::raw;
 use super::scalar::{self, At, Placed};
-use super::{Filtering, Nat64, Nat64Limits, Nat64Timers};
+use super::{Filtering, Nat64, Nat64Limits, Nat64Timers, pool};
 use crate::nat64::SESSION_BYTES;
 use crate::xlat::{ChecksumZero, Policy};
 
@@ -24,6 +25,8 @@ const LENGTHS: [u8; 6] = [32, 40, 48, 56, 64, 96];
 const SHARES: [RangeInclusive<u16>; 2] = [1024..=32_767, 40_960..=65_535];
 /// NAT64's share unless told otherwise.
 const DEFAULT_SHARE: RangeInclusive<u16> = 40_960..=65_535;
+/// Nothing but the translator uses further addresses; what lies below is kept for what is published.
+const DEFAULT_POOL_SHARE: RangeInclusive<u16> = 1024..=65_535;
 /// Never an address of a server: this network, loopback, multicast and reserved (RFC 6890).
 const NEVER: [Ipv4Net; 3] = [
     Ipv4Net::new_assert(Ipv4Addr::new(0, 0, 0, 0), 8),
@@ -32,17 +35,20 @@ const NEVER: [Ipv4Net; 3] = [
 ];
 
 /// Checks the translator; nothing when it is switched off. The prefixes come back with their places.
-pub(super) fn validate(raw: Spanned<raw::Nat64>, errors: &mut Errors) -> Option<(Nat64, Vec<Placed<Ipv6Net>>)> {
+pub(super) fn validate(
+    raw: Spanned<raw::Nat64>,
+    claims: &mut Claims,
+    errors: &mut Errors,
+) -> Option<(Nat64, Vec<Placed<Ipv6Net>>)> {
     let table = raw.span();
     let raw = raw.into_inner();
     let policy = policy(&raw, errors);
     let max_sessions = max_sessions(&raw, errors);
     let enabled = raw.enabled.as_ref().is_none_or(|key| *key.get_ref());
     let prefixes = prefixes(raw.prefix, table, errors);
-    let ports = match &raw.ports {
-        None => DEFAULT_SHARE,
-        Some(key) => share(key.get_ref(), &key.span(), errors).unwrap_or(DEFAULT_SHARE),
-    };
+    let ports = share("ports", &raw.ports, &SHARES, errors).unwrap_or(DEFAULT_SHARE);
+    let pool_ports = share("pool_ports", &raw.pool_ports, &[1..=u16::MAX], errors).unwrap_or(DEFAULT_POOL_SHARE);
+    let pool = pool::addresses(raw.pool, claims, errors);
     let exempt_span = raw.translate_non_global.as_ref().map(Spanned::span);
     let translate_non_global: Vec<Ipv4Net> = scalar::items(raw.translate_non_global)
         .iter()
@@ -67,6 +73,8 @@ pub(super) fn validate(raw: Spanned<raw::Nat64>, errors: &mut Errors) -> Option<
         prefix: nets.next()?,
         further_prefixes: nets.collect(),
         ports,
+        pool,
+        pool_ports,
         translate_non_global,
         policy,
         icmp_errors_per_second: icmp_errors_per_second.unwrap_or(100),
@@ -127,14 +135,20 @@ fn mapped(net: Ipv6Net) -> bool {
     net.addr() == Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0)
 }
 
-fn share(text: &str, span: &Range<usize>, errors: &mut Errors) -> Option<RangeInclusive<u16>> {
-    let range = text.split_once('-').and_then(|(first, last)| {
+fn share(
+    name: &'static str,
+    key: &raw::Key<String>,
+    shares: &[RangeInclusive<u16>],
+    errors: &mut Errors,
+) -> Option<RangeInclusive<u16>> {
+    let key = key.as_ref()?;
+    let range = key.get_ref().split_once('-').and_then(|(first, last)| {
         let (first, last): (u16, u16) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
         let fits = |share: &RangeInclusive<u16>| share.contains(&first) && share.contains(&last);
-        (first <= last && SHARES.iter().any(fits)).then_some(first..=last)
+        (first <= last && shares.iter().any(fits)).then_some(first..=last)
     });
     if range.is_none() {
-        errors.range(span.clone(), "nat64", "ports", format_args!("\"{text}\""));
+        errors.range(key.span(), "nat64", name, format_args!("\"{}\"", key.get_ref()));
     }
     range
 }

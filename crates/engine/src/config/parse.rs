@@ -8,7 +8,7 @@ use super::claim::Claims;
 use super::door::{self, Errors};
 use super::error::{ConfigErrors, Lines};
 use super::keys;
-use super::{Config, Dns64, allow, dns64, lan, metrics, nat64, raw, route, scalar, vm, wan};
+use super::{Config, Dns64, allow, dns64, lan, metrics, nat64, publish, raw, route, vm, wan};
 
 /// Name of a router that has none.
 const DEFAULT_HOSTNAME: &str = "sixgate";
@@ -44,6 +44,7 @@ struct Sections {
     nat64: Option<Spanned<raw::Nat64>>,
     allow: Vec<Spanned<raw::Allow>>,
     metrics: Option<Spanned<raw::Metrics>>,
+    publish: Vec<Spanned<raw::Publish>>,
 }
 
 impl Sections {
@@ -62,8 +63,8 @@ impl Sections {
                 "dns64" => sections.dns64 = Some(door::table("dns64", value, errors)),
                 "nat64" => sections.nat64 = Some(door::table("nat64", value, errors)),
                 "allow" => sections.allow = door::tables("allow", value, errors),
+                "publish" => sections.publish = door::tables("publish", value, errors),
                 "metrics" => sections.metrics = Some(door::table("metrics", value, errors)),
-                "publish" => scalar::later(key.span(), "`publish`", errors),
                 unknown => {
                     let known: Vec<&str> =
                         keys::KEYS.iter().filter(|key| key.section.is_empty()).map(|key| key.name).collect();
@@ -103,7 +104,7 @@ impl Sections {
             self.vms.into_iter().filter_map(|raw| vm::validate(raw, &lans, &mut claims, errors)).collect();
         let routes = self.routes.iter().filter_map(|raw| route::validate(raw, &mut claims, errors)).collect();
         let dns64 = self.dns64.map_or_else(Dns64::default, |raw| dns64::validate(raw, &claims, errors));
-        let nat64 = self.nat64.and_then(|raw| nat64::validate(raw, errors));
+        let nat64 = self.nat64.and_then(|raw| nat64::validate(raw, &mut claims, errors));
         let lines = Lines::new(text);
         let names = allow::Names { lans: &lans, vms: &vms, claims: &claims };
         let allow = self
@@ -114,9 +115,20 @@ impl Sections {
                 allow::validate(raw, line, names, errors)
             })
             .collect();
+        let published: Vec<_> = self
+            .publish
+            .into_iter()
+            .filter_map(|raw| {
+                let (line, _) = lines.place(raw.span().start);
+                publish::validate(raw, line, names, errors)
+            })
+            .collect();
         let metrics = self.metrics.and_then(|raw| metrics::validate(&raw, &lans, errors));
         claims.check(nat64.as_ref().map_or(&[], |(_, prefixes)| prefixes.as_slice()), errors);
         let nat64 = nat64.map(|(nat64, _)| nat64);
-        Some(Config { hostname, wan: wan?, lans, vms, routes, dns64, nat64, allow, metrics })
+        let mut config =
+            Config { hostname, wan: wan?, lans, vms, routes, dns64, nat64, allow, publish: Vec::new(), metrics };
+        publish::check(&mut config, published, errors);
+        Some(config)
     }
 }

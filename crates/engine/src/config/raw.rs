@@ -97,6 +97,8 @@ pub(super) struct Nat64 {
     pub(super) enabled: Key<bool>,
     pub(super) prefix: Key<OneOrMany<String>>,
     pub(super) ports: Key<String>,
+    pub(super) pool: Key<OneOrMany<String>>,
+    pub(super) pool_ports: Key<String>,
     pub(super) translate_non_global: Key<OneOrMany<String>>,
     pub(super) filtering: Key<String>,
     pub(super) memory: Key<i64>,
@@ -150,6 +152,15 @@ pub(super) struct Allow {
     pub(super) tcp: Key<OneOrMany<Port>>,
     pub(super) udp: Key<OneOrMany<Port>>,
     pub(super) icmp: Key<bool>,
+}
+
+/// `[[publish]]`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Publish {
+    pub(super) listen: Key<OneOrMany<String>>,
+    pub(super) to: Key<String>,
+    pub(super) from: Key<OneOrMany<String>>,
 }
 
 /// A value, or a list of them.

@@ -93,7 +93,7 @@ fn sources(from: &[IpNet]) -> Vec<Option<Match>> {
 }
 
 /// The full addresses behind a name.
-fn destinations(config: &Config, target: &Target) -> Vec<Ipv6Net> {
+pub(crate) fn destinations(config: &Config, target: &Target) -> Vec<Ipv6Net> {
     let vm = |name: &String| config.vms.iter().find(|vm| vm.name == *name);
     match target {
         Target::Router => Vec::new(),
@@ -123,7 +123,7 @@ fn join(net: Ipv6Net, suffix: Ipv6Addr) -> Ipv6Net {
     Ipv6Net::from(Ipv6Addr::from(u128::from(net.network()) | u128::from(suffix)))
 }
 
-fn describe(target: &Target) -> String {
+pub(super) fn describe(target: &Target) -> String {
     match target {
         Target::Router => "router".to_owned(),
         Target::Vm(name) | Target::Lan(name, None) => name.clone(),

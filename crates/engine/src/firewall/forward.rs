@@ -1,6 +1,6 @@
 //! Through the router: the translator's legs, what goes out, RFC 4890 section 4.3, and what the allowlist admits.
 use super::icmp::{ERRORS_V6, ICMPV6};
-use super::ruleset::{ConntrackState, Match, Rule, Statement, host4, host6};
+use super::ruleset::{ConntrackState, Match, Rule, Statement, host6};
 use super::{Scene, allow, input_tun, output_tun, rule};
 use crate::plan::{NAT64_MARK, NAT64_MARK_MASK};
 
@@ -54,7 +54,7 @@ pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
 /// The translator's packets are untracked: these rules alone admit them.
 fn translator(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     let Some(nat64) = scene.nat64 else { return Vec::new() };
-    let pool4 = nat64.pool4.iter().map(|address| host4(*address)).collect();
+    let pool4 = scene.pool4();
     let router = nat64.router_v6.map(host6).into_iter().collect();
     vec![
         rule(

@@ -10,9 +10,14 @@ mod input;
 mod nft;
 mod output;
 mod prerouting;
+mod publish;
 pub mod ruleset;
 
-use ipnet::Ipv6Net;
+use core::net::Ipv4Addr;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+
+pub(crate) use self::allow::destinations;
 
 use crate::plan::topology::Topology;
 use crate::plan::{NAT64_DEVICE, Nat64Plan};
@@ -115,9 +120,19 @@ impl Scene<'_> {
         Match::OutputInterface(self.lans.clone())
     }
 
+    /// All addresses of the translator.
+    fn pool4(&self) -> Vec<Ipv4Net> {
+        let shares = self.nat64.into_iter().flat_map(Nat64Plan::shares);
+        Ipv4Net::aggregate(&hosts(&shares.map(|(address, _)| address).collect::<Vec<_>>()))
+    }
+
     fn source_inside(&self) -> Match {
         Match::Source6(Ipv6Net::aggregate(&self.inside))
     }
+}
+
+fn hosts(addresses: &[Ipv4Addr]) -> Vec<Ipv4Net> {
+    addresses.iter().map(|address| ruleset::host4(*address)).collect()
 }
 
 fn input_tun() -> Match {

@@ -1,9 +1,11 @@
 //! Before routing: spoofed sources, no tracking for the translator's packets, the mark of its share of the address.
 use super::icmp::{ECHO_REPLY_V4, ERRORS_V4, ICMP, ICMPV6, TCP, UDP, WITHOUT_ADDRESS};
-use super::ruleset::{ConntrackState, Match, Rule, Statement, host4, host6};
-use super::{Scene, input_tun, rule};
+use super::ruleset::{ConntrackState, Match, Rule, Statement, host6};
+use super::{Scene, hosts, input_tun, publish, rule};
 use crate::plan::{Family, NAT64_MARK, NAT64_MARK_MASK};
-use core::net::Ipv6Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
+use core::ops::RangeInclusive;
+
 use ipnet::{Ipv4Net, Ipv6Net};
 
 /// RFC 4291 section 2.4.
@@ -16,7 +18,7 @@ const IMPOSSIBLE: [Ipv6Net; 3] = [
     Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
 ];
 
-const MARK: Statement = Statement::SetMark { value: NAT64_MARK, mask: NAT64_MARK_MASK };
+pub(super) const MARK: Statement = Statement::SetMark { value: NAT64_MARK, mask: NAT64_MARK_MASK };
 
 /// Before connection tracking.
 pub(super) fn raw(scene: &Scene<'_>) -> Vec<Option<Rule>> {
@@ -30,24 +32,30 @@ pub(super) fn raw(scene: &Scene<'_>) -> Vec<Option<Rule>> {
 /// Both legs of NAT64 are untracked: the translator's sessions are their state.
 fn translator(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     let Some(nat64) = scene.nat64 else { return Vec::new() };
-    vec![
+    let share = |addresses: &[Ipv4Addr], ports: &RangeInclusive<u16>, comment: &str| {
+        rule(
+            vec![
+                scene.input_wan(),
+                Match::Destination4(Ipv4Net::aggregate(&hosts(addresses))),
+                Match::Protocol(vec![TCP, UDP]),
+                Match::DestinationPort(vec![ports.clone()]),
+            ],
+            &[Statement::Notrack, MARK],
+            comment,
+        )
+    };
+    let mut rules = vec![
         rule(vec![input_tun()], &[Statement::Notrack, Statement::Accept], "nat64: the translator is the state"),
         rule(
             vec![scene.input_lans(), Match::Destination6(nat64.prefixes().collect())],
             &[Statement::Notrack],
             "nat64: towards pref64, the translator is the state",
         ),
-        rule(
-            vec![
-                scene.input_wan(),
-                Match::Destination4(pool4(scene)),
-                Match::Protocol(vec![TCP, UDP]),
-                Match::DestinationPort(vec![nat64.ports.clone()]),
-            ],
-            &[Statement::Notrack, MARK],
-            "nat64: its share of the uplink's ports",
-        ),
-    ]
+    ];
+    rules.extend(publish::rules(scene, nat64));
+    rules.push(share(&nat64.pool4, &nat64.ports, "nat64: its share of the uplink's ports"));
+    rules.push(share(&nat64.further_pool4, &nat64.further_ports, "nat64: its share of the further addresses' ports"));
+    rules
 }
 
 /// Nobody has these addresses, and nobody could be answered there. Who has no address yet may look for one.
@@ -133,7 +141,7 @@ pub(super) fn mangle(scene: &Scene<'_>) -> Vec<Option<Rule>> {
         return Vec::new();
     }
     let ours =
-        |more: Match| vec![scene.input_wan(), Match::Destination4(pool4(scene)), Match::Protocol(vec![ICMP]), more];
+        |more: Match| vec![scene.input_wan(), Match::Destination4(scene.pool4()), Match::Protocol(vec![ICMP]), more];
     let types: Vec<u8> = [ECHO_REPLY_V4].into_iter().chain(ERRORS_V4).collect();
     vec![
         rule(
@@ -143,8 +151,4 @@ pub(super) fn mangle(scene: &Scene<'_>) -> Vec<Option<Rule>> {
         ),
         rule(ours(Match::IcmpType(types)), &[MARK], "nat64: echo replies and errors that are not the router's own"),
     ]
-}
-
-fn pool4(scene: &Scene<'_>) -> Vec<Ipv4Net> {
-    scene.nat64.map_or_else(Vec::new, |nat64| nat64.pool4.iter().map(|address| host4(*address)).collect())
 }

@@ -68,6 +68,7 @@ fn is_unicast(address: Ipv4Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nat64::keyed::Keyed;
 
     #[test]
     fn sources_that_nobody_forwards_are_refused() {
@@ -102,7 +103,7 @@ mod tests {
         let router = "2001:db8::1".parse().unwrap();
         let own = Pref64::new("2001:db8:64::".parse().unwrap(), 96).unwrap();
         let [private, ours, public] = [[10, 0, 0, 1], [10, 0, 0, 2], [1, 1, 1, 1]].map(Ipv4Addr::from);
-        let pool = Pool::new(&[ours], 1..=9);
+        let pool = Pool::new(Keyed::new((1, 2)), [(ours, 1..=9)].into_iter());
         let source = |address, pref64| error_source(address, pref64, &pool, Some(router));
         assert_eq!(source(private, Pref64::WELL_KNOWN), router);
         assert_eq!(source(private, own), own.embed(private));

@@ -6,6 +6,7 @@ mod account;
 mod admission;
 mod answer;
 mod bib;
+mod echo;
 pub mod event;
 mod expiry;
 mod filter;
@@ -125,8 +126,8 @@ impl Nat64 {
         let positions = self.prefixes.positions_in(&prefixes);
         let renumbered = positions.first() != Some(&Some(0));
         let is_gone = |prefix| positions.get(usize::from(prefix)).copied().flatten().is_none();
-        self.tables.pool.replace(&plan.pool4, plan.ports.clone());
-        self.tables.publish(&plan.static_bindings);
+        self.tables.pool.replace(plan.shares());
+        self.tables.publish(&plan.static_bindings, &plan.published_echo);
         self.tables.end_gone(is_gone);
         self.tables.sessions.renumber(&positions);
         let Tables { syns, pool, .. } = &mut self.tables;
@@ -364,12 +365,12 @@ impl Nat64 {
         now: Instant,
     ) -> Result<Passage, Reason> {
         match (incoming, incoming.tuple().protocol) {
-            (Incoming::Error(tuple), _) => icmp::find_error_v6(&self.tables, tuple),
+            (Incoming::Error(tuple), _) => icmp::find_error_v6(&self.tables, tuple, packet),
             (Incoming::Packet(tuple), Protocol::Tcp) => {
                 tcp::update_v6(&mut self.tables, tuple, Segment::parse(packet.upper())?, now)
             }
             (Incoming::Packet(tuple), Protocol::Udp) => udp::update_v6(&mut self.tables, tuple, now),
-            (Incoming::Packet(tuple), Protocol::Icmp) => icmp::update_v6(&mut self.tables, tuple, now),
+            (Incoming::Packet(tuple), Protocol::Icmp) => icmp::update_v6(&mut self.tables, tuple, packet, now),
         }
     }
 
@@ -381,10 +382,12 @@ impl Nat64 {
         now: Instant,
     ) -> Result<Option<Passage>, Reason> {
         match (incoming, incoming.tuple().protocol) {
-            (Incoming::Error(tuple), _) => icmp::find_error_v4(&self.tables, tuple).map(Some),
+            (Incoming::Error(tuple), _) => icmp::find_error_v4(&self.tables, tuple, packet).map(Some),
             (Incoming::Packet(tuple), Protocol::Tcp) => tcp::update_v4(&mut self.tables, tuple, packet, now),
             (Incoming::Packet(tuple), Protocol::Udp) => udp::update_v4(&mut self.tables, tuple, now).map(Some),
-            (Incoming::Packet(tuple), Protocol::Icmp) => icmp::update_v4(&mut self.tables, tuple, now).map(Some),
+            (Incoming::Packet(tuple), Protocol::Icmp) => {
+                icmp::update_v4(&mut self.tables, tuple, packet, now).map(Some)
+            }
         }
     }
 

@@ -8,12 +8,13 @@ use super::prefixes::Position;
 use super::session::Session;
 use super::tables::Tables;
 use super::tuple::{TransportV4, TransportV6};
-use crate::plan::StaticBinding;
+use crate::plan::{PublishedEcho, StaticBinding};
 
 impl Tables {
     /// Takes over the operator's bindings. Those that are there stay with their sessions; what stands in the way of new
     /// ones ends.
-    pub(super) fn publish(&mut self, wanted: &[StaticBinding]) {
+    pub(super) fn publish(&mut self, wanted: &[StaticBinding], echo: &[PublishedEcho]) {
+        self.echo.replace(echo, &mut self.accounts);
         let wanted: Vec<Binding> = wanted
             .iter()
             .flat_map(|range| (0..range.ports).filter_map(|offset| nth(range, offset)))

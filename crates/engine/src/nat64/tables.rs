@@ -5,6 +5,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::account::{Accounts, Meter};
 use super::bib::{Bib, Binding};
+use super::echo::PublishedEchoes;
 use super::event::{Cause, Events};
 use super::expiry::TimerClass;
 use super::keyed::Keyed;
@@ -42,6 +43,7 @@ pub(super) struct Tables {
     pub(super) syns: StoredSyns,
     pub(super) quotas: Quotas,
     pub(super) pool: Pool,
+    pub(super) echo: PublishedEchoes,
     pub(super) filtering: Filtering,
     pub(super) timers: Nat64Timers,
     pub(super) max_sessions: u32,
@@ -57,13 +59,14 @@ impl Tables {
             sessions: Sessions::new(keyed),
             syns: StoredSyns::new(keyed),
             quotas: Quotas::new(keyed, plan.limits, &plan.clients),
-            pool: Pool::new(&plan.pool4, plan.ports.clone()),
+            pool: Pool::new(keyed, plan.shares()),
+            echo: PublishedEchoes::new(keyed),
             filtering: plan.filtering,
             timers: plan.timers,
             max_sessions: plan.max_sessions,
             random,
         };
-        tables.publish(&plan.static_bindings);
+        tables.publish(&plan.static_bindings, &plan.published_echo);
         tables
     }
 
@@ -167,6 +170,7 @@ impl Tables {
         for binding in self.bib.iter_mut() {
             binding.account = self.accounts.open(binding.client.address);
         }
+        self.echo.reopen(&mut self.accounts);
         self.quotas.replace(limits, clients);
         for (_, session) in self.sessions.iter() {
             self.quotas.add(session.client.address);
@@ -178,7 +182,7 @@ impl Tables {
 
     fn request(&self, protocol: Protocol, client: Ipv6Addr, needs_binding: bool) -> Request {
         let sessions = u64::from(self.max_sessions).saturating_sub(self.sessions.len() as u64);
-        let ports = self.pool.size().saturating_sub(self.bib.count(protocol));
+        let ports = self.pool.free(protocol);
         Request { client, protocol, needs_binding, free: Free { sessions, ports } }
     }
 

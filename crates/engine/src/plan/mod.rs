@@ -18,6 +18,7 @@ mod listen;
 mod nat64;
 mod network;
 mod preview;
+mod published;
 mod ra;
 mod render;
 mod routes;
@@ -53,6 +54,8 @@ pub const ROUTE_METRIC: u32 = 100;
 pub const UNREACHABLE_METRIC: u32 = 1_000_000;
 /// Ports of the router's own traffic over the shared IPv4 address (`net.ipv4.ip_local_port_range`).
 pub const ROUTER_PORTS: core::ops::RangeInclusive<u16> = 32_768..=36_863;
+/// Ports of that address that are kept for NAT44.
+pub const NAT44_PORTS: core::ops::RangeInclusive<u16> = 36_864..=40_959;
 
 /// The whole desired state. Each task applies its part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -227,6 +230,10 @@ pub struct Nat64Plan {
     pub pool4: Vec<Ipv4Addr>,
     /// Share of ports and identifiers of those addresses.
     pub ports: core::ops::RangeInclusive<u16>,
+    /// Further addresses to translate to.
+    pub further_pool4: Vec<Ipv4Addr>,
+    /// Share of ports and identifiers of the further addresses.
+    pub further_ports: core::ops::RangeInclusive<u16>,
     /// Non-global IPv4 prefixes that may be translated all the same.
     pub translate_non_global: Vec<ipnet::Ipv4Net>,
     /// Source of ICMPv6 errors that the translator itself sends: a LAN address of the router.
@@ -245,6 +252,8 @@ pub struct Nat64Plan {
     pub limits: crate::config::Nat64Limits,
     /// Ports of the pool's addresses that lead inside, whoever asks.
     pub static_bindings: Vec<StaticBinding>,
+    /// Addresses of the pool whose echo requests lead inside.
+    pub published_echo: Vec<PublishedEcho>,
     /// Who is one client, where more is known than a prefix length.
     pub clients: Vec<ClientPrefix>,
     /// Who is one VM.
@@ -263,6 +272,12 @@ impl Nat64Plan {
     /// All prefixes, the advertised one first.
     pub fn prefixes(&self) -> impl Iterator<Item = Ipv6Net> {
         core::iter::once(self.pref64).chain(self.further_pref64.iter().copied())
+    }
+
+    /// All addresses to translate to, each with its share of ports and identifiers.
+    pub fn shares(&self) -> impl Iterator<Item = (Ipv4Addr, core::ops::RangeInclusive<u16>)> {
+        let shared = self.pool4.iter().map(|address| (*address, self.ports.clone()));
+        shared.chain(self.further_pool4.iter().map(|address| (*address, self.further_ports.clone())))
     }
 }
 
@@ -286,6 +301,19 @@ pub struct StaticBinding {
     pub client: TransportV6,
     /// How many ports in a row.
     pub ports: u16,
+    /// Line of the configuration that it comes from.
+    pub line: u32,
+}
+
+/// An address of the pool whose echo requests a host inside answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublishedEcho {
+    /// The address outside.
+    pub mapped: Ipv4Addr,
+    /// The host inside.
+    pub client: Ipv6Addr,
+    /// Line of the configuration that it comes from.
+    pub line: u32,
 }
 
 /// A prefix whose clients are told apart by a length of their own. The whole of it has no more than one client's share.

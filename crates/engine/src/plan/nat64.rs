@@ -1,10 +1,10 @@
 //! The translator's part of the plan, and whether it can work now.
-use core::net::Ipv6Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv6Net;
 
 use super::topology::Topology;
-use super::{ClientPrefix, NAT64_DEVICE, Nat64Plan, Obstacle, VmNets};
+use super::{ClientPrefix, NAT64_DEVICE, Nat64Plan, Obstacle, VmNets, published};
 use crate::nat64::event::Wanted;
 
 /// What the translator does; nothing when it is switched off.
@@ -22,11 +22,17 @@ pub(super) fn plan(topology: &Topology<'_>) -> Option<Nat64Plan> {
         None
     };
     let mtu_v4 = wan.map_or(1500, |link| topology.config.wan.mtu.unwrap_or(link.mtu));
+    let pool4: Vec<Ipv4Addr> = uplink.into_iter().collect();
+    // Without the uplink's address there is no way out for the others either.
+    let further_pool4 = if pool4.is_empty() { Vec::new() } else { nat64.pool.clone() };
+    let (static_bindings, published_echo) = published::plan(topology.config, uplink);
     Some(Nat64Plan {
         pref64: nat64.prefix,
         further_pref64: nat64.further_prefixes.clone(),
-        pool4: uplink.into_iter().collect(),
+        pool4,
         ports: nat64.ports.clone(),
+        further_pool4,
+        further_ports: nat64.pool_ports.clone(),
         translate_non_global: nat64.translate_non_global.clone(),
         router_v6: router_v6(topology),
         mtu_v6: topology.lans.iter().map(|lan| lan.mtu()).min().unwrap_or(mtu_v4),
@@ -35,7 +41,8 @@ pub(super) fn plan(topology: &Topology<'_>) -> Option<Nat64Plan> {
         icmp_errors_per_second: nat64.icmp_errors_per_second,
         filtering: nat64.filtering,
         limits: nat64.limits,
-        static_bindings: Vec::new(),
+        static_bindings,
+        published_echo,
         clients: clients(topology, nat64.limits.prefix_length),
         vms: vms(topology),
         events: Wanted::Nothing,

@@ -1,4 +1,6 @@
 //! Links, addresses, rules: what rtnetlink is to make true.
+use core::net::IpAddr;
+
 use ipnet::IpNet;
 
 use super::topology::{Topology, wan_nets};
@@ -11,7 +13,7 @@ use super::{
 pub(super) fn plan(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> NetworkPlan {
     NetworkPlan {
         links: links(topology, nat64),
-        addresses: addresses(topology),
+        addresses: addresses(topology, nat64),
         routes: routes::plan(topology, nat64),
         rules: nat64.map_or_else(Vec::new, |_| rules()),
         sysctls: sysctl::plan(topology, nat64),
@@ -35,8 +37,11 @@ fn links(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<LinkPlan> {
     links
 }
 
-fn addresses(topology: &Topology<'_>) -> Vec<AddressPlan> {
+fn addresses(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<AddressPlan> {
     let wan = topology.wan.into_iter().flat_map(|link| wan_nets(topology.config).map(move |net| (link.index, net)));
+    // Each alone: the translator's further addresses need neighbors that ask for them, but make nothing on-link.
+    let pool = nat64.iter().flat_map(|nat64| &nat64.further_pool4).map(|address| IpNet::from(IpAddr::V4(*address)));
+    let pool = topology.wan.into_iter().flat_map(|link| pool.clone().map(move |net| (link.index, net)));
     let lans = topology.lans.iter().flat_map(|lan| lan.addresses().map(move |net| (lan.link.index, IpNet::V6(net))));
     let retired = topology.config.lans.iter().flat_map(|lan| &lan.lifetimes).filter(|lifetime| lifetime.retired);
     let retired: Vec<_> = retired.map(|lifetime| lifetime.prefix).collect();
@@ -44,7 +49,7 @@ fn addresses(topology: &Topology<'_>) -> Vec<AddressPlan> {
     let deprecated: Vec<IpNet> = wan_deprecated.map(|net| IpNet::V6(*net)).collect();
     let is_deprecated =
         |net: &IpNet| deprecated.contains(net) || matches!(net, IpNet::V6(net) if retired.contains(&net.trunc()));
-    wan.chain(lans).map(|(link, net)| AddressPlan { link, net, deprecated: is_deprecated(&net) }).collect()
+    wan.chain(pool).chain(lans).map(|(link, net)| AddressPlan { link, net, deprecated: is_deprecated(&net) }).collect()
 }
 
 /// NAT64's share of the uplink's address goes to the translator before the local table claims it.

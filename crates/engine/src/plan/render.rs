@@ -174,6 +174,26 @@ fn translator(nat64: &Nat64Plan, out: &mut String) -> fmt::Result {
     for address in &nat64.pool4 {
         writeln!(out, "  pool4 {address} ports {}-{}", nat64.ports.start(), nat64.ports.end())?;
     }
+    for address in &nat64.further_pool4 {
+        writeln!(out, "  pool4 {address} ports {}-{}", nat64.further_ports.start(), nat64.further_ports.end())?;
+    }
+    for binding in &nat64.static_bindings {
+        let protocol = binding.protocol.name();
+        let last = |first: u16| match binding.ports {
+            1 => String::new(),
+            several => format!("-{}", first.saturating_add(several - 1)),
+        };
+        let (mapped, client) = (binding.mapped, binding.client);
+        let (outside, inside) = (last(mapped.port), last(client.port));
+        writeln!(
+            out,
+            "  publish {protocol} {}:{}{outside} to [{}]:{}{inside}",
+            mapped.address, mapped.port, client.address, client.port
+        )?;
+    }
+    for echo in &nat64.published_echo {
+        writeln!(out, "  publish icmp {} to {}", echo.mapped, echo.client)?;
+    }
     for net in &nat64.translate_non_global {
         writeln!(out, "  translate non-global {net}")?;
     }

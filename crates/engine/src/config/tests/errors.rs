@@ -176,7 +176,7 @@ fn an_entry_of_the_allowlist_that_cannot_work_is_an_error() {
     says("[[allow]]\nto = \"vm1\"\ntcp = []\n", "3:7", &["empty list"]);
     says("[[allow]]\nto = \"vm1\"\ntcp = 0\n", "3:7", &["1 to 65535"]);
     says("[[allow]]\nto = \"vm1\"\nudp = \"9-8\"\n", "3:7", &["out of range"]);
-    says("[[allow]]\nto = \"vm1\"\ntcp = 1\nfrom = \"192.0.2.0/24\"\n", "4:8", &["IPv4", "publishing"]);
+    says("[[allow]]\nto = \"vm1\"\ntcp = 1\nfrom = \"192.0.2.0/24\"\n", "4:8", &["IPv4", "[[publish]]"]);
     says(
         "[[allow]]\nto = \"vm1/containers::1:0:0:0:5\"\ntcp = 1\n",
         "2:6",
@@ -284,7 +284,6 @@ fn what_comes_later_says_so() {
         ("[wan]\ninterface = \"eth0\"\nipv6 = \"dhcpv6-pd\"\n", "wan.ipv6 = \"dhcpv6-pd\""),
         ("[wan]\ninterface = \"eth0\"\nndp_proxy = true\n", "`ndp_proxy`"),
         ("[wan]\ninterface = \"eth0\"\npresent_mac = \"00:50:56:00:aa:bb\"\n", "`present_mac`"),
-        ("[wan]\ninterface = \"eth0\"\n[[publish]]\nlisten = \"wan:tcp/1\"\n", "`publish`"),
     ] {
         let found = errors(text);
         assert_eq!(found.len(), 1, "{found:#?}");
@@ -332,4 +331,64 @@ error: `mtu` = 12 is out of range
   = help: mtu: integer, 1280 (RFC 8200 section 5) to 65535; default: as the link has it";
     assert!(shown.contains(expected), "{shown}");
     assert!(shown.ends_with("sixgate.toml: 2 errors"), "{shown}");
+}
+
+const NAT64: &str = "[nat64]\npool = \"203.0.113.140-203.0.113.141\"\n";
+
+#[test]
+fn what_cannot_be_published_is_an_error_that_names_the_mend() {
+    let entry = |listen: &str, to: &str| format!("{NAT64}[[publish]]\nlisten = {listen}\nto = \"{to}\"\n");
+    for (listen, to, place, words) in [
+        ("\"wan:sctp/1\"", "vm1:1", "4:10", ["`listen` cannot be", "ADDRESS:icmp"]),
+        ("\"wan:tcp/0\"", "vm1:1", "4:10", ["`listen` cannot be", "8000-8010"]),
+        ("\"wan:tcp/9-8\"", "vm1:1", "4:10", ["`listen` cannot be", "8000-8010"]),
+        ("\"wan:tcp/443\"", "vm1", "5:6", ["has no port at its end", "vm1:443"]),
+        ("\"wan:tcp/443\"", "vm1/containers::5", "5:6", ["has no port at its end", "vm1/containers::5:443"]),
+        ("\"wan:tcp/443\"", "vm9:443", "5:6", ["names nothing", "known names: vm1, vms"]),
+        ("\"wan:tcp/443\"", "vms:443", "5:6", ["is no single host", "vms::5:443"]),
+        ("\"wan:tcp/443\"", "router:443", "5:6", ["is no single host", "vm1:443"]),
+        ("\"wan:tcp/443\"", "[2001:db8:99::1]:443", "5:6", ["lies in no prefix of this network", "name a lan"]),
+        ("\"wan:tcp/443-445\"", "vm1:65534", "5:6", ["beyond 65535", "lower first port"]),
+        ("\"wan:tcp/36000\"", "vm1:1", "4:10", ["32768 to 36863", "the router's own traffic"]),
+        ("\"wan:udp/40000-41000\"", "vm1:1", "4:10", ["36864 to 40959", "NAT44"]),
+        ("\"203.0.113.142:tcp/1\"", "vm1:1", "4:10", ["no address of the translator", "nat64.pool"]),
+        ("[\"wan:tcp/1\", \"wan:tcp/1\"]", "vm1:1", "4:24", ["listed twice", "other ports"]),
+        ("[\"wan:tcp/1\", \"203.0.113.140:tcp/1\"]", "vm1:1", "5:6", ["twice here", "RFC 6146 section 3.1"]),
+    ] {
+        let found = errors(&format!("{BASE}{}", entry(listen, to)));
+        let lines = BASE.lines().count();
+        let [error, ..] = found.as_slice() else { panic!("no error") };
+        let said = format!("{}:{} {} | {}", error.line - lines, error.column, error.message, error.mend);
+        assert!(said.starts_with(place), "expected {place}: {said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{words:?} in {said}");
+    }
+}
+
+#[test]
+fn what_is_published_stands_in_nobodys_way() {
+    let two =
+        |more: &str| format!("{NAT64}[[publish]]\nlisten = \"wan:tcp/443\"\nto = \"vm1:443\"\n[[publish]]\n{more}");
+    says(&two("listen = \"wan:tcp/440-450\"\nto = \"vm1:500\"\n"), "7:10", &["published in line 16 already"]);
+    says(&two("listen = \"wan:tcp/444\"\nto = \"vm1:443\"\n"), "8:6", &["the host's port is published in line 16"]);
+    says(&two("listen = \"wan:tcp/444\"\nto = \"vm1:444\"\nfrom = \"2001:db8::/32\"\n"), "9:8", &["is IPv6"]);
+    let router = "[[allow]]\nto = \"router\"\ntcp = [22, 80]\n";
+    let publish = "[[publish]]\nlisten = \"wan:tcp/22\"\nto = \"vm1:22\"\n";
+    says(&format!("{NAT64}{router}{publish}"), "7:10", &["admits this port to the router itself", "from = \"::/0\""]);
+    valid(&format!("{BASE}{NAT64}{}from = \"::/0\"\n{publish}", router));
+    says(publish, "2:10", &["by the translator, and that is off", "[nat64]"]);
+}
+
+#[test]
+fn a_pool_is_of_unicast_addresses_each_once_and_of_1024_at_most() {
+    for (pool, words) in [
+        ("\"203.0.113.140-203.0.113.130\"", ["cannot be", "at most 1024"]),
+        ("\"203.0.113.1/26\"", ["cannot be", "a range or a prefix"]),
+        ("\"10.0.0.0/21\"", ["out of range", "at most 1024"]),
+        ("\"224.0.0.1\"", ["a multicast address", "at most 1024"]),
+        ("[\"203.0.113.1\", \"203.0.113.0/31\"]", ["203.0.113.1 is given twice", "its own"]),
+    ] {
+        let error = error_of(&format!("[nat64]\npool = {pool}\n"));
+        assert!(words.iter().all(|word| error.contains(word)), "{words:?} in {error}");
+    }
+    says("[nat64]\npool_ports = \"0-1\"\n", "2:14", &["within 1-65535"]);
 }

@@ -76,6 +76,7 @@ fn tables() -> Vec<(&'static str, Vec<&'static str>)> {
         ("nat64.timers", fields::<raw::Timers>()),
         ("allow", fields::<raw::Allow>()),
         ("metrics", fields::<raw::Metrics>()),
+        ("publish", fields::<raw::Publish>()),
     ]
 }
 

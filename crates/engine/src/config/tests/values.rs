@@ -3,7 +3,7 @@ use core::net::Ipv6Addr;
 use core::time::Duration;
 
 use super::{BASE, valid};
-use crate::config::{Interface, Nat64Timers, Target, Via};
+use crate::config::{Interface, Nat64Timers, Outside, Service, Target, Via};
 
 #[test]
 fn the_smallest_file_has_everything_optional_off() {
@@ -118,4 +118,28 @@ fn timers_have_the_defaults_of_rfc_6146_and_can_be_set() {
     let set = "[nat64.timers]\nudp_default = 121\ntcp_est = 7441\ntcp_trans = 241\ntcp_incoming_syn = 7\n\
                icmp_default = 61\nfragment_min = 3\n";
     assert_eq!(seconds(timers(set)), [121, 7441, 241, 7, 61, 3]);
+}
+
+#[test]
+fn published_ports_know_their_address_their_host_and_who_may_come() {
+    let text = format!(
+        "{}[nat64]\npool = [\"203.0.113.140\", \"198.51.100.0/30\"]\n\
+         [[publish]]\nlisten = [\"wan:tcp/8000-8010\", \"203.0.113.136:udp/53\"]\nto = \"vm1/containers::1:5:443\"\n\
+         [[publish]]\nlisten = \"198.51.100.3:icmp\"\nto = \"2001:db8:1:2::2\"\nfrom = \"192.0.2.1\"\n",
+        BASE.replacen("[wan]\n", "[wan]\nipv4 = { address = \"203.0.113.136/26\" }\n", 1)
+    );
+    let config = valid(&text);
+    let [ports, echo] = config.publish.as_slice() else { panic!("{:?}", config.publish) };
+    let listen: Vec<String> = ports.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(listen, ["wan:tcp/8000-8010", "wan:udp/53"], "the uplink's own address is known as such");
+    assert_eq!(ports.to, Target::Containers("vm1".to_owned(), Some("::1:5".parse().unwrap())));
+    assert_eq!(ports.port, Some(443));
+    assert_eq!(
+        (echo.listen[0].at, &echo.listen[0].service),
+        (Outside::PoolV4([198, 51, 100, 3].into()), &Service::Echo)
+    );
+    assert_eq!((&echo.to, echo.port), (&Target::Prefix("2001:db8:1:2::2/128".parse().unwrap()), None));
+    assert_eq!(echo.from, ["192.0.2.1/32".parse().unwrap()]);
+    let pool = &config.nat64.as_ref().unwrap().pool;
+    assert_eq!((pool.len(), config.nat64.as_ref().unwrap().pool_ports.clone()), (5, 1024..=65_535));
 }
