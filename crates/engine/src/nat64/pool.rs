@@ -50,8 +50,8 @@ impl Pool {
         let mut old: HashMap<Ipv4Addr, Address> =
             self.addresses.drain(..).map(|address| (address.address, address)).collect();
         for (address, ports) in shares {
-            let mut ours = old.remove(&address).unwrap_or_else(|| Address::new(address));
-            ours.set(ports);
+            let used = old.remove(&address).map_or([const { None }; 3], |old| old.used);
+            let ours = Address::new(address, ports, used);
             self.addresses.push(ours);
         }
         let many = self.addresses.len() > FEW;
@@ -137,18 +137,14 @@ impl Pool {
 }
 
 impl Address {
-    const fn new(address: Ipv4Addr) -> Self {
-        Self { address, ports: 1..=0, used: [const { None }; 3], free: [0; 3] }
-    }
-
-    /// Takes over a share.
-    fn set(&mut self, ports: RangeInclusive<u16>) {
+    /// An address with a share, and what of its ports is used.
+    fn new(address: Ipv4Addr, ports: RangeInclusive<u16>, used: [Option<Box<[u64; WORDS]>>; 3]) -> Self {
         let (start, end) = (u32::from(*ports.start()), u32::from(*ports.end()));
-        self.free = core::array::from_fn(|protocol| {
+        let free = core::array::from_fn(|protocol| {
             let size = (end + 1).saturating_sub(start);
-            size - self.used[protocol].as_ref().map_or(0, |used| count(used, start, end))
+            size - used[protocol].as_ref().map_or(0, |used| count(used, start, end))
         });
-        self.ports = ports;
+        Self { address, ports, used, free }
     }
 
     /// A free port of the share, as like the client's own as there is one.
