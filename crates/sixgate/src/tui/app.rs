@@ -1,12 +1,13 @@
 //! The console's state: what was heard from the daemon, what is open, where the page is scrolled to.
 use std::time::Duration;
 
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use sixgate_engine::finding::Severity;
 use sixgate_engine::status::Status;
 
 use super::feed::{Observation, Trouble};
 use super::format::plural;
-use super::keys::Command;
+use super::keys::{self, Command};
 use super::rates::History;
 use super::theme::{Role, Theme};
 use crate::control::Request;
@@ -16,16 +17,49 @@ const QUESTION_LIFE: Duration = Duration::from_secs(30);
 /// A notice goes after so long.
 const NOTICE_LIFE: Duration = Duration::from_secs(15);
 
+/// A filter is no longer than this.
+const LONGEST_FILTER: usize = 64;
+
 /// What fills the screen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum View {
     /// Everything, briefly.
     #[default]
     Overview,
+    /// Uplink, LANs and VMs.
+    Network,
+    /// The translator.
+    Translator,
+    /// The resolver.
+    Resolver,
+    /// The firewall, rule by rule.
+    Firewall,
+    /// The machine and the daemon.
+    System,
     /// All findings in full.
     Findings,
     /// Keys and words.
     Help,
+}
+
+impl View {
+    /// What stands in the line of pages, with key and title, in this order.
+    pub(super) const PAGES: [(Self, char, &str); 7] = [
+        (Self::Overview, 'o', "Overview"),
+        (Self::Network, 'l', "LANs"),
+        (Self::Translator, 't', "NAT64"),
+        (Self::Resolver, 'd', "DNS"),
+        (Self::Firewall, 'w', "Firewall"),
+        (Self::System, 's', "System"),
+        (Self::Findings, 'f', "Findings"),
+    ];
+
+    /// The page so many places further, round and round.
+    fn further(self, pages: isize) -> Self {
+        let at = Self::PAGES.iter().position(|(view, ..)| *view == self);
+        let at = at.map_or(0, |at| at.wrapping_add_signed(pages).wrapping_add(Self::PAGES.len()) % Self::PAGES.len());
+        Self::PAGES[at].0
+    }
 }
 
 /// What the loop is to do.
@@ -58,6 +92,10 @@ pub(super) struct App {
     pub(super) question: Option<Request>,
     /// What came of the last request.
     pub(super) notice: Option<(Role, String)>,
+    /// What rows of tables have to contain; everything when empty.
+    pub(super) filter: String,
+    /// Whether keys are written into the filter.
+    pub(super) typing: bool,
     /// First line of the page that is shown.
     pub(super) scroll: usize,
     /// Time since the console started.
@@ -80,6 +118,8 @@ impl App {
             view: View::default(),
             question: None,
             notice: None,
+            filter: String::new(),
+            typing: false,
             scroll: 0,
             now: Duration::ZERO,
             question_at: Duration::ZERO,
@@ -145,6 +185,27 @@ impl App {
         }
     }
 
+    /// Takes a key: a letter of the filter while that is being written, else a command.
+    pub(super) fn handle_key(&mut self, key: KeyEvent) -> Option<Action> {
+        if !self.typing || self.question.is_some() || key.modifiers.contains(KeyModifiers::CONTROL) {
+            return keys::command(key).and_then(|command| self.handle_command(command));
+        }
+        match key.code {
+            KeyCode::Enter => self.typing = false,
+            KeyCode::Esc => self.close_filter(),
+            KeyCode::Backspace => drop(self.filter.pop()),
+            KeyCode::Char(letter) if self.filter.len() < LONGEST_FILTER => self.filter.push(letter),
+            _ => return keys::command(key).and_then(|command| self.handle_command(command)),
+        }
+        self.scroll = 0;
+        None
+    }
+
+    fn close_filter(&mut self) {
+        self.typing = false;
+        self.filter.clear();
+    }
+
     /// Takes a key's command.
     pub(super) fn handle_command(&mut self, command: Command) -> Option<Action> {
         if let Some(request) = self.question {
@@ -162,7 +223,9 @@ impl App {
                 | Command::Quit
                 | Command::PowerOff
                 | Command::Restart
-                | Command::Findings
+                | Command::Show(_)
+                | Command::Further(_)
+                | Command::Filter
                 | Command::Help => {
                     self.question = None;
                     None
@@ -174,8 +237,11 @@ impl App {
             Command::Repaint => return Some(Action::Repaint),
             Command::PowerOff => self.ask(Request::PowerOff),
             Command::Restart => self.ask(Request::Restart),
-            Command::Findings => self.show(if self.view == View::Findings { View::Overview } else { View::Findings }),
+            Command::Show(view) => self.show(if self.view == view { View::Overview } else { view }),
+            Command::Further(pages) => self.show(self.view.further(pages)),
+            Command::Filter => self.typing = true,
             Command::Help => self.show(if self.view == View::Help { View::Overview } else { View::Help }),
+            Command::Close if !self.filter.is_empty() => self.close_filter(),
             Command::Close => self.show(View::Overview),
             Command::Yes | Command::No => {}
             Command::Lines(lines) => self.scroll_by(i64::from(lines)),

@@ -1,6 +1,8 @@
 //! Keys: what each does, and the line that says so.
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
+use super::app::View;
+
 /// What a key asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command {
@@ -10,8 +12,12 @@ pub(super) enum Command {
     PowerOff,
     /// Ask whether to restart the daemon.
     Restart,
-    /// To the findings and back.
-    Findings,
+    /// To a page, and from there back to the overview.
+    Show(View),
+    /// To the page so many places further.
+    Further(isize),
+    /// Write what rows of tables have to contain.
+    Filter,
     /// To the help and back.
     Help,
     /// Close what is open.
@@ -55,7 +61,9 @@ pub(super) fn command(key: KeyEvent) -> Option<Command> {
         KeyCode::Char('q' | 'Q') => Some(Command::Quit),
         KeyCode::Char('p' | 'P') => Some(Command::PowerOff),
         KeyCode::Char('r' | 'R') => Some(Command::Restart),
-        KeyCode::Char('f') | KeyCode::Tab => Some(Command::Findings),
+        KeyCode::Tab | KeyCode::Right => Some(Command::Further(1)),
+        KeyCode::BackTab | KeyCode::Left => Some(Command::Further(-1)),
+        KeyCode::Char('/') => Some(Command::Filter),
         KeyCode::Char('?' | 'h') | KeyCode::F(1) => Some(Command::Help),
         KeyCode::Char('y' | 'Y') => Some(Command::Yes),
         KeyCode::Char('n' | 'N') => Some(Command::No),
@@ -66,18 +74,22 @@ pub(super) fn command(key: KeyEvent) -> Option<Command> {
         KeyCode::PageDown | KeyCode::Char(' ') => Some(Command::Pages(1)),
         KeyCode::Home | KeyCode::Char('g') => Some(Command::First),
         KeyCode::End | KeyCode::Char('G') => Some(Command::Last),
+        KeyCode::Char(letter) => {
+            View::PAGES.iter().find(|(_, key, _)| *key == letter).map(|(view, ..)| Command::Show(*view))
+        }
         _ => None,
     }
 }
 
 /// The keys of the last line with what they do, most needed first.
-pub(super) fn legend(console: bool, elsewhere: bool, scrolls: bool) -> Vec<(&'static str, &'static str)> {
+pub(super) fn legend(console: bool, scrolls: bool) -> Vec<(&'static str, &'static str)> {
     let mut keys = Vec::new();
     if !console {
         keys.push(("q", "quit"));
     }
     keys.push(("?", "help"));
-    keys.push(("f", if elsewhere { "overview" } else { "findings" }));
+    keys.push(("Tab", "next page"));
+    keys.push(("/", "filter"));
     keys.push(("r", "restart"));
     keys.push(("p", "power off"));
     if scrolls {
@@ -116,7 +128,7 @@ mod tests {
 
     #[test]
     fn quitting_is_not_offered_on_the_appliance_console() {
-        assert!(legend(false, false, true).iter().any(|(_, name)| *name == "quit"));
-        assert!(!legend(true, false, true).iter().any(|(_, name)| *name == "quit"));
+        assert!(legend(false, true).iter().any(|(_, name)| *name == "quit"));
+        assert!(!legend(true, true).iter().any(|(_, name)| *name == "quit"));
     }
 }

@@ -11,9 +11,11 @@ use crossterm::event::{self, Event};
 use tokio::signal::unix::{SignalKind, signal};
 
 mod app;
+mod detail;
 mod feed;
 mod findings;
 mod format;
+mod graph;
 mod help;
 mod keys;
 mod overview;
@@ -68,7 +70,7 @@ fn show(mut app: App, terminal: &mut Terminal, socket: PathBuf) -> anyhow::Resul
         }
         if event::poll(TICK)? {
             let action = match event::read()? {
-                Event::Key(key) => keys::command(key).and_then(|command| app.handle_command(command)),
+                Event::Key(key) => app.handle_key(key),
                 Event::Resize(_, _) | Event::FocusGained | Event::FocusLost | Event::Mouse(_) | Event::Paste(_) => None,
             };
             match action {

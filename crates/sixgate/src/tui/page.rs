@@ -28,6 +28,11 @@ impl Item {
         Self::new(Role::Plain, text)
     }
 
+    /// Whether it contains a text, which is in lower case.
+    pub(super) fn contains(&self, text: &str) -> bool {
+        self.text.to_lowercase().contains(text)
+    }
+
     /// Its width in columns.
     fn width(&self) -> usize {
         width(&self.text)

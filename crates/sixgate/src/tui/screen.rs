@@ -1,10 +1,11 @@
-//! The screen: a line of state, the page, a line of keys, and a question on top when there is one.
+//! The screen: a line of state, a line of pages, the page, a line of keys, and a question on top when there is one.
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph};
 
 use super::app::{App, View};
+use super::detail::{self, Sheet};
 use super::feed::Trouble;
 use super::format::{bytes, duration};
 use super::keys::legend;
@@ -15,6 +16,9 @@ use crate::control::Request;
 
 /// A daemon that does not answer is starting rather than gone for so many seconds after the appliance's console came up.
 const BOOT_SECONDS: u64 = 15;
+
+/// The line of pages is left out on a terminal with fewer rows.
+const PAGES_FROM: u16 = 10;
 
 /// Draws everything.
 pub(super) fn draw(app: &mut App, frame: &mut Frame<'_>) {
@@ -27,7 +31,8 @@ pub(super) fn draw(app: &mut App, frame: &mut Frame<'_>) {
     // What a tiny terminal lacks room for goes in this order: the keys, the state.
     let head = u16::from(area.height >= 2);
     let foot = u16::from(area.height >= 3);
-    let body = Rect { y: area.y + head, height: area.height - head - foot, ..area };
+    let tabs = u16::from(area.height >= PAGES_FROM);
+    let body = Rect { y: area.y + head + tabs, height: area.height - head - tabs - foot, ..area };
 
     let rows = usize::from(body.height);
     let lines = page(app, columns, rows);
@@ -38,6 +43,9 @@ pub(super) fn draw(app: &mut App, frame: &mut Frame<'_>) {
     frame.render_widget(Paragraph::new(shown), body);
     if head > 0 {
         frame.render_widget(state_line(app, columns), row(0));
+    }
+    if tabs > 0 {
+        frame.render_widget(pages_line(app, columns), row(head));
     }
     if foot > 0 {
         let position = (total > rows).then(|| format!("{}-{last} of {total}", app.scroll + 1));
@@ -67,9 +75,15 @@ fn page(app: &App, columns: usize, rows: usize) -> Vec<Line<'static>> {
     lines.extend(silence(app, columns));
     if let Some(status) = app.status() {
         let rows = rows.saturating_sub(lines.len());
+        let sheet = Sheet { theme: app.theme, columns, status, history: &app.history, filter: &app.filter };
         lines.extend(match app.view {
+            View::Overview | View::Help => overview::page(&sheet, rows),
+            View::Network => detail::network(&sheet),
+            View::Translator => detail::translator(&sheet),
+            View::Resolver => detail::resolver(&sheet),
+            View::Firewall => detail::firewall(&sheet),
+            View::System => detail::system(&sheet),
             View::Findings => findings::all(app.theme, columns, status),
-            View::Overview | View::Help => overview::page(app.theme, columns, rows, &app.history),
         });
     }
     lines
@@ -174,6 +188,32 @@ fn state_line(app: &App, columns: usize) -> Line<'static> {
     Line::from(vec![Span::styled(format!("{name}{blanks}{shown}"), bar), Span::styled(verdict, app.theme.style(role))])
 }
 
+/// The pages with their keys; the open one stands out.
+fn pages_line(app: &App, columns: usize) -> Line<'static> {
+    let mut spans = Vec::new();
+    let mut taken = 0;
+    for (view, key, title) in View::PAGES {
+        let needed = width(title) + 4;
+        if taken + needed > columns {
+            break;
+        }
+        taken += needed;
+        let open = app.view == view;
+        spans.push(Span::styled(format!(" {key} "), app.theme.style(Role::Label)));
+        spans.push(Span::styled(title, app.theme.style(if open { Role::Open } else { Role::Plain })));
+        spans.push(Span::raw(" "));
+    }
+    let filter = match (app.typing, app.filter.is_empty()) {
+        (true, _) => format!("/{}_", app.filter),
+        (false, false) => format!("/{}", app.filter),
+        (false, true) => String::new(),
+    };
+    let filter = clip(&harmless(&filter), columns - taken);
+    spans.push(Span::raw(" ".repeat(columns - taken - width(&filter))));
+    spans.push(Span::styled(filter, app.theme.style(Role::Title)));
+    Line::from(spans)
+}
+
 /// What can be pressed, in the last line, and which lines of the page are shown.
 fn key_line(app: &App, columns: usize, position: Option<&str>) -> Line<'static> {
     let (bar, key) = (app.theme.style(Role::Bar), app.theme.style(Role::Key));
@@ -182,8 +222,7 @@ fn key_line(app: &App, columns: usize, position: Option<&str>) -> Line<'static> 
     let room = columns.saturating_sub(width(&position));
     let mut spans = Vec::new();
     let mut taken = 0;
-    let elsewhere = app.view == View::Findings;
-    for (name, meaning) in legend(app.console, elsewhere, !position.is_empty()) {
+    for (name, meaning) in legend(app.console, !position.is_empty()) {
         let needed = width(name) + width(meaning) + 3;
         if taken + needed > room {
             break;

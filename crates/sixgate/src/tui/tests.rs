@@ -16,8 +16,8 @@ use sixgate_engine::status::{
 
 use super::app::App;
 use super::feed::{Observation, Trouble};
+use super::screen;
 use super::theme::Theme;
-use super::{keys, screen};
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (132, 43), (200, 50)];
 
@@ -36,8 +36,7 @@ fn showing(states: impl IntoIterator<Item = Status>) -> App {
 }
 
 fn press(app: &mut App, code: KeyCode) {
-    let command = keys::command(KeyEvent::new(code, KeyModifiers::NONE)).expect("a bound key");
-    app.handle_command(command);
+    app.handle_key(KeyEvent::new(code, KeyModifiers::NONE));
 }
 
 fn terminal(app: &mut App, (columns, rows): (u16, u16)) -> Terminal<TestBackend> {
@@ -115,6 +114,12 @@ fn finding(severity: Severity, subject: &str, text: &str, mend: &str) -> Finding
     }
 }
 
+/// What a counter has come to when its rate swings between nothing and `most` every minute.
+fn swinging(second: u64, most: u64) -> u64 {
+    let rate = |second: u64| most * (second % 60).min(60 - second % 60) / 30;
+    (0..second).map(rate).sum()
+}
+
 /// A router of the plainest kind, so many seconds after its daemon started.
 fn normal(second: u64) -> Status {
     let mut status = Status { version: status::VERSION, ..Status::default() };
@@ -131,7 +136,7 @@ fn normal(second: u64) -> Status {
     system.starts = 1;
     status.wan = interface("eth0", &["fe80::5054:ff:fe12:3456/64", "2001:db8:1:2:10::1/76", "203.0.113.136/26"]);
     status.wan.gateways = ["fe80::1", "203.0.113.129"].map(|via| via.parse().expect("an address")).to_vec();
-    status.wan.received = traffic(1_000_000 + 812 * second, 900_000_000 + 150_000 * second);
+    status.wan.received = traffic(1_000_000 + 812 * second, 900_000_000 + swinging(second, 150_000));
     status.wan.sent = traffic(800_000 + 640 * second, 300_000_000 + 80_000 * second);
     let mut lan = interface("eth1", &["2001:db8:1:2::1/64", "fe80::1/64"]);
     lan.received = traffic(1_000_000 + 600 * second, 300_000_000 + 78_000 * second);
@@ -172,7 +177,7 @@ fn normal(second: u64) -> Status {
             Upstream { address: "9.9.9.9:53".parse().expect("an address"), answers: 511, failures: 0 },
         ],
         synthesizing: true,
-        queries: 120_311 + 12 * second,
+        queries: 120_311 + swinging(second, 40),
         synthesized: 88_012 + 9 * second,
         failures: 12,
         dropped: BTreeMap::new(),
@@ -299,6 +304,84 @@ fn overview_of_a_wrong_configuration() {
     snapshot("configuration_error", showing([configuration_error()]));
 }
 
+/// A page by its key, of an empty, a plain and an overloaded router.
+fn page_snapshots(name: &str, key: char) {
+    let states: [(&str, Vec<Status>); 3] = [
+        ("empty", vec![Status::default()]),
+        ("normal", (0..90).map(normal).collect()),
+        ("overloaded", (0..90).map(overloaded).collect()),
+    ];
+    for (state, statuses) in states {
+        let mut app = showing(statuses);
+        press(&mut app, KeyCode::Char(key));
+        for size in [SIZES[0], SIZES[1]] {
+            let name = format!("{name}_{state}_{}x{}", size.0, size.1);
+            insta::assert_snapshot!(name, rows(&mut app, size));
+        }
+    }
+}
+
+#[test]
+fn page_of_the_network() {
+    page_snapshots("network", 'l');
+}
+
+#[test]
+fn page_of_the_translator() {
+    page_snapshots("translator", 't');
+}
+
+#[test]
+fn page_of_the_resolver() {
+    page_snapshots("resolver", 'd');
+}
+
+#[test]
+fn page_of_the_firewall() {
+    page_snapshots("firewall", 'w');
+}
+
+#[test]
+fn page_of_the_system() {
+    page_snapshots("system", 's');
+}
+
+#[test]
+fn tab_leads_round_all_pages_and_back() {
+    let mut app = showing([normal(0)]);
+    let first = rows(&mut app, SIZES[0]);
+    let mut seen = vec![first.clone()];
+    for _ in 0..6 {
+        press(&mut app, KeyCode::Tab);
+        let shown = rows(&mut app, SIZES[0]);
+        assert!(!seen.contains(&shown), "{shown}");
+        seen.push(shown);
+    }
+    press(&mut app, KeyCode::Tab);
+    assert_eq!(rows(&mut app, SIZES[0]), first);
+    press(&mut app, KeyCode::BackTab);
+    assert_eq!(rows(&mut app, SIZES[0]), seen[6]);
+}
+
+#[test]
+fn a_filter_leaves_the_rows_that_contain_it_and_says_how_many_it_hides() {
+    let mut app = showing((0..4).map(overloaded));
+    press(&mut app, KeyCode::Char('l'));
+    press(&mut app, KeyCode::Char('/'));
+    for letter in "VM17".chars() {
+        press(&mut app, KeyCode::Char(letter));
+    }
+    let shown = rows(&mut app, (132, 60));
+    assert!(shown.contains("/VM17_") && shown.contains("vm17"), "{shown}");
+    assert!(shown.contains("23 of 24 not shown") && !shown.contains("vm16"), "{shown}");
+    press(&mut app, KeyCode::Enter);
+    press(&mut app, KeyCode::Char('t'));
+    assert!(rows(&mut app, SIZES[0]).contains("/VM17"), "the filter stays from page to page");
+    press(&mut app, KeyCode::Esc);
+    press(&mut app, KeyCode::Char('l'));
+    assert!(rows(&mut app, (132, 80)).contains("vm16"));
+}
+
 #[test]
 fn all_findings_in_full() {
     let mut app = showing((0..4).map(overloaded));
@@ -394,7 +477,8 @@ fn every_line_of_a_long_finding_can_be_scrolled_to() {
 /// Every state in every view.
 fn gallery() -> Vec<App> {
     let mut gallery = Vec::new();
-    for key in [None, Some('f'), Some('?'), Some('p'), Some('r')] {
+    for key in [None, Some('l'), Some('t'), Some('d'), Some('w'), Some('s'), Some('f'), Some('?'), Some('p'), Some('r')]
+    {
         let mut apps = vec![
             app(),
             showing([Status::default()]),
@@ -432,7 +516,7 @@ fn no_size_breaks_any_page() {
 
 #[test]
 fn all_glyphs_are_in_code_page_437() {
-    let known = "─│┌┐└┘█░↑↓►»";
+    let known = "─│┌┐└┘█▄░↑↓←→►»";
     for mut app in gallery() {
         for size in SIZES {
             let shown = rows(&mut app, size);

@@ -126,7 +126,7 @@ pub(super) fn power_key(lab: &mut Lab) -> Result<()> {
     let machine = lab.router.in_machine()?;
     let console = machine.running()?.console().clone();
     let deadline = Instant::now() + SOON;
-    console.wait_for("2001:db8:1:2:20::1", deadline).context("the overview with the gateway's address")?;
+    console.wait_for("2001:db8:1:2:10::1", deadline).context("the overview with the uplink's address")?;
     console.wait_for(" power off ", deadline).context("the key's name")?;
     console.write(b"p")?;
     console.wait_for(" Power off ", deadline).context("the question")?;
