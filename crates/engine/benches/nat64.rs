@@ -80,6 +80,7 @@ fn translator() -> Nat64 {
         timers: Nat64Timers::default(),
         vms: Vec::new(),
         events: Wanted::Nothing,
+        log: None,
         max_sessions: SESSIONS + FLOWS,
         obstacle: None,
     };

@@ -33,6 +33,8 @@ pub const CODES: &[&str] = &[
     "lan-no-carrier",
     "lan-without-slaac",
     "metrics-not-listening",
+    "nat64-exhausted",
+    "nat64-log-not-written",
     "nat64-no-device",
     "nat64-no-ipv4-uplink",
     "nat64-not-running",

@@ -230,9 +230,23 @@ pub struct Nat64 {
     /// The clients with the most bytes.
     #[serde(default)]
     pub clients: Vec<Accounted>,
+    /// Where bindings are told; absent when they are not.
+    #[serde(default)]
+    pub log: Option<EventLog>,
     /// Events for the log that found no room in the translator.
     #[serde(default)]
     pub events_lost: u64,
+}
+
+/// The log of the translator's bindings and sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventLog {
+    /// Where it goes, as in the configuration.
+    pub to: String,
+    /// Events told.
+    pub written: u64,
+    /// Times that the journal or the server did not take them; they are told when it does.
+    pub failures: u64,
 }
 
 /// A part of the translator's sessions.

@@ -1,11 +1,13 @@
 //! The command line.
 use std::io::IsTerminal;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
+use ipnet::Ipv6Net;
 use tracing_subscriber::EnvFilter;
 
 use crate::{control, init, tui};
@@ -42,6 +44,18 @@ enum Command {
     /// Show the state of the running router.
     Status {
         /// Print the whole state as JSON.
+        #[arg(long)]
+        json: bool,
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
+    /// Show the translator's sessions, with packets and bytes.
+    Sessions {
+        /// Only those of this client, an address or a prefix.
+        #[arg(long, value_name = "PREFIX", value_parser = prefix)]
+        client: Option<Ipv6Net>,
+        /// Print each as JSON, one a line.
         #[arg(long)]
         json: bool,
         /// Control socket of the router.
@@ -90,6 +104,7 @@ pub fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Command::Man { folder } => manual(&folder),
+        Command::Sessions { client, json, control } => crate::sessions::sessions(&control, client, json),
         Command::Tui { control, console } => tui::run(&control, console).map(|()| ExitCode::SUCCESS),
     };
     ended.unwrap_or_else(|error| {
@@ -103,6 +118,12 @@ fn manual(folder: &Path) -> anyhow::Result<ExitCode> {
     clap_mangen::generate_to(Arguments::command(), folder)
         .with_context(|| format!("the manual pages cannot be written into {}", folder.display()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A prefix, or an address as one.
+fn prefix(text: &str) -> Result<Ipv6Net, String> {
+    let address = || text.parse::<Ipv6Addr>().map(Ipv6Net::from);
+    text.parse().or_else(|_| address()).map_err(|_| "no IPv6 address or prefix".to_owned())
 }
 
 /// What is logged unless RUST_LOG says otherwise. hickory logs every query and every odd packet.

@@ -1,6 +1,7 @@
 //! The control protocol: one JSON object per line, on a Unix socket and on a virtio-serial port.
+use ipnet::Ipv6Net;
 use serde::{Deserialize, Serialize};
-use sixgate_engine::status::Status;
+use sixgate_engine::status::{SessionPage, Status};
 
 mod client;
 
@@ -31,6 +32,15 @@ pub enum Request {
     Reload,
     /// Stop, then power the machine off; refused where PID 1 is not `sixgate init`.
     PowerOff,
+    /// A part of the translator's sessions.
+    Sessions {
+        /// Where it begins: 0, or the `next` of the part before.
+        #[serde(default)]
+        from: u32,
+        /// Whose; everybody's where it is absent.
+        #[serde(default)]
+        clients: Option<Ipv6Net>,
+    },
 }
 
 /// What the daemon answers.
@@ -41,6 +51,11 @@ pub enum Reply {
     Status {
         /// The whole state.
         status: Box<Status>,
+    },
+    /// A part of the sessions.
+    Sessions {
+        /// Up to 256 of them.
+        page: SessionPage,
     },
     /// The request was accepted and is under way.
     Accepted,
@@ -147,6 +162,10 @@ mod tests {
         for request in [Request::Status, Request::Stop, Request::Restart, Request::Reload, Request::PowerOff] {
             assert_eq!(parse_request(emit_request(request).as_bytes()), Ok(request));
         }
+        let some = Request::Sessions { from: 256, clients: Some("2001:db8::/64".parse().unwrap()) };
+        assert_eq!(parse_request(emit_request(some).as_bytes()), Ok(some));
+        let all = parse_request(b"{\"version\":1,\"request\":{\"sessions\":{}}}");
+        assert_eq!(all, Ok(Request::Sessions { from: 0, clients: None }));
         assert_eq!(emit_request(Request::PowerOff), "{\"version\":1,\"request\":\"power-off\"}\n");
     }
 

@@ -11,6 +11,7 @@ pub mod instance;
 pub mod lifecycle;
 pub mod report;
 pub mod run;
+pub mod sessions;
 pub mod tasks;
 pub mod tui;
 pub mod wiring;

@@ -191,6 +191,16 @@ fn write_nat64(out: &mut String, nat64: &Nat64) -> fmt::Result {
     }
     row(out, "v6 to v4", &packets(nat64.v6_to_v4))?;
     row(out, "v4 to v6", &packets(nat64.v4_to_v6))?;
+    for who in nat64.vms.iter().chain(&nat64.clients) {
+        let (up, down) = (packets(who.v6_to_v4), packets(who.v4_to_v6));
+        match who.address {
+            None => row(out, "vm", &format!("{}: {up} sent, {down} received", who.name))?,
+            Some(address) => row(out, "client", &format!("{address}: {up} sent, {down} received"))?,
+        }
+    }
+    if let Some(log) = &nat64.log {
+        row(out, "log", &format!("{} events to {}, {} lost", log.written, log.to, nat64.events_lost))?;
+    }
     write_reasons(out, &nat64.reasons)
 }
 

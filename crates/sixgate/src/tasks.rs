@@ -5,6 +5,7 @@ pub mod dns64;
 pub mod facts;
 pub mod metrics;
 pub mod nat64;
+pub mod nat64_log;
 pub mod network;
 pub mod planner;
 pub mod ra;

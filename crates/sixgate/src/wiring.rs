@@ -19,21 +19,26 @@
 //!  signals ────────────────────────^  └──Withdraw──> or, before a restart, nat64 alone: it saves its sessions
 //! ```
 //!
+//! nat64's thread sends what happens to bindings, in batches, to nat64_log; control asks it for sessions.
+//!
 //! State travels in `watch` channels, the newest value wins; commands travel in bounded `mpsc` channels.
 use std::path::Path;
 use std::sync::Arc;
 
+use ipnet::Ipv6Net;
 use sixgate_engine::config::Config;
 use sixgate_engine::facts::Facts;
 use sixgate_engine::finding::Finding;
 use sixgate_engine::plan::Plan;
 use sixgate_engine::prefix::Learnt;
-use sixgate_engine::status::Status;
+use sixgate_engine::status::{SessionPage, Status};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::lifecycle::{self, Ending};
-use crate::tasks::{configuration, control, dns64, facts, metrics, nat64, network, planner, ra, status, uplink};
+use crate::tasks::{
+    configuration, control, dns64, facts, metrics, nat64, nat64_log, network, planner, ra, status, uplink,
+};
 
 /// Commands that may wait in a channel; a sender that finds it full is told so.
 const COMMANDS: usize = 16;
@@ -77,6 +82,17 @@ pub type KernelChange = u64;
 pub type Reload = oneshot::Sender<Result<(), String>>;
 /// The whole state, please.
 pub type Ask = oneshot::Sender<Status>;
+/// A part of the translator's sessions, please; nothing while it does not run.
+#[derive(Debug)]
+pub struct ListSessions {
+    /// Where in the table the part begins.
+    pub from: u32,
+    /// Of whom; of all where there is none.
+    pub clients: Option<Ipv6Net>,
+    /// The answer.
+    pub answer: oneshot::Sender<SessionPage>,
+}
+
 /// Take back from the network what this task put there; the answer is that it is done.
 pub type Withdraw = oneshot::Sender<()>;
 
@@ -90,6 +106,7 @@ pub struct Wiring {
     ra: ra::Ends,
     dns64: dns64::Ends,
     nat64: nat64::Ends,
+    nat64_log: nat64_log::Ends,
     metrics: metrics::Ends,
     status: status::Ends,
     control: control::Ends,
@@ -111,6 +128,7 @@ impl Wiring {
         let (network_slice, network_slice_seen) = watch::channel(network::Slice::default());
         let (ra_slice, ra_slice_seen) = watch::channel(ra::Slice::default());
         let (dns64_slice, dns64_slice_seen) = watch::channel(dns64::Slice::default());
+        let (nat64_log_slice, nat64_log_slice_seen) = watch::channel(nat64_log::Slice::default());
         let (nat64_slice, nat64_slice_seen) = watch::channel(nat64::Slice::default());
         let (metrics_slice, metrics_slice_seen) = watch::channel(metrics::Slice::default());
         let (control_slice, control_slice_seen) = watch::channel(control::Slice::default());
@@ -118,6 +136,8 @@ impl Wiring {
         let (reload, reloads) = mpsc::channel::<Reload>(COMMANDS);
         let (ask, asked) = mpsc::channel::<Ask>(COMMANDS);
         let (ending, endings) = mpsc::channel::<Ending>(COMMANDS);
+        let (nat64_events, nat64_told) = mpsc::channel(COMMANDS);
+        let (list_sessions, sessions_wanted) = mpsc::channel::<ListSessions>(COMMANDS);
         let (withdraw_ra, ra_withdrawn) = mpsc::channel::<Withdraw>(1);
         let (withdraw_nat64, nat64_withdrawn) = mpsc::channel::<Withdraw>(1);
         let (leave_nat64, nat64_left) = mpsc::channel::<Withdraw>(1);
@@ -154,8 +174,11 @@ impl Wiring {
                 desired: desired_seen.clone(),
                 withdraw: nat64_withdrawn,
                 leave: nat64_left,
+                list: sessions_wanted,
+                events: nat64_events,
                 slice: nat64_slice,
             },
+            nat64_log: nat64_log::Ends { desired: desired_seen.clone(), events: nat64_told, slice: nat64_log_slice },
             metrics: metrics::Ends {
                 desired: desired_seen.clone(),
                 network: network_slice_seen.clone(),
@@ -174,10 +197,17 @@ impl Wiring {
                 ra: ra_slice_seen,
                 dns64: dns64_slice_seen,
                 nat64: nat64_slice_seen,
+                nat64_log: nat64_log_slice_seen,
                 metrics: metrics_slice_seen,
                 control: control_slice_seen,
             },
-            control: control::Ends { ask, reload: reload.clone(), ending, slice: control_slice },
+            control: control::Ends {
+                ask,
+                reload: reload.clone(),
+                sessions: list_sessions,
+                ending,
+                slice: control_slice,
+            },
             lifecycle: lifecycle::Ends { endings, reload, withdraw_ra, withdraw_nat64, leave_nat64, withdraw_network },
         }
     }
@@ -195,6 +225,7 @@ impl Wiring {
         tasks.spawn(named("dns64", dns64::run(self.dns64)));
         tasks.spawn(named("nat64", nat64::run(self.nat64, socket.with_file_name("nat64.sessions"))));
         tasks.spawn(named("metrics", metrics::run(self.metrics)));
+        tasks.spawn(named("nat64-log", nat64_log::run(self.nat64_log)));
         tasks.spawn(named("status", status::run(self.status, starts)));
         tasks.spawn(named("control", control::run(self.control, socket)));
         lifecycle::run(self.lifecycle, tasks).await

@@ -103,12 +103,16 @@ pub(super) const KEYS: &[KeyText] = &[
     key("nat64", "clamp_mss", "true or false; default true"),
     key("nat64", "icmp_errors_per_second", "most ICMP errors of the translator's own, integer, 0 (none) to 100000 (RFC 4443 section 2.4 (f)); default 100"),
     key("nat64", "timers", "the table [nat64.timers]"),
+    key("nat64", "log", "the table [nat64.log]"),
 
     key("nat64", "limits", "the table [nat64.limits]"),
     key("nat64.limits", "prefix_length", "integer, 32 to 128; a prefix of this length is one client, but a vm behind a gateway or at an address of its own is one, and so is each container; default 64"),
     key("nat64.limits", "sessions", "sessions of one client, integer, 16 to 4000000 (RFC 6888 REQ-4); default 32768"),
     key("nat64.limits", "bindings", "ports or identifiers of one client, of each protocol, integer, 16 to 65536 (RFC 6888 REQ-4); default 16384"),
     key("nat64.limits", "new_sessions_per_second", "sessions that one client opens in a second, integer, 1 to 1000000; default 5000"),
+
+    key("nat64.log", "to", "where bindings are told, \"journal\", or a syslog server, \"udp://192.0.2.5\" or \"tcp://[2001:db8::5]:601\" (RFC 5424); default port 514 for UDP, 601 for TCP"),
+    key("nat64.log", "sessions", "whether sessions are told as well, with the servers that clients talk to, true or false (RFC 6888 REQ-12); default false"),
 
     key("nat64.timers", "udp_default", "UDP_DEFAULT, integer seconds, 120 (UDP_MIN) to 86400 (RFC 6146 section 4); default 300"),
     key("nat64.timers", "tcp_est", "TCP_EST, integer seconds, 7440 (RFC 5382 REQ-5) to 864000 (RFC 6146 section 4); default 7440"),

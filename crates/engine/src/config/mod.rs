@@ -1,5 +1,5 @@
 //! The configuration: one TOML file, parsed to validated values. An error keeps the old configuration.
-use core::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::ops::RangeInclusive;
 use core::time::Duration;
 
@@ -15,6 +15,7 @@ mod keys;
 mod lan;
 mod metrics;
 mod nat64;
+mod nat64_log;
 mod parse;
 mod pool;
 mod publish;
@@ -284,7 +285,7 @@ pub struct Dns64 {
     /// Whether the resolver runs and is advertised.
     pub enabled: bool,
     /// Where questions are forwarded to, in order of preference; port 53 unless given.
-    pub upstream: Vec<core::net::SocketAddr>,
+    pub upstream: Vec<SocketAddr>,
     /// DNSSL search domains (RFC 8106).
     pub search: Vec<String>,
 }
@@ -316,6 +317,38 @@ pub struct Nat64 {
     pub timers: Nat64Timers,
     /// Ceiling on sessions.
     pub max_sessions: u32,
+    /// Where bindings are told, if anywhere.
+    pub log: Option<Nat64Log>,
+}
+
+/// The log of bindings and sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nat64Log {
+    /// Where it goes.
+    pub to: LogTo,
+    /// Whether sessions are told as well.
+    pub sessions: bool,
+}
+
+/// Where a log goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogTo {
+    /// The machine's own journal; standard error where there is none.
+    Journal,
+    /// A syslog server over UDP: RFC 5426.
+    Udp(SocketAddr),
+    /// A syslog server over TCP: RFC 6587.
+    Tcp(SocketAddr),
+}
+
+impl core::fmt::Display for LogTo {
+    fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Journal => out.write_str("journal"),
+            Self::Udp(address) => write!(out, "udp://{address}"),
+            Self::Tcp(address) => write!(out, "tcp://{address}"),
+        }
+    }
 }
 
 /// What one client of the translator may have: RFC 6888 REQ-4.

@@ -68,6 +68,7 @@ pub(super) fn validate(
     let filtering = filtering(raw.filtering.as_ref(), errors);
     let limits = raw.limits.map_or_else(Nat64Limits::default, |limits| limits_of(limits.get_ref(), errors));
     let timers = raw.timers.map_or_else(Nat64Timers::default, |timers| timers_of(timers.get_ref(), errors));
+    let log = raw.log.and_then(|log| super::nat64_log::validate(log, errors));
     let mut nets = prefixes.iter().map(|(prefix, _)| *prefix);
     let nat64 = Nat64 {
         prefix: nets.next()?,
@@ -82,6 +83,7 @@ pub(super) fn validate(
         limits,
         timers,
         max_sessions,
+        log,
     };
     enabled.then_some((nat64, prefixes))
 }

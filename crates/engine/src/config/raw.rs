@@ -111,6 +111,15 @@ pub(super) struct Nat64 {
     pub(super) clamp_mss: Key<bool>,
     pub(super) icmp_errors_per_second: Key<i64>,
     pub(super) timers: Key<Timers>,
+    pub(super) log: Key<Log>,
+}
+
+/// `[nat64.log]`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) to: Key<String>,
+    pub(super) sessions: Key<bool>,
 }
 
 /// `[nat64.limits]`.

@@ -194,6 +194,7 @@ impl Nat64 {
             v4_to_v6: self.traffic[Direction::V4ToV6 as usize],
             vms: self.tables.accounts.vms(),
             clients: self.tables.accounts.top(),
+            log: None,
             events_lost: self.tables.events.lost(),
             reasons: self.counters.iter().map(|(name, count)| (name.to_owned(), count)).collect(),
         }

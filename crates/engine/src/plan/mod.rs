@@ -3,7 +3,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv6Net};
 
-use crate::config::Config;
+use crate::config::{Config, LogTo};
 use crate::facts::Facts;
 use crate::finding::Finding;
 use crate::firewall;
@@ -260,6 +260,8 @@ pub struct Nat64Plan {
     pub vms: Vec<VmNets>,
     /// What is told of bindings and sessions.
     pub events: Wanted,
+    /// Where that is told, and by whom.
+    pub log: Option<LogPlan>,
     /// Session lifetimes.
     pub timers: crate::config::Nat64Timers,
     /// Ceiling on sessions.
@@ -279,6 +281,15 @@ impl Nat64Plan {
         let shared = self.pool4.iter().map(|address| (*address, self.ports.clone()));
         shared.chain(self.further_pool4.iter().map(|address| (*address, self.further_ports.clone())))
     }
+}
+
+/// The log of bindings and sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPlan {
+    /// Where it goes.
+    pub to: LogTo,
+    /// The router's name in it.
+    pub hostname: String,
 }
 
 /// Addresses and prefixes of a VM, by which its packets are told from those of others.

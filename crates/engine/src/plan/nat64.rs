@@ -4,7 +4,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::Ipv6Net;
 
 use super::topology::Topology;
-use super::{ClientPrefix, NAT64_DEVICE, Nat64Plan, Obstacle, VmNets, published};
+use super::{ClientPrefix, LogPlan, NAT64_DEVICE, Nat64Plan, Obstacle, VmNets, published};
 use crate::nat64::event::Wanted;
 
 /// What the translator does; nothing when it is switched off.
@@ -45,7 +45,12 @@ pub(super) fn plan(topology: &Topology<'_>) -> Option<Nat64Plan> {
         published_echo,
         clients: clients(topology, nat64.limits.prefix_length),
         vms: vms(topology),
-        events: Wanted::Nothing,
+        events: match &nat64.log {
+            None => Wanted::Nothing,
+            Some(log) if log.sessions => Wanted::Sessions,
+            Some(_) => Wanted::Bindings,
+        },
+        log: nat64.log.map(|log| LogPlan { to: log.to, hostname: topology.config.hostname.clone() }),
         timers: nat64.timers,
         max_sessions: nat64.max_sessions,
         obstacle,

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::facts::Facts;
 use crate::finding::Severity;
+use crate::nat64::event::Wanted;
 
 impl Plan {
     /// The plan without the ruleset as text; `facts` give the links their names.
@@ -202,6 +203,10 @@ fn translator(nat64: &Nat64Plan, out: &mut String) -> fmt::Result {
     }
     writeln!(out, "  mtu ipv6 {} ipv4 {}", nat64.mtu_v6, nat64.mtu_v4)?;
     writeln!(out, "  at most {} sessions", nat64.max_sessions)?;
+    if let Some(log) = &nat64.log {
+        let what = if nat64.events == Wanted::Sessions { "bindings and sessions" } else { "bindings" };
+        writeln!(out, "  log {what} to {}", log.to)?;
+    }
     let timers = &nat64.timers;
     writeln!(
         out,

@@ -42,6 +42,7 @@ pub(crate) fn plan(ports: core::ops::RangeInclusive<u16>) -> Nat64Plan {
         timers: Nat64Timers::default(),
         vms: Vec::new(),
         events: Wanted::Nothing,
+        log: None,
         max_sessions: 1000,
         obstacle: None,
     }

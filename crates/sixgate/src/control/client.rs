@@ -4,7 +4,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sixgate_engine::status::Status;
+use ipnet::Ipv6Net;
+use sixgate_engine::status::{SessionPage, Status};
 
 use super::{ErrorKind, MAX_REPLY, Reply, Request, VERSION, emit_request, parse_reply};
 
@@ -53,6 +54,10 @@ pub enum ClientError {
     },
 }
 
+fn unasked(what: &str) -> ClientError {
+    ClientError::Broken(io::Error::other(format!("{what} was asked for and something else came")))
+}
+
 impl Client {
     /// Connects to the daemon behind that socket.
     pub fn connect(path: &Path) -> Result<Self, ClientError> {
@@ -67,7 +72,16 @@ impl Client {
     pub fn status(&mut self) -> Result<Status, ClientError> {
         match self.exchange(Request::Status)? {
             Reply::Status { status } => Ok(*status),
-            Reply::Accepted => Err(ClientError::Broken(io::Error::other("a status was asked for and none came"))),
+            Reply::Sessions { .. } | Reply::Accepted => Err(unasked("a status")),
+            Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
+        }
+    }
+
+    /// Asks for a part of the translator's sessions.
+    pub fn sessions(&mut self, from: u32, clients: Option<Ipv6Net>) -> Result<SessionPage, ClientError> {
+        match self.exchange(Request::Sessions { from, clients })? {
+            Reply::Sessions { page } => Ok(page),
+            Reply::Status { .. } | Reply::Accepted => Err(unasked("sessions")),
             Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
         }
     }
@@ -75,7 +89,7 @@ impl Client {
     /// Sends a request that changes something; returns once the daemon has accepted it.
     pub fn command(&mut self, request: Request) -> Result<(), ClientError> {
         match self.exchange(request)? {
-            Reply::Status { .. } | Reply::Accepted => Ok(()),
+            Reply::Status { .. } | Reply::Sessions { .. } | Reply::Accepted => Ok(()),
             Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
         }
     }

@@ -3,8 +3,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::Ipv6Net;
 use sixgate_engine::finding::{Finding, Severity};
-use sixgate_engine::status;
+use sixgate_engine::status::{self, SessionPage};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -13,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use crate::backoff::Backoff;
 use crate::control::{ErrorKind, MAX_REQUEST, Reply, Request, emit_reply, parse_request, refusal};
 use crate::lifecycle::{Ending, SUPERVISOR_VARIABLE};
-use crate::wiring::{Ask, Reload};
+use crate::wiring::{Ask, ListSessions, Reload};
 
 mod port;
 mod socket;
@@ -31,6 +32,8 @@ pub struct Ends {
     pub ask: mpsc::Sender<Ask>,
     /// Asks for the file to be read again.
     pub reload: mpsc::Sender<Reload>,
+    /// Asks for a part of the translator's sessions.
+    pub sessions: mpsc::Sender<ListSessions>,
     /// Asks the daemon to end.
     pub ending: mpsc::Sender<Ending>,
     /// What the console shows.
@@ -57,7 +60,8 @@ impl Slice {
 
 /// Serves for ever.
 pub async fn run(ends: Ends, path: PathBuf) {
-    let desk = Desk { ask: ends.ask, reload: ends.reload, ending: ends.ending, slice: ends.slice };
+    let desk =
+        Desk { ask: ends.ask, reload: ends.reload, sessions: ends.sessions, ending: ends.ending, slice: ends.slice };
     let mut backoff = Backoff::default();
     let mut connections = JoinSet::new();
     connections.spawn(port::serve(desk.clone()));
@@ -102,6 +106,7 @@ async fn serve_client(desk: Desk, stream: tokio::net::UnixStream) {
 struct Desk {
     ask: mpsc::Sender<Ask>,
     reload: mpsc::Sender<Reload>,
+    sessions: mpsc::Sender<ListSessions>,
     ending: mpsc::Sender<Ending>,
     slice: watch::Sender<Slice>,
 }
@@ -113,7 +118,7 @@ impl Desk {
             Err(refused) => refused,
         };
         self.slice.send_modify(|slice| match &reply {
-            Reply::Status { .. } | Reply::Accepted => slice.requests += 1,
+            Reply::Status { .. } | Reply::Sessions { .. } | Reply::Accepted => slice.requests += 1,
             Reply::Error { kind, .. } => *slice.refused.entry(name(*kind)).or_default() += 1,
         });
         reply
@@ -130,6 +135,10 @@ impl Desk {
                 Some(Err(errors)) => refusal(ErrorKind::Refused, errors),
                 None => refusal(ErrorKind::Unavailable, "the daemon is busy or ending; ask again"),
             },
+            Request::Sessions { from, clients } => match self.sessions(from, clients).await {
+                Some(page) => Reply::Sessions { page },
+                None => refusal(ErrorKind::Unavailable, "nothing is translated, or the translator is busy"),
+            },
             Request::Stop => self.end(Ending::StopForGood),
             Request::Restart => self.end(Ending::Restart),
             Request::PowerOff if supervised_by_init() => self.end(Ending::PowerOff),
@@ -143,6 +152,12 @@ impl Desk {
         let (asked, answer) = oneshot::channel();
         task.try_send(asked).ok()?;
         timeout(PATIENCE, answer).await.ok()?.ok()
+    }
+
+    async fn sessions(&self, from: u32, clients: Option<Ipv6Net>) -> Option<SessionPage> {
+        let (answer, page) = oneshot::channel();
+        self.sessions.try_send(ListSessions { from, clients, answer }).ok()?;
+        timeout(PATIENCE, page).await.ok()?.ok()
     }
 
     fn end(&self, ending: Ending) -> Reply {
@@ -218,6 +233,7 @@ mod tests {
     struct Others {
         asked: mpsc::Receiver<Ask>,
         reloads: mpsc::Receiver<Reload>,
+        listed: mpsc::Receiver<ListSessions>,
         endings: mpsc::Receiver<Ending>,
         slice: watch::Receiver<Slice>,
     }
@@ -225,9 +241,10 @@ mod tests {
     fn desk() -> (Desk, Others) {
         let (ask, asked) = mpsc::channel(1);
         let (reload, reloads) = mpsc::channel(1);
+        let (sessions, listed) = mpsc::channel(1);
         let (ending, endings) = mpsc::channel(1);
         let (slice, seen) = watch::channel(Slice::default());
-        (Desk { ask, reload, ending, slice }, Others { asked, reloads, endings, slice: seen })
+        (Desk { ask, reload, sessions, ending, slice }, Others { asked, reloads, listed, endings, slice: seen })
     }
 
     async fn dialogue(desk: &Desk, input: &[u8]) -> Vec<Reply> {
@@ -239,7 +256,7 @@ mod tests {
     fn kinds(replies: &[Reply]) -> Vec<ErrorKind> {
         let kind = |reply: &Reply| match reply {
             Reply::Error { kind, .. } => Some(*kind),
-            Reply::Status { .. } | Reply::Accepted => None,
+            Reply::Status { .. } | Reply::Sessions { .. } | Reply::Accepted => None,
         };
         replies.iter().filter_map(kind).collect()
     }
@@ -272,6 +289,21 @@ mod tests {
         let replies = dialogue(&desk, b"{\"version\":1,\"request\":\"power-off\"}\n").await;
         assert_eq!(kinds(&replies), [ErrorKind::Refused]);
         assert!(others.endings.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn sessions_come_in_parts_and_not_at_all_while_nothing_is_translated() {
+        let (desk, mut others) = desk();
+        let ask = b"{\"version\":1,\"request\":{\"sessions\":{\"from\":7}}}\n";
+        let page = SessionPage { sessions: Vec::new(), next: Some(9) };
+        let (replies, ()) = tokio::join!(dialogue(&desk, ask), async {
+            let wanted = others.listed.recv().await.unwrap();
+            assert_eq!((wanted.from, wanted.clients), (7, None));
+            wanted.answer.send(page.clone()).unwrap();
+        });
+        assert_eq!(replies, [Reply::Sessions { page }]);
+        let (replies, _) = tokio::join!(dialogue(&desk, ask), others.listed.recv());
+        assert_eq!(kinds(&replies), [ErrorKind::Unavailable]);
     }
 
     #[tokio::test]

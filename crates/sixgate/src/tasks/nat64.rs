@@ -2,6 +2,7 @@
 use std::path::PathBuf;
 
 use sixgate_engine::finding::{Finding, Severity};
+use sixgate_engine::nat64::event::Event;
 use sixgate_engine::plan::{NAT64_DEVICE, Nat64Plan, Obstacle};
 use sixgate_engine::status;
 use sixgate_linux::tun::Tun;
@@ -9,9 +10,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::backoff::Backoff;
-use crate::wiring::{Desired, Withdraw};
+use crate::wiring::{Desired, ListSessions, Withdraw};
 
 mod saved;
+mod shortage;
 mod worker;
 
 use worker::Worker;
@@ -24,8 +26,19 @@ pub struct Ends {
     pub withdraw: mpsc::Receiver<Withdraw>,
     /// Asks for the sessions to be saved for the next daemon.
     pub leave: mpsc::Receiver<Withdraw>,
+    /// Asks for a part of the sessions.
+    pub list: mpsc::Receiver<ListSessions>,
+    /// What happens to bindings and sessions.
+    pub events: mpsc::Sender<Vec<Event>>,
     /// What the console shows.
     pub slice: watch::Sender<Slice>,
+}
+
+/// What the translator's thread has to say, and where.
+#[derive(Clone)]
+struct Outlets {
+    slice: watch::Sender<Slice>,
+    events: mpsc::Sender<Vec<Event>>,
 }
 
 /// This task's slice of the status.
@@ -40,7 +53,8 @@ pub struct Slice {
 /// Runs until it has withdrawn or left, and then stays without doing anything. Sessions are saved in the file `saved`.
 pub async fn run(mut ends: Ends, saved: PathBuf) {
     let (worker, retry, backoff) = (None, None, Backoff::default());
-    let mut translator = Translator { worker, retry, backoff, slice: ends.slice, saved };
+    let outlets = Outlets { slice: ends.slice, events: ends.events };
+    let mut translator = Translator { worker, retry, backoff, outlets, saved };
     loop {
         let desired = ends.desired.borrow_and_update().clone();
         match &desired {
@@ -54,6 +68,13 @@ pub async fn run(mut ends: Ends, saved: PathBuf) {
         tokio::select! {
             changed = ends.desired.changed() => if changed.is_err() { return },
             () = translator.news() => {}
+            wanted = ends.list.recv() => {
+                let Some(wanted) = wanted else { return };
+                // Who asks while nothing is translated hears that nobody answers.
+                if let Some(worker) = &translator.worker {
+                    worker.list(wanted);
+                }
+            }
             done = ends.withdraw.recv() => {
                 let Some(done) = done else { return };
                 translator.end().await;
@@ -77,7 +98,7 @@ struct Translator {
     /// When the device is tried again.
     retry: Option<Instant>,
     backoff: Backoff,
-    slice: watch::Sender<Slice>,
+    outlets: Outlets,
     saved: PathBuf,
 }
 
@@ -92,7 +113,7 @@ impl Translator {
         }
         let opened = Tun::open(NAT64_DEVICE).map_err(|error| (error.to_string(), error.mend()));
         let started = opened.and_then(|tun| {
-            Worker::start(tun, plan.clone(), self.slice.clone(), &self.saved)
+            Worker::start(tun, plan.clone(), self.outlets.clone(), &self.saved)
                 .map_err(|error| (error.to_string(), "raise the limit of threads".to_owned()))
         });
         match started {
@@ -100,7 +121,7 @@ impl Translator {
                 tracing::info!("translating on {NAT64_DEVICE}");
                 self.worker = Some(worker);
                 self.retry = None;
-                self.slice.send_modify(|slice| slice.findings.clear());
+                self.outlets.slice.send_modify(|slice| slice.findings.clear());
             }
             Err((cause, mend)) => self.failed(plan, format!("translation is off: {cause}"), mend),
         }
@@ -128,7 +149,7 @@ impl Translator {
         let (pref64, obstacle) = (Some(plan.pref64), Some(Obstacle::NoDevice));
         let further_pref64 = plan.further_pref64.clone();
         let status = status::Nat64 { pref64, further_pref64, obstacle, ..status::Nat64::default() };
-        self.slice.send_replace(Slice { status: Some(status), findings: vec![finding] });
+        self.outlets.slice.send_replace(Slice { status: Some(status), findings: vec![finding] });
     }
 
     /// The device stays, and with it every session.
@@ -144,6 +165,6 @@ impl Translator {
         if let Some(worker) = self.worker.take() {
             worker.remove().await;
         }
-        self.slice.send_if_modified(|slice| std::mem::take(slice) != Slice::default());
+        self.outlets.slice.send_if_modified(|slice| std::mem::take(slice) != Slice::default());
     }
 }

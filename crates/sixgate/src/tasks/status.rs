@@ -15,7 +15,7 @@ use sixgate_linux::system::Machine;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::tasks::{control, dns64, facts, metrics, nat64, network, ra, uplink};
+use crate::tasks::{control, dns64, facts, metrics, nat64, nat64_log, network, ra, uplink};
 use crate::wiring::{Ask, Configured, Desired};
 
 mod firewall;
@@ -47,6 +47,8 @@ pub struct Ends {
     pub dns64: watch::Receiver<dns64::Slice>,
     /// Slice of the translator.
     pub nat64: watch::Receiver<nat64::Slice>,
+    /// Slice of the translator's log.
+    pub nat64_log: watch::Receiver<nat64_log::Slice>,
     /// Slice of the metrics' listeners.
     pub metrics: watch::Receiver<metrics::Slice>,
     /// Slice of the control socket.
@@ -126,7 +128,9 @@ fn assemble(ends: &Ends, readings: &Readings) -> Status {
     let config = ends.configured.borrow().config.clone();
     let advertised = ends.ra.borrow().advertised.clone();
     let control = ends.control.borrow().status();
-    let nat64 = ends.nat64.borrow().status.clone();
+    let mut nat64 = ends.nat64.borrow().status.clone();
+    let log = ends.nat64_log.borrow().status.clone();
+    nat64.iter_mut().for_each(|nat64| nat64.log.clone_from(&log));
     let dns64 = ends.dns64.borrow().status();
     let findings = findings(ends);
     let mut status = Status { version: status::VERSION, nat64, dns64, control, findings, ..Status::default() };
@@ -204,6 +208,7 @@ fn findings(ends: &Ends) -> Vec<Finding> {
     all.extend(ends.ra.borrow().problems.values().cloned());
     all.extend(ends.dns64.borrow().findings().cloned());
     all.extend(ends.nat64.borrow().findings.iter().cloned());
+    all.extend(ends.nat64_log.borrow().findings.iter().cloned());
     all.extend(ends.metrics.borrow().problems.values().cloned());
     all.extend(ends.control.borrow().findings.iter().cloned());
     all.sort_by(|a, b| (b.severity, &a.code, &a.subject).cmp(&(a.severity, &b.code, &b.subject)));
@@ -307,6 +312,7 @@ mod tests {
             ra: ra.subscribe(),
             dns64: dns64.subscribe(),
             nat64: nat64.subscribe(),
+            nat64_log: watch::channel(nat64_log::Slice::default()).1,
             metrics: watch::channel(metrics::Slice::default()).1,
             control: control.subscribe(),
         };

@@ -168,7 +168,7 @@ impl App {
                     Request::Restart => "The daemon restarts.",
                     Request::Reload => "The configuration is read again.",
                     Request::Stop => "The router stops.",
-                    Request::Status => "The daemon answers.",
+                    Request::Status | Request::Sessions { .. } => "The daemon answers.",
                 };
                 self.tell(Role::Title, text.to_owned());
             }
@@ -178,7 +178,7 @@ impl App {
                     Request::Restart => "Restart",
                     Request::Reload => "Reload",
                     Request::Stop => "Stop",
-                    Request::Status => "Status",
+                    Request::Status | Request::Sessions { .. } => "Status",
                 };
                 self.tell(Role::Bad, format!("{what} refused: {why}"));
             }

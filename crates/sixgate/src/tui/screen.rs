@@ -245,7 +245,7 @@ fn draw_question(app: &App, request: Request, frame: &mut Frame<'_>) {
             " Power off ",
             format!("Power {host} off? Everything behind it loses its network until the machine is started again."),
         ),
-        Request::Restart | Request::Reload | Request::Stop | Request::Status => (
+        Request::Restart | Request::Reload | Request::Stop | Request::Status | Request::Sessions { .. } => (
             " Restart ",
             "Restart the daemon? Addresses, routes and the firewall stay as they are; NAT64 sessions begin anew."
                 .to_owned(),

@@ -74,6 +74,7 @@ fn tables() -> Vec<(&'static str, Vec<&'static str>)> {
         ("nat64", fields::<raw::Nat64>()),
         ("nat64.limits", fields::<raw::Limits>()),
         ("nat64.timers", fields::<raw::Timers>()),
+        ("nat64.log", fields::<raw::Log>()),
         ("allow", fields::<raw::Allow>()),
         ("metrics", fields::<raw::Metrics>()),
         ("publish", fields::<raw::Publish>()),

@@ -3,12 +3,15 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use sixgate_engine::nat64::Nat64;
+use sixgate_engine::nat64::{Nat64, Saving};
 use sixgate_engine::plan::Nat64Plan;
 use sixgate_engine::time::Instant;
 
+/// Places of the table of sessions that are taken down between two batches of packets.
+const SLICE: usize = 1024;
 /// A daemon that is killed loses what was opened since the last of these.
 const SAVE_EVERY: Duration = Duration::from_secs(30);
 /// More than any number of sessions that can be configured takes.
@@ -21,17 +24,21 @@ pub(super) struct Saved {
     /// Whether there may be sessions of a former daemon.
     waits: bool,
     due: Instant,
+    /// What is being taken down.
+    saving: Option<Saving>,
+    /// Who is writing.
+    writer: Option<JoinHandle<()>>,
 }
 
 impl Saved {
     /// Nothing is read yet.
     pub(super) fn new(path: &Path, now: Instant) -> Self {
-        Self { path: path.to_owned(), waits: true, due: now + SAVE_EVERY }
+        Self { path: path.to_owned(), waits: true, due: now + SAVE_EVERY, saving: None, writer: None }
     }
 
     /// When [`Self::save_if_due`] is due.
     pub(super) const fn due(&self) -> Instant {
-        self.due
+        if self.saving.is_some() { Instant::ZERO } else { self.due }
     }
 
     /// Takes over what a former daemon left, as soon as there is an address to which it can belong.
@@ -53,28 +60,62 @@ impl Saved {
         }
     }
 
-    /// Saves every half minute.
+    /// Saves every half minute, a slice of the table at each call, so that no packet waits for it.
     pub(super) fn save_if_due(&mut self, engine: &Nat64, now: Instant) {
-        if self.due <= now {
+        if self.saving.is_none() && self.due <= now {
             self.due = now + SAVE_EVERY;
-            self.save(engine);
+            // What a former daemon left stays until it is taken over; and who is still writing has not come to an end.
+            if self.waits || self.writer.as_ref().is_some_and(|writer| !writer.is_finished()) {
+                return;
+            }
+            self.saving = Some(engine.begin_save());
+        }
+        let Some(mut saving) = self.saving.take() else { return };
+        if engine.save_some(&mut saving, SLICE) {
+            self.hand_over(saving);
+        } else {
+            self.saving = Some(saving);
+        }
+    }
+
+    /// The plan is another: what is taken down already may be of no use, and is begun again.
+    pub(super) fn begin_anew(&mut self, now: Instant) {
+        if self.saving.take().is_some() {
+            self.due = now;
         }
     }
 
     /// Saves all sessions in place of those that were saved before.
-    pub(super) fn save(&self, engine: &Nat64) {
-        // What a former daemon left stays until it is taken over.
-        if self.waits {
-            return;
-        }
-        if let Err(error) = write(&self.path, &engine.save()) {
-            tracing::warn!("sessions cannot be saved: {error}");
+    pub(super) fn save(&mut self, engine: &Nat64) {
+        self.settle();
+        if !self.waits {
+            write(&self.path, &engine.save());
         }
     }
 
     /// There is nothing to go on with.
-    pub(super) fn discard(&self) {
+    pub(super) fn discard(&mut self) {
+        self.settle();
         discard(&self.path);
+    }
+
+    /// A checksum over a million sessions and a file of their size take longer than packets may wait.
+    fn hand_over(&mut self, saving: Saving) {
+        let path = self.path.clone();
+        let work = move || write(&path, &saving.seal());
+        match std::thread::Builder::new().name("nat64-saving".to_owned()).spawn(work) {
+            Ok(writer) => self.writer = Some(writer),
+            Err(error) => tracing::warn!("sessions cannot be saved: {error}"),
+        }
+    }
+
+    /// Nothing is under way any more.
+    fn settle(&mut self) {
+        self.saving = None;
+        if let Some(writer) = self.writer.take() {
+            // A writer that panicked has logged that.
+            let _ = writer.join();
+        }
     }
 }
 
@@ -93,8 +134,14 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+fn write(path: &Path, bytes: &[u8]) {
+    if let Err(error) = try_write(path, bytes) {
+        tracing::warn!("sessions cannot be saved: {error}");
+    }
+}
+
 /// Either the old file or the new one is there, whole. Who talks to whom is nobody else's business.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn try_write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(bytes)?;
@@ -148,6 +195,7 @@ mod tests {
         saved.save_if_due(&engine, START);
         assert!(!path.exists(), "not before half a minute is over");
         saved.save_if_due(&engine, saved.due());
+        saved.settle();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing else is left there");
 

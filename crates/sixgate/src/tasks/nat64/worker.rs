@@ -10,19 +10,29 @@ use sixgate_engine::plan::Nat64Plan;
 use sixgate_engine::time::Instant;
 use sixgate_linux::clock::seed;
 use sixgate_linux::tun::{BUFFER_LENGTH, Received, Tun, Waker};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
-use super::Slice;
+use super::Outlets;
 use super::saved::Saved;
+use super::shortage::Shortage;
 use crate::clock::now;
+use crate::wiring::ListSessions;
 
 /// Packets that are read before timers and orders are looked at again.
 const BATCH: usize = 64;
 /// How often the status is brought up to date while packets flow.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 
+/// Events that are handed over at a time.
+const EVENTS: usize = 4096;
+/// When it is tried again after the log had no room for events.
+const TELL_AGAIN: Duration = Duration::from_millis(50);
+/// Sessions in a part of the list.
+const PAGE: usize = 256;
+
 enum Order {
     Follow(Box<Nat64Plan>),
+    List(ListSessions),
     /// Save the sessions and end; the device stays.
     Leave,
     Remove,
@@ -44,11 +54,11 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Starts the thread.
-    pub(super) fn start(tun: Tun, plan: Nat64Plan, slice: watch::Sender<Slice>, saved: &Path) -> io::Result<Self> {
+    pub(super) fn start(tun: Tun, plan: Nat64Plan, outlets: Outlets, saved: &Path) -> io::Result<Self> {
         let (orders, receiver) = std_mpsc::channel();
         let (ending, ended) = oneshot::channel();
         let waker = tun.waker();
-        let mut desk = Desk::new(tun, &plan, slice, saved)?;
+        let mut desk = Desk::new(tun, &plan, outlets, saved)?;
         let work = move || {
             match desk.work(&receiver) {
                 // Nobody listens while the daemon ends.
@@ -72,6 +82,11 @@ impl Worker {
             self.plan = plan.clone();
             self.order(Order::Follow(Box::new(plan.clone())));
         }
+    }
+
+    /// Answers with a part of the sessions.
+    pub(super) fn list(&self, wanted: ListSessions) {
+        self.order(Order::List(wanted));
     }
 
     /// The plan that the thread follows.
@@ -111,7 +126,8 @@ impl Worker {
 struct Desk {
     tun: Tun,
     engine: Nat64,
-    slice: watch::Sender<Slice>,
+    outlets: Outlets,
+    shortage: Shortage,
     saved: Saved,
     /// When the status is brought up to date; nothing while it is.
     report_at: Option<Instant>,
@@ -122,14 +138,15 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(tun: Tun, plan: &Nat64Plan, slice: watch::Sender<Slice>, saved: &Path) -> io::Result<Self> {
+    fn new(tun: Tun, plan: &Nat64Plan, outlets: Outlets, saved: &Path) -> io::Result<Self> {
         let mut engine = Nat64::new(plan, seed()?);
         let mut saved = Saved::new(saved, now());
         saved.restore(&mut engine, plan, now());
         Ok(Self {
             tun,
             engine,
-            slice,
+            outlets,
+            shortage: Shortage::default(),
             saved,
             report_at: Some(now()),
             incoming: vec![0; BUFFER_LENGTH],
@@ -142,6 +159,8 @@ impl Desk {
     fn work(&mut self, orders: &std_mpsc::Receiver<Order>) -> io::Result<End> {
         loop {
             let due = self.engine.poll_timeout().into_iter().chain(self.report_at).chain([self.saved.due()]).min();
+            let told = self.engine.has_event().then(|| now() + TELL_AGAIN);
+            let due = due.into_iter().chain(told).min();
             let ready = self.tun.wait(due.map(|due| due.saturating_since(now())))?;
             if ready.woken {
                 match self.obey(orders) {
@@ -158,6 +177,7 @@ impl Desk {
                 self.send();
                 self.report_at.get_or_insert(now + REPORT_EVERY);
             }
+            self.tell();
             self.saved.save_if_due(&self.engine, now);
             if self.report_at.is_some_and(|at| at <= now) {
                 self.report();
@@ -170,8 +190,13 @@ impl Desk {
             match orders.try_recv() {
                 Ok(Order::Follow(plan)) => {
                     self.engine.reconfigure(&plan, now());
+                    self.saved.begin_anew(now());
                     self.saved.restore(&mut self.engine, &plan, now());
                     self.report();
+                }
+                Ok(Order::List(ListSessions { from, clients, answer })) => {
+                    // Whoever asked may have gone away meanwhile.
+                    let _ = answer.send(self.engine.list(from, PAGE, clients, now()));
                 }
                 Err(TryRecvError::Empty) => return ControlFlow::Continue(()),
                 Ok(Order::Remove) => return ControlFlow::Break(End::Removed),
@@ -203,12 +228,25 @@ impl Desk {
         self.transmit.clear();
     }
 
+    /// Hands events over while the log has room for them; after that they wait, and are counted when there are too many.
+    fn tell(&mut self) {
+        while self.engine.has_event() {
+            let Ok(permit) = self.outlets.events.try_reserve() else { return };
+            permit.send(std::iter::from_fn(|| self.engine.poll_event()).take(EVENTS).collect());
+        }
+    }
+
     fn report(&mut self) {
         self.report_at = None;
         let mut status = self.engine.status();
         if self.unwritten > 0 {
             status.reasons.insert("device-refused".to_owned(), self.unwritten);
         }
-        self.slice.send_modify(|slice| slice.status = Some(status));
+        let finding = self.shortage.observe(&status.reasons, now());
+        self.report_at = self.shortage.over_at();
+        self.outlets.slice.send_modify(|slice| {
+            slice.status = Some(status);
+            slice.findings = finding.into_iter().collect();
+        });
     }
 }
