@@ -15,6 +15,7 @@
 //! | [`icmpv6`] | [`icmpv6::RaSocket`]: router advertisements on one link |
 //! | [`packet_socket`] | [`packet_socket::PacketSocket`]: packets below the IP stack on one link, for DHCPv4 and ARP |
 //! | [`dns_socket`] | [`dns_socket::udp`], [`dns_socket::tcp`]: the resolver's sockets |
+//! | [`fastpath`] | [`fastpath::FastPath::open`], `attach`, `insert`, `usage`, `remove`: the eBPF program and its sessions |
 //! | [`clock`] | [`clock::now`], [`clock::seed`]: the engine's time and randomness |
 //! | [`system`] | [`system::Machine::read`]: memory, load, uptime for the status |
 //! | [`pid1`] | mounts, modules, consoles, children, power: what `sixgate init` asks of the kernel |
@@ -27,6 +28,7 @@ pub mod clock;
 pub mod dns_socket;
 pub mod events;
 pub mod facts;
+pub mod fastpath;
 pub mod icmpv6;
 pub mod netlink;
 pub mod network;

@@ -27,6 +27,7 @@ struct Need {
 }
 
 const EVERYTHING: &[Purpose] = &[Purpose::Image, Purpose::Run, Purpose::Test];
+const BUILDS: &[Purpose] = &[Purpose::Image, Purpose::Run, Purpose::Test, Purpose::Bench];
 const MACHINES: &[Purpose] = &[Purpose::Run, Purpose::Test];
 const TESTS: &[Purpose] = &[Purpose::Test];
 const LABS: &[Purpose] = &[Purpose::Test, Purpose::Bench];
@@ -35,6 +36,7 @@ const BENCHES: &[Purpose] = &[Purpose::Bench];
 const NEEDS: &[Need] = &[
     Need { program: "cc", package: "gcc", purposes: EVERYTHING },
     Need { program: "ld", package: "binutils", purposes: EVERYTHING },
+    Need { program: "clang", package: "clang", purposes: BUILDS },
     Need { program: "depmod", package: "kmod", purposes: EVERYTHING },
     Need { program: "xz", package: "xz-utils", purposes: EVERYTHING },
     Need { program: "zstd", package: "zstd", purposes: EVERYTHING },

@@ -13,7 +13,8 @@ use crate::compliance;
 const EDGES: &[(&str, &[&str])] = &[
     ("sixgate-wire", &[]),
     ("sixgate-engine", &["sixgate-wire"]),
-    ("sixgate-linux", &["sixgate-engine", "sixgate-wire"]),
+    ("sixgate-fastpath", &["sixgate-wire"]),
+    ("sixgate-linux", &["sixgate-engine", "sixgate-fastpath", "sixgate-wire"]),
     ("sixgate", &["sixgate-linux", "sixgate-engine", "sixgate-wire"]),
     ("sixgate-qemu", &[]),
     ("sixgate-client", &[]),

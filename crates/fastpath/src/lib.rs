@@ -1,0 +1,29 @@
+//! NAT64's fast path: the eBPF program, embedded, and the layout of its maps.
+//!
+//! The program is in `program/fastpath.c`. It looks up and rewrites; sessions are the engine's.
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), no_std)]
+
+pub mod layout;
+pub mod reason;
+
+/// The compiled program, an ELF file. Loaders want it aligned.
+pub static OBJECT: &Object<[u8]> = &Object(*include_bytes!(concat!(env!("OUT_DIR"), "/fastpath.o")));
+
+/// Name of the program in [`OBJECT`].
+pub const PROGRAM: &str = "sixgate";
+/// Names of the maps in [`OBJECT`].
+pub const MAPS: [&str; 4] = [SESSIONS_V6, SESSIONS_V4, SETTINGS, COUNTERS];
+/// Sessions as packets from IPv6 look them up.
+pub const SESSIONS_V6: &str = "sessions_v6";
+/// Sessions as packets from IPv4 look them up.
+pub const SESSIONS_V4: &str = "sessions_v4";
+/// What the program is told.
+pub const SETTINGS: &str = "settings";
+/// What it counts.
+pub const COUNTERS: &str = "counters";
+
+/// Bytes that begin where a 64-bit word may.
+#[repr(C, align(8))]
+#[derive(Debug)]
+pub struct Object<T: ?Sized>(pub T);

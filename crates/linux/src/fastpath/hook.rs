@@ -1,0 +1,188 @@
+//! Where the program runs: at tc ingress, by TCX from Linux 6.6 on and by a clsact qdisc before.
+//!
+//! Both let other programs run before and after ours.
+use std::collections::BTreeMap;
+use std::fs;
+
+use aya::programs::links::{FdLink, LinkError, LinkOrder, PinnedLink};
+use aya::programs::tc::{self, NlOptions, SchedClassifierLinkId, TcAttachOptions};
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+use aya::util::KernelVersion;
+use sixgate_fastpath::PROGRAM;
+
+use super::pins::Pins;
+use super::{FastPathError, refused_program, source};
+
+const INGRESS: TcAttachType = TcAttachType::Ingress;
+
+/// Which of the kernel's hooks is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// TCX.
+    Tcx,
+    /// A filter of the clsact qdisc.
+    Clsact,
+}
+
+impl Hook {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
+
+    /// What the kernel offers.
+    pub(super) fn best() -> Self {
+        let has_tcx = KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0));
+        if has_tcx { Self::Tcx } else { Self::Clsact }
+    }
+}
+
+/// The interfaces that the program runs on.
+#[derive(Debug, Default)]
+pub(super) struct Hooks {
+    attached: BTreeMap<u32, Attached>,
+    /// Overrides the kernel's best, for tests.
+    pub(super) wanted: Option<Hook>,
+}
+
+#[derive(Debug)]
+struct Attached {
+    name: String,
+    held: Held,
+}
+
+#[derive(Debug)]
+enum Held {
+    /// It outlives the process.
+    Pinned(PinnedLink),
+    /// It goes with the process.
+    Loose(FdLink),
+    /// It outlives the process by itself.
+    Classic,
+}
+
+impl Hooks {
+    /// The program runs on these interfaces and no others; what could not be done comes back.
+    pub(super) fn attach(
+        &mut self,
+        program: &mut SchedClassifier,
+        interfaces: &[(u32, String)],
+        pins: Option<&Pins>,
+    ) -> Vec<(String, FastPathError)> {
+        let is_wanted = |index: u32| interfaces.iter().any(|(wanted, _)| *wanted == index);
+        let gone: Vec<u32> = self.attached.keys().copied().filter(|index| !is_wanted(*index)).collect();
+        gone.iter().filter_map(|index| self.attached.remove(index)).for_each(Attached::detach);
+        // What a former process left on interfaces that are not ours any more.
+        for index in pins.map(Pins::links).unwrap_or_default() {
+            if !is_wanted(index)
+                && let Some(pins) = pins
+            {
+                let _ = fs::remove_file(pins.link(index));
+            }
+        }
+        let mut failed = Vec::new();
+        for (index, name) in interfaces {
+            if self.attached.contains_key(index) {
+                continue;
+            }
+            match self.attach_one(program, *index, name, pins) {
+                Ok(held) => {
+                    tracing::info!("the fast path runs on {name}");
+                    self.attached.insert(*index, Attached { name: name.clone(), held });
+                }
+                Err(error) => failed.push((name.clone(), refused_program("the hook refuses the program", &error))),
+            }
+        }
+        failed
+    }
+
+    fn attach_one(
+        &self,
+        program: &mut SchedClassifier,
+        index: u32,
+        name: &str,
+        pins: Option<&Pins>,
+    ) -> Result<Held, ProgramError> {
+        if self.wanted.unwrap_or_else(Hook::best) == Hook::Clsact {
+            return attach_classic(program, name).map(|()| Held::Classic);
+        }
+        let path = pins.map(|pins| pins.link(index));
+        if let Some(path) = &path
+            && let Ok(link) = PinnedLink::from_pin(path)
+        {
+            // The interface may be gone and another one have its number; then the hook is nobody's.
+            let adopted = FdLink::from(link).try_into().map_err(|error| refused_link(&error));
+            let adopted = adopted.and_then(|link| program.attach_to_link(link));
+            match adopted.and_then(|id| loose(program, id)) {
+                // The pin holds the same hook still; its path is known again by looking.
+                Ok(_) => return PinnedLink::from_pin(path).map(Held::Pinned).map_err(|error| refused_link(&error)),
+                Err(error) => {
+                    tracing::debug!("the hook on {name} is not adopted: {error}");
+                    let _ = fs::remove_file(path);
+                }
+            }
+        }
+        let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+        let id = program.attach_with_options(name, INGRESS, options)?;
+        let link = loose(program, id)?;
+        match path {
+            None => Ok(Held::Loose(link)),
+            Some(path) => link.pin(&path).map(Held::Pinned).map_err(|error| ProgramError::IOError(source(&error))),
+        }
+    }
+
+    /// The program runs nowhere.
+    pub(super) fn detach_all(&mut self) {
+        std::mem::take(&mut self.attached).into_values().for_each(Attached::detach);
+    }
+
+    /// Which hook is taken; none while there is no interface.
+    pub(super) fn kind(&self) -> Option<Hook> {
+        self.attached.values().next().map(|attached| match attached.held {
+            Held::Pinned(_) | Held::Loose(_) => Hook::Tcx,
+            Held::Classic => Hook::Clsact,
+        })
+    }
+}
+
+impl Attached {
+    fn detach(self) {
+        match self.held {
+            // Without its path, the hook goes when the last handle does.
+            Held::Pinned(link) => drop(link.unpin()),
+            Held::Loose(link) => drop(link),
+            Held::Classic => detach_by_name(&self.name),
+        }
+    }
+}
+
+fn loose(program: &mut SchedClassifier, id: SchedClassifierLinkId) -> Result<FdLink, ProgramError> {
+    program.take_link(id)?.try_into().map_err(|error| refused_link(&error))
+}
+
+fn refused_link(error: &LinkError) -> ProgramError {
+    ProgramError::IOError(source(error))
+}
+
+/// Filters of clsact are known by their name; one that a former process left is replaced.
+fn attach_classic(program: &mut SchedClassifier, name: &str) -> Result<(), ProgramError> {
+    // It may be there already, and others may use it.
+    let _ = tc::qdisc_add_clsact(name);
+    detach_by_name(name);
+    let id = program.attach_with_options(name, INGRESS, TcAttachOptions::Netlink(NlOptions::default()))?;
+    // Dropping the handle would take the filter away, which is to outlive the process.
+    std::mem::forget(program.take_link(id)?);
+    Ok(())
+}
+
+fn detach_by_name(name: &str) {
+    let _ = tc::qdisc_detach_program(name, INGRESS, PROGRAM);
+}
+
+/// Takes filters of clsact away that a former process left.
+pub(super) fn detach_classic(interfaces: &[(u32, String)]) {
+    interfaces.iter().for_each(|(_, name)| detach_by_name(name));
+}
