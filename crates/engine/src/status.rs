@@ -155,6 +155,22 @@ pub struct Lan {
     pub interface: Interface,
     /// What is advertised; absent while nothing is.
     pub advertised: Option<Advertised>,
+    /// Hosts that the kernel's neighbour cache knows there, by hardware address; the first of them where they are many.
+    #[serde(default)]
+    pub clients: Vec<Client>,
+}
+
+/// A host on a LAN.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Client {
+    /// Its hardware address.
+    pub mac: String,
+    /// Name of the VM that it is.
+    pub vm: Option<String>,
+    /// Its addresses; the first of them where they are many.
+    pub addresses: Vec<IpAddr>,
+    /// Whether one of them is reachable, stale, delay, probe or permanent.
+    pub seen: bool,
 }
 
 /// What is advertised on a LAN.

@@ -62,6 +62,24 @@ enum Command {
         #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
         control: PathBuf,
     },
+    /// Show what is wrong, and the mends.
+    Findings {
+        /// Print them as JSON.
+        #[arg(long)]
+        json: bool,
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
+    /// Show the hosts on the LANs.
+    Neighbours {
+        /// Print them as JSON.
+        #[arg(long)]
+        json: bool,
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
     /// Show the console.
     Tui {
         /// Control socket of the router.
@@ -99,6 +117,8 @@ pub fn main() -> ExitCode {
         Command::Run { config, control, state } => crate::run::run(&config, &control, &state),
         Command::Check { file } => return crate::check::check(&file),
         Command::Status { json, control } => crate::report::report(&control, json),
+        Command::Findings { json, control } => crate::report::findings(&control, json),
+        Command::Neighbours { json, control } => crate::report::neighbours(&control, json),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "sixgate", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -24,6 +24,46 @@ pub fn report(control: &Path, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Asks the daemon what is wrong, and prints it worst first.
+pub fn findings(control: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let status = Client::connect(control)?.status()?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&status.findings)?);
+    } else {
+        let mut out = String::new();
+        write_findings(&mut out, &status)?;
+        print!("{}", out.trim_start());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks the daemon who is on the LANs, and prints it.
+pub fn neighbours(control: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let status = Client::connect(control)?.status()?;
+    if json {
+        let lans: std::collections::BTreeMap<_, _> = status.lans.iter().map(|lan| (&lan.name, &lan.clients)).collect();
+        println!("{}", serde_json::to_string_pretty(&lans)?);
+    } else {
+        print!("{}", hosts(&status));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The hosts on the LANs, a line each.
+fn hosts(status: &Status) -> String {
+    let mut out = String::new();
+    for lan in &status.lans {
+        for client in &lan.clients {
+            let addresses: Vec<_> = client.addresses.iter().map(ToString::to_string).collect();
+            let (vm, seen) = (client.vm.as_deref().unwrap_or("-"), if client.seen { "seen" } else { "silent" });
+            let line = format!("{:<12} {:<17} {:<12} {seen:<6} {}", lan.name, client.mac, vm, addresses.join(" "));
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+    }
+    if out.is_empty() { "no hosts are known on any LAN\n".to_owned() } else { out }
+}
+
 /// The state as text.
 pub fn table(status: &Status) -> String {
     let mut out = String::new();
@@ -89,6 +129,10 @@ fn write_table(out: &mut String, status: &Status) -> fmt::Result {
     for (name, traffic) in status.firewall.dropped.iter().filter(|(_, traffic)| traffic.packets > 0) {
         row(out, "dropped", &format!("{}, {name}", packets(*traffic)))?;
     }
+    write_findings(out, status)
+}
+
+fn write_findings(out: &mut String, status: &Status) -> fmt::Result {
     writeln!(out, "\nFINDINGS")?;
     if status.findings.is_empty() {
         writeln!(out, "  none")?;

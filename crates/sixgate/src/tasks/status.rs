@@ -18,6 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::tasks::{control, dns64, facts, metrics, nat64, nat64_log, network, ra, uplink};
 use crate::wiring::{Ask, Configured, Desired};
 
+mod clients;
 mod firewall;
 
 /// How often findings are compared with those that were logged.
@@ -141,16 +142,24 @@ fn assemble(ends: &Ends, readings: &Readings) -> Status {
     status.uplink = ends.uplink.borrow().status.clone();
     status.system.hostname.clone_from(&config.hostname);
     status.wan = interface(&config.wan.interface, &facts, readings);
-    status.lans = config.lans.iter().map(|lan| lan_status(lan, &facts, readings, &advertised)).collect();
+    status.lans = config.lans.iter().map(|lan| lan_status(lan, config, &facts, readings, &advertised)).collect();
     status.vms = config.vms.iter().map(|vm| vm_status(vm, config, &facts, readings)).collect();
     status
 }
 
-fn lan_status(lan: &config::Lan, facts: &Facts, readings: &Readings, advertised: &BTreeMap<String, Advertised>) -> Lan {
+fn lan_status(
+    lan: &config::Lan,
+    config: &Config,
+    facts: &Facts,
+    readings: &Readings,
+    advertised: &BTreeMap<String, Advertised>,
+) -> Lan {
+    let link = link(&lan.interface, facts);
     Lan {
         name: lan.name.clone(),
         interface: interface(&lan.interface, facts, readings),
         advertised: advertised.get(&lan.name).cloned(),
+        clients: link.map_or_else(Vec::new, |link| clients::clients(lan, link.index, config, &readings.neighbours)),
     }
 }
 
@@ -274,7 +283,7 @@ mod tests {
         let counters = BTreeMap::from([(7, Counters::default())]);
         let readings = Readings { counters, gateways, neighbours: Vec::new() };
         assert!(!interface(&config.wan.interface, &facts(), &readings).present);
-        let lan = lan_status(&config.lans[0], &facts(), &readings, &BTreeMap::new());
+        let lan = lan_status(&config.lans[0], &config, &facts(), &readings, &BTreeMap::new());
         assert_eq!((lan.interface.name.as_str(), lan.interface.present, lan.advertised), ("eth1", true, None));
         assert_eq!(lan.interface.addresses[0].1, AddressState::Tentative);
         assert_eq!(lan.interface.gateways, [Ipv6Addr::from_bits(0xfe80 << 112 | 1)]);

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use ratatui::text::{Line, Span};
 use sixgate_engine::facts::AddressState;
 use sixgate_engine::plan::Obstacle;
-use sixgate_engine::status::{Dns64, Interface, Lan, Nat64, Sessions, Status, Traffic, Vm};
+use sixgate_engine::status::{Client, Dns64, Interface, Lan, Nat64, Sessions, Status, Traffic, Vm};
 
 use super::format::{bit_rate, bytes, count, duration, packet_rate, per_second};
 use super::graph::graph;
@@ -26,6 +26,7 @@ pub(super) fn network(sheet: &Sheet<'_>) -> Vec<Line<'static>> {
     lines.extend(sheet.uplink());
     for (index, lan) in sheet.status.lans.iter().enumerate() {
         lines.extend(sheet.lan(index, lan));
+        lines.extend(sheet.clients(lan));
     }
     lines.extend(sheet.vms());
     lines
@@ -154,6 +155,24 @@ impl Sheet<'_> {
         let bits = bits.map_or_else(|| "-".to_owned(), bit_rate);
         let packets = packets.map_or_else(|| "-".to_owned(), packet_rate);
         format!("{bits:>11} {packets:>16}")
+    }
+
+    /// Hosts on a LAN; a VM goes by its name.
+    fn clients(&self, lan: &Lan) -> Vec<Line<'static>> {
+        if lan.clients.is_empty() {
+            return Vec::new();
+        }
+        let seen = lan.clients.iter().filter(|client| client.seen).count();
+        let state = Item::plain(format!("{seen} of {} seen", lan.clients.len()));
+        let mut lines = vec![self.rule(&format!("Hosts on {}", harmless(&lan.name)), &[state])];
+        let row = |client: &Client| {
+            let name = client.vm.as_deref().map_or_else(|| "-".to_owned(), harmless);
+            let mut items = vec![Item::plain(client.mac.clone()), sighting(Some(client.seen))];
+            items.extend(client.addresses.iter().map(|address| Item::plain(address.to_string())));
+            (name, items)
+        };
+        lines.extend(self.rows(lan.clients.iter().map(row).collect()));
+        lines
     }
 
     fn vms(&self) -> Vec<Line<'static>> {
@@ -428,13 +447,18 @@ fn advertised(lan: &Lan) -> Vec<Item> {
     items
 }
 
-/// Whether it was seen, where it is, what is routed to it.
-fn vm_items(vm: &Vm) -> Vec<Item> {
-    let mut items = vec![match vm.seen {
+/// Whether a host was seen.
+fn sighting(seen: Option<bool>) -> Item {
+    match seen {
         Some(true) => Item::new(Role::Good, "seen"),
         Some(false) => Item::new(Role::Warning, "silent"),
         None => Item::plain("-"),
-    }];
+    }
+}
+
+/// Whether it was seen, where it is, what is routed to it.
+fn vm_items(vm: &Vm) -> Vec<Item> {
+    let mut items = vec![sighting(vm.seen)];
     items.push(Item::plain(harmless(&vm.lan)));
     items.push(vm.next_hop.map_or_else(|| Item::plain("-"), |address| Item::plain(address.to_string())));
     items.extend(vm.containers.iter().map(|prefix| Item::plain(format!("► {prefix}"))));

@@ -11,7 +11,7 @@ use sixgate_engine::facts::AddressState;
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::plan::Obstacle;
 use sixgate_engine::status::{
-    self, Advertised, AdvertisedPrefix, Dns64, Interface, Lan, Nat64, Sessions, Status, Traffic, Upstream, Vm,
+    self, Advertised, AdvertisedPrefix, Client, Dns64, Interface, Lan, Nat64, Sessions, Status, Traffic, Upstream, Vm,
 };
 
 use super::app::App;
@@ -104,6 +104,15 @@ fn vm(number: u16, seen: Option<bool>) -> Vm {
     }
 }
 
+fn client(mac: &str, vm: Option<&str>, addresses: &[&str], seen: bool) -> Client {
+    Client {
+        mac: mac.to_owned(),
+        vm: vm.map(str::to_owned),
+        addresses: addresses.iter().map(|address| address.parse().expect("an address")).collect(),
+        seen,
+    }
+}
+
 fn finding(severity: Severity, subject: &str, text: &str, mend: &str) -> Finding {
     Finding {
         severity,
@@ -157,6 +166,10 @@ fn normal(second: u64) -> Status {
             solicitations: 12,
             dropped: BTreeMap::new(),
         }),
+        clients: vec![
+            client("52:54:00:12:34:58", Some("vm1"), &["2001:db8:1:2:20::2", "fe80::5054:ff:fe12:3458"], true),
+            client("52:54:00:12:34:59", None, &["fe80::5054:ff:fe12:3459"], false),
+        ],
     }];
     status.vms = vec![vm(1, Some(true)), vm(2, Some(false))];
     status.nat64 = Some(Nat64 {

@@ -15,6 +15,15 @@ pub(super) fn speaks(lab: &mut Lab) -> Result<()> {
     for expected in ["lab", "203.0.113.2", "2001:db8:64::/96", "vm1", "2001:db8:1:2:21::/80"] {
         ensure!(text.contains(expected), "{expected} is not in the status:\n{text}");
     }
+    // The hosts, one of which is a VM by its hardware address.
+    let hosts = sixgate(&format!("neighbours --control {control}"))?.text()?;
+    ensure!(
+        hosts.lines().any(|line| line.contains("52:54:00:00:02:11") && line.contains("vm1")),
+        "no vm1 in:\n{hosts}"
+    );
+    let findings = sixgate(&format!("findings --json --control {control}"))?.text()?;
+    ensure!(serde_json::from_str::<Value>(&findings)?.is_array(), "{findings}");
+
     // Only the owner may talk to the router.
     let mode = std::os::unix::fs::PermissionsExt::mode(&router.control().metadata()?.permissions());
     ensure!(mode & 0o777 == 0o600, "the control socket has mode {mode:o}");
