@@ -124,6 +124,8 @@ pub struct RoutePlan {
     pub table: u32,
     /// Metric; lower wins.
     pub metric: u32,
+    /// Source of what the router itself sends by it, where the kernel might choose another.
+    pub source: Option<IpAddr>,
 }
 
 /// Where a route leads.

@@ -94,7 +94,8 @@ fn route_line(route: &RoutePlan, facts: &Facts) -> String {
         NextHop::Unreachable => "unreachable".to_owned(),
     };
     let table = if route.table == NAT64_TABLE { format!(" table {NAT64_TABLE}") } else { String::new() };
-    format!("route {} {next} metric {}{table}", route.to, route.metric)
+    let source = route.source.map_or_else(String::new, |source| format!(" src {source}"));
+    format!("route {} {next} metric {}{table}{source}", route.to, route.metric)
 }
 
 fn advertisement(ra: &RaPlan, out: &mut String) -> fmt::Result {

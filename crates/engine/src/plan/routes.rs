@@ -20,11 +20,28 @@ pub(super) fn plan(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<Ro
     routes.extend(topology.config.routes.iter().filter_map(|route| fixed(topology, route)));
     routes.extend(translator(topology, nat64));
     routes.extend(fallbacks(topology, nat64));
+    own_source(topology, nat64, &mut routes);
     routes
 }
 
+/// Where the uplink holds further addresses of the translator, the router's own traffic keeps to the address on which it
+/// has ports of its own.
+fn own_source(topology: &Topology<'_>, nat64: Option<&Nat64Plan>, routes: &mut [RoutePlan]) {
+    let shared = nat64.filter(|nat64| !nat64.further_pool4.is_empty()).and_then(|nat64| nat64.pool4.first());
+    let (Some(shared), Some(wan)) = (shared, topology.wan) else { return };
+    for route in routes.iter_mut().filter(|route| route.to.addr().is_ipv4() && route.table == MAIN_TABLE) {
+        let by = match route.next {
+            NextHop::Gateway { link, .. } | NextHop::Link { link } => Some(link),
+            NextHop::Unreachable => None,
+        };
+        if by == Some(wan.index) {
+            route.source = Some(IpAddr::V4(*shared));
+        }
+    }
+}
+
 fn main_route(to: IpNet, next: NextHop) -> RoutePlan {
-    RoutePlan { to, next, table: MAIN_TABLE, metric: ROUTE_METRIC }
+    RoutePlan { to, next, table: MAIN_TABLE, metric: ROUTE_METRIC, source: None }
 }
 
 /// Default routes by the uplink. The gateway may be link-local or lie outside the prefix: providers do both.
@@ -105,7 +122,8 @@ fn translator(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<RoutePl
     let Some(nat64) = nat64.filter(|nat64| nat64.obstacle.is_none()) else { return Vec::new() };
     let Some(tun) = topology.facts.link(NAT64_DEVICE) else { return Vec::new() };
     let next = NextHop::Link { link: tun.index };
-    let share = RoutePlan { to: DEFAULT_V4, next: next.clone(), table: NAT64_TABLE, metric: ROUTE_METRIC };
+    let share =
+        RoutePlan { to: DEFAULT_V4, next: next.clone(), table: NAT64_TABLE, metric: ROUTE_METRIC, source: None };
     nat64.prefixes().map(|pref64| main_route(IpNet::V6(pref64), next.clone())).chain([share]).collect()
 }
 
@@ -129,6 +147,7 @@ fn fallbacks(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<RoutePla
             next: NextHop::Unreachable,
             table: MAIN_TABLE,
             metric: UNREACHABLE_METRIC,
+            source: None,
         })
         .collect()
 }

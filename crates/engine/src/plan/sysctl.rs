@@ -43,6 +43,10 @@ fn shared_address(topology: &Topology<'_>) -> Vec<(String, String)> {
         // The kernel takes the larger of `all` and the interface: one strict value would drop what the TUN device sends.
         ("net/ipv4/conf/all/rp_filter".to_owned(), "0".to_owned()),
     ];
+    // A new address of the same prefix comes before the old one goes, and must not go with it.
+    if let Some(link) = topology.wan {
+        values.push((format!("net/ipv4/conf/{}/promote_secondaries", link.name), "1".to_owned()));
+    }
     let tun = topology.facts.link(NAT64_DEVICE);
     for link in topology.wan.into_iter().chain(tun) {
         values.push((format!("net/ipv4/conf/{}/rp_filter", link.name), "0".to_owned()));

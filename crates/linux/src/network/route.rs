@@ -136,6 +136,9 @@ fn message(plan: &RoutePlan) -> RouteMessage {
     let attributes = &mut message.attributes;
     attributes.push(RouteAttribute::Table(plan.table));
     attributes.push(RouteAttribute::Priority(plan.metric));
+    if let Some(source) = plan.source {
+        attributes.push(RouteAttribute::PrefSource(source.into()));
+    }
     if plan.to.prefix_len() > 0 {
         attributes.push(RouteAttribute::Destination(plan.to.addr().into()));
     }
@@ -174,13 +177,14 @@ fn table(message: &RouteMessage) -> u32 {
 fn route(message: &RouteMessage) -> RoutePlan {
     let v6 = message.header.address_family == AddressFamily::Inet6;
     let mut to: IpAddr = if v6 { IpAddr::from([0; 16]) } else { IpAddr::from([0; 4]) };
-    let mut metric = 0;
+    let (mut metric, mut source) = (0, None);
     let mut link = 0;
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(address) => to = ip(address).unwrap_or(to),
             RouteAttribute::Priority(priority) => metric = *priority,
             RouteAttribute::Oif(index) => link = *index,
+            RouteAttribute::PrefSource(address) => source = ip(address),
             _ => {}
         }
     }
@@ -192,7 +196,7 @@ fn route(message: &RouteMessage) -> RoutePlan {
         NextHop::Link { link }
     };
     let to = IpNet::new(to, message.header.destination_prefix_length).unwrap_or_else(|_| to.into());
-    RoutePlan { to, next, table: table(message), metric }
+    RoutePlan { to, next, table: table(message), metric, source }
 }
 
 fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {

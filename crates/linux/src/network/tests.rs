@@ -9,7 +9,7 @@ fn address(link: u32, net: &str) -> AddressPlan {
 }
 
 fn route(to: &str, next: NextHop) -> RoutePlan {
-    RoutePlan { to: to.parse().unwrap(), next, table: 254, metric: 0 }
+    RoutePlan { to: to.parse().unwrap(), next, table: 254, metric: 0, source: None }
 }
 
 fn via(link: u32, via: &str, onlink: bool) -> NextHop {

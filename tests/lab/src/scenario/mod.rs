@@ -15,6 +15,7 @@ mod hostile;
 mod lifecycle;
 mod metrics;
 mod mtu;
+mod publish;
 mod shared_address;
 
 /// A scenario.
@@ -91,6 +92,13 @@ table! {
     // The shared IPv4 address.
     the_routers_own_ping_and_tcp_share_the_address_with_nat64:     NAMESPACE, Slaac, Running => shared_address::is_shared;
     the_router_and_clients_share_a_32_with_a_gateway_outside:      NAMESPACE, Slash76, Running => shared_address::is_shared;
+
+    // What of IPv4 leads inside, and further addresses.
+    published_ports_lead_inside_and_nothing_else_does:             NAMESPACE, Slaac, ByBody => publish::leads_inside;
+    published_ports_lead_inside_on_76s_too:                        NAMESPACE, Slash76, ByBody => publish::leads_inside;
+    clients_keep_to_one_of_the_further_addresses:                  NAMESPACE, Slaac, ByBody => publish::further_addresses;
+    further_addresses_of_a_32_leave_the_routers_own_alone:         NAMESPACE, Slash76, ByBody => publish::further_addresses;
+    a_new_uplink_address_ends_old_sessions_and_serves_new_ones:    NAMESPACE, Slaac, Running => publish::new_address;
 
     // Packets that are too big.
     an_upload_finds_the_mtu_of_a_narrow_ipv4_link:                 BOTH, Slaac, Running => mtu::upload_through_a_narrow_ipv4_link;
