@@ -1,16 +1,18 @@
-//! How QEMU machines and links are started, for the demo and for the tests: software emulation, one CPU, direct kernel boot, no root.
+//! How QEMU machines and links are started, for the demo and for the tests: software emulation, direct kernel boot or a disk, no root.
 //!
 //! A [`Machine`] is described, started, and becomes a [`Running`] one that is killed when it is dropped. Every wait has a deadline.
 #![forbid(unsafe_code)]
 
 mod console;
 pub mod cpio;
+mod hardware;
 mod link;
 mod machine;
 mod qmp;
 mod running;
 
 pub use console::Console;
+pub use hardware::{Bus, Chipset, Firmware, Hardware, Model};
 pub use link::{Link, Nic, cable};
 pub use machine::{Boot, Machine, initrd_with_config, initrd_with_files};
 pub use qmp::Qmp;

@@ -2,6 +2,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use crate::hardware::Model;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 /// What a network card is plugged into.
@@ -15,7 +16,7 @@ pub enum Link {
     Tap(OwnedFd),
 }
 
-/// A virtio network card.
+/// A network card.
 #[derive(Debug)]
 pub struct Nic {
     /// Hardware address.
@@ -31,7 +32,7 @@ impl Nic {
     }
 
     /// The arguments for QEMU, given the descriptor's number in the child.
-    pub(crate) fn arguments(&self, index: usize, descriptor: Option<i32>) -> [String; 4] {
+    pub(crate) fn arguments(&self, model: Model, index: usize, descriptor: Option<i32>) -> [String; 4] {
         let backend = match (&self.link, descriptor) {
             (Link::User, _) => format!("user,id=n{index},ipv6=off"),
             (Link::Cable(_), Some(fd)) => format!("dgram,id=n{index},local.type=fd,local.str={fd}"),
@@ -39,7 +40,7 @@ impl Nic {
             (Link::Cable(_) | Link::Tap(_), None) => unreachable!("the caller passes the descriptor it inherited"),
         };
         // Without a boot ROM the firmware does not offer to boot from the network.
-        let device = format!("virtio-net-pci,netdev=n{index},mac={},romfile=", self.mac_text());
+        let device = format!("{},netdev=n{index},mac={},romfile=", model.device(), self.mac_text());
         ["-netdev".into(), backend, "-device".into(), device]
     }
 

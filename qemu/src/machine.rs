@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::cpio::{self, Archive, Entry};
+use crate::hardware::{Hardware, Model};
 use crate::link::Nic;
 use crate::running::Running;
 
@@ -17,11 +18,21 @@ pub struct Boot {
     pub initrd: PathBuf,
 }
 
+/// Where a machine gets its system from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// QEMU loads the kernel.
+    Direct(Boot),
+    /// The firmware boots this disk, which keeps what is written to it.
+    Disk(PathBuf, Hardware),
+}
+
 /// A machine's description.
 #[derive(Debug)]
 pub struct Machine {
     pub(crate) name: String,
-    pub(crate) boot: Boot,
+    pub(crate) source: Source,
+    pub(crate) model: Model,
     pub(crate) files: Vec<(String, Vec<u8>)>,
     pub(crate) append: Vec<String>,
     pub(crate) memory: u32,
@@ -33,9 +44,19 @@ pub struct Machine {
 impl Machine {
     /// A machine with 128 MiB of memory, a serial console, an entropy source, a power button and nothing else.
     pub fn new(name: &str, boot: &Boot) -> Self {
+        Self::of(name, Source::Direct(boot.clone()))
+    }
+
+    /// A machine with 128 MiB of memory whose firmware boots a disk. Files and words for the kernel have no place there.
+    pub fn from_disk(name: &str, disk: &Path, hardware: Hardware) -> Self {
+        Self::of(name, Source::Disk(disk.to_owned(), hardware))
+    }
+
+    fn of(name: &str, source: Source) -> Self {
         Self {
             name: name.to_owned(),
-            boot: boot.clone(),
+            source,
+            model: Model::default(),
             files: Vec::new(),
             append: vec!["console=ttyS0,115200".into(), "panic=-1".into()],
             memory: 128,
@@ -68,6 +89,12 @@ impl Machine {
         self
     }
 
+    /// Sets the model of all network cards.
+    pub fn model(mut self, model: Model) -> Self {
+        self.model = model;
+        self
+    }
+
     /// Plugs in a network card; the kernel numbers them in this order.
     pub fn nic(mut self, nic: Nic) -> Self {
         self.nics.push(nic);
@@ -91,30 +118,47 @@ impl Machine {
         Running::start(self)
     }
 
-    /// QEMU's arguments that do not depend on where sockets and descriptors are.
-    pub(crate) fn arguments(&self, initrd: &Path) -> Result<Vec<String>> {
+    /// QEMU's arguments that do not depend on where sockets and descriptors are. `folder` is the machine's own.
+    pub(crate) fn arguments(&self, folder: &Path) -> Result<Vec<String>> {
+        // Two virtual CPUs or multi-threaded emulation end in guest oopses now and then.
+        let mut pairs = vec![("-display", "none".into()), ("-accel", "tcg,thread=single".into())];
+        pairs.extend([("-name", self.name.clone()), ("-m", self.memory.to_string())]);
+        let mut own = Vec::new();
+        match &self.source {
+            Source::Direct(boot) => pairs.extend(self.direct(boot, folder)?),
+            Source::Disk(disk, hardware) => own = hardware.arguments(disk, folder)?,
+        }
+        let mut arguments: Vec<String> = ["-nodefaults", "-no-user-config", "-no-reboot"].map(str::to_owned).to_vec();
+        arguments.extend(pairs.into_iter().flat_map(|(option, value)| [option.to_owned(), value]));
+        arguments.extend(own);
+        Ok(arguments)
+    }
+
+    /// Whether there is a serial port.
+    pub(crate) fn has_serial(&self) -> bool {
+        match &self.source {
+            Source::Direct(_) => true,
+            Source::Disk(_, hardware) => hardware.serial,
+        }
+    }
+
+    fn direct(&self, boot: &Boot, folder: &Path) -> Result<Vec<(&'static str, String)>> {
+        let initrd = folder.join("initrd.img");
+        fs::write(&initrd, initrd_with_files(&boot.initrd, &self.files)?)?;
         let text =
             |path: &Path| path.to_str().map(str::to_owned).with_context(|| format!("{} is not UTF-8", path.display()));
-        let pairs = [
-            ("-display", "none".into()),
+        Ok(vec![
             ("-vga", "none".into()),
             // No disk controller and no USB: their drivers take half a second to find nothing.
             ("-machine", "q35,usb=off,sata=off,smbus=off".into()),
-            // Two virtual CPUs or multi-threaded emulation end in guest oopses now and then.
-            ("-accel", "tcg,thread=single".into()),
             ("-smp", "1".into()),
             // The oldest CPU that has to do.
             ("-cpu", "qemu64".into()),
             ("-device", "virtio-rng-pci,romfile=".into()),
-            ("-name", self.name.clone()),
-            ("-m", self.memory.to_string()),
-            ("-kernel", text(&self.boot.kernel)?),
-            ("-initrd", text(initrd)?),
+            ("-kernel", text(&boot.kernel)?),
+            ("-initrd", text(&initrd)?),
             ("-append", self.append.join(" ")),
-        ];
-        let mut arguments: Vec<String> = ["-nodefaults", "-no-user-config", "-no-reboot"].map(str::to_owned).to_vec();
-        arguments.extend(pairs.into_iter().flat_map(|(option, value)| [option.to_owned(), value]));
-        Ok(arguments)
+        ])
     }
 }
 

@@ -15,7 +15,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::console::Console;
-use crate::machine::{Machine, initrd_with_files};
+use crate::machine::Machine;
 use crate::qmp::Qmp;
 
 const QEMU: &str = "qemu-system-x86_64";
@@ -41,17 +41,16 @@ impl Running {
         fs::create_dir_all(&artefacts).with_context(|| format!("cannot make the folder {}", artefacts.display()))?;
         let messages = artefacts.join(format!("{}.qemu.log", machine.name));
 
-        let initrd = folder.path().join("initrd.img");
-        fs::write(&initrd, initrd_with_files(&machine.boot.initrd, &machine.files)?)?;
-
         let _turn = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let (line, console) = UnixStream::pair()?;
         let mut inherited = vec![inheritable(&OwnedFd::from(line))?];
         let mut command = Command::new("setpriv");
         // QEMU ends with us, also when we are killed: the machine outlives no test.
-        command.args(["--pdeathsig", "KILL", "--", QEMU]).args(machine.arguments(&initrd)?);
+        command.args(["--pdeathsig", "KILL", "--", QEMU]).args(machine.arguments(folder.path())?);
         command.args(["-chardev", &format!("socket,id=serial,fd={}", inherited[0].as_raw_fd())]);
-        command.args(["-serial", "chardev:serial"]);
+        if machine.has_serial() {
+            command.args(["-serial", "chardev:serial"]);
+        }
         command.args(["-qmp", &format!("unix:{},server=on,wait=off", folder.path().join("qmp").display())]);
         if !machine.ports.is_empty() {
             command.args(["-device", "virtio-serial-pci"]);
@@ -63,7 +62,7 @@ impl Running {
         }
         for (index, nic) in machine.nics.iter().enumerate() {
             let descriptor = nic.descriptor().map(inheritable).transpose()?;
-            command.args(nic.arguments(index, descriptor.as_ref().map(AsRawFd::as_raw_fd)));
+            command.args(nic.arguments(machine.model, index, descriptor.as_ref().map(AsRawFd::as_raw_fd)));
             inherited.extend(descriptor);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&messages)?);

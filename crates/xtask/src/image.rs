@@ -1,5 +1,8 @@
-//! The appliance's kernel and initramfs, and the small one of the demo's client.
+//! The appliance's kernel and initramfs, its disk and update bundle, and the small initramfs of the demo's client.
+mod apt;
 mod binary;
+mod disk;
+mod firmware;
 mod initramfs;
 mod kernel;
 mod modules;
@@ -7,7 +10,7 @@ mod modules;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use sixgate_qemu::Boot;
 use sixgate_qemu::cpio::{Archive, Entry};
 
@@ -32,6 +35,11 @@ pub(crate) struct Image {
 }
 
 impl Image {
+    fn slot(&self, folder: &Path) -> disk::Slot {
+        let kernel_package = self.kernel_package.clone();
+        disk::Slot { kernel: folder.join("vmlinuz"), initrd: self.boot.initrd.clone(), kernel_package }
+    }
+
     /// Prints what was built.
     pub(crate) fn report(&self) {
         println!("kernel package  {}", self.kernel_package);
@@ -62,6 +70,8 @@ pub(crate) fn build() -> Result<Image> {
     // The kernel calls this when it wants a module.
     system.add("sbin/modprobe", Entry::Link("/usr/bin/sixgate".into()));
     system.add("etc/hosts", Entry::File(HOSTS.into()));
+    system.add("etc/update.pub", Entry::File(disk::public_key(&folder)?.into()));
+    system.add("etc/state.template", Entry::File(disk::state_template(&folder)?));
 
     let initrd = folder.join("initrd.img");
     let modules_part = initramfs::compress(&folder.join("modules.cpio"), &modules.archive)?;
@@ -77,6 +87,32 @@ pub(crate) fn build() -> Result<Image> {
         ("initramfs", initrd),
     ];
     Ok(Image { boot, kernel_package: kernel.package, modules: modules.count, parts })
+}
+
+/// Builds the image and the disk around it.
+pub(crate) fn build_disk() -> Result<Image> {
+    let mut image = build()?;
+    let folder = folder()?;
+    let disk = disk::build(&folder, &folder, &image.slot(&folder))?;
+    image.parts.extend([("disk, raw", disk.raw), ("disk, qcow2", disk.qcow2), ("update bundle", disk.bundle)]);
+    Ok(image)
+}
+
+/// What the tests need: the disk, which a second build must repeat byte by byte, and the firmware to boot it with.
+pub(crate) fn build_for_tests() -> Result<Image> {
+    let image = build_disk()?;
+    let folder = folder()?;
+    firmware::fetch(&folder)?;
+    let again = folder.join("again");
+    fs::create_dir_all(&again)?;
+    disk::build(&folder, &again, &image.slot(&folder))?;
+    for entry in fs::read_dir(&again)? {
+        let repeated = entry?.path();
+        let first = folder.join(repeated.file_name().unwrap_or_default());
+        ensure!(fs::read(&repeated)? == fs::read(&first)?, "a second build of {} differs", first.display());
+    }
+    fs::remove_dir_all(&again)?;
+    Ok(image)
 }
 
 /// Builds the demo's client: the same kernel, the driver of its network card, one program.

@@ -29,7 +29,7 @@ enum Verb {
     Test(test::Options),
     /// Measures side by side with the peers.
     Bench(bench::Options),
-    /// Builds kernel and initramfs of the appliance into target/image.
+    /// Builds the appliance into target/image: kernel and initramfs, disk images, update bundle.
     Image,
     /// Writes docs/rfc-compliance.md out of its cases.
     Compliance,
@@ -41,7 +41,9 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Run(options) => run::run(&options),
         Verb::Test(options) => test::test(&options),
-        Verb::Image => setup::ensure(setup::Purpose::Image).and_then(|()| image::build()).map(|image| image.report()),
+        Verb::Image => {
+            setup::ensure(setup::Purpose::Image).and_then(|()| image::build_disk()).map(|image| image.report())
+        }
         Verb::Compliance => compliance::write(),
         Verb::Bench(options) => bench::bench(&options),
         Verb::Tidy => tidy::tidy(),

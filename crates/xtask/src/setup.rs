@@ -40,6 +40,7 @@ const NEEDS: &[Need] = &[
     Need { program: "depmod", package: "kmod", purposes: EVERYTHING },
     Need { program: "xz", package: "xz-utils", purposes: EVERYTHING },
     Need { program: "zstd", package: "zstd", purposes: EVERYTHING },
+    Need { program: "mke2fs", package: "e2fsprogs", purposes: EVERYTHING },
     Need { program: "qemu-system-x86_64", package: "qemu-system-x86", purposes: MACHINES },
     Need { program: "ip", package: "iproute2", purposes: LABS },
     Need { program: "nft", package: "nftables", purposes: LABS },

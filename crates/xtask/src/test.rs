@@ -40,6 +40,10 @@ enum Phase {
     Namespaces,
     /// Scenarios on the image in QEMU.
     Machine,
+    /// The disk, booted by its firmware.
+    Disk,
+    /// The disk on every combination of firmware, chipset, controller and network card. Not part of a whole run.
+    Matrix,
     /// The demo, without a terminal.
     Demo,
 }
@@ -55,6 +59,7 @@ const ALL: &[Phase] = &[
     Phase::Image,
     Phase::Namespaces,
     Phase::Machine,
+    Phase::Disk,
     Phase::Demo,
 ];
 
@@ -98,16 +103,24 @@ fn run_phase(phase: Phase) -> Result<()> {
             let machete = setup::cargo_tool("cargo-machete", CARGO_MACHETE)?;
             run(std::process::Command::new(machete).current_dir(crate::command::root()).arg("--with-metadata"))
         }
-        Phase::Image => image::build().map(|image| image.report()),
+        Phase::Image => image::build_for_tests().map(|image| image.report()),
         Phase::Namespaces => lab("namespaces"),
         Phase::Machine => lab("machine"),
+        Phase::Disk => lab("disk"),
+        Phase::Matrix => run(lab_command("disk").env("LAB_MATRIX", "1").args(["--", "matrix"])),
         Phase::Demo => run(cargo().args(["xtask", "run", "--headless"])),
     }
 }
 
 /// The lab's own tests find the binary and the image under the target folder.
 fn lab(test: &str) -> Result<()> {
-    run(cargo().args(["test", "--package", "sixgate-lab", "--test", test, "--no-fail-fast"]))
+    run(&mut lab_command(test))
+}
+
+fn lab_command(test: &str) -> std::process::Command {
+    let mut command = cargo();
+    command.args(["test", "--package", "sixgate-lab", "--test", test, "--no-fail-fast"]);
+    command
 }
 
 fn summary(results: &[(Phase, Duration, Result<()>)]) -> Result<()> {

@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 use sixgate_qemu::Boot;
 
-use crate::command::{output, root, run};
+use super::apt;
+use crate::command::{root, run};
 
 #[derive(Deserialize)]
 struct Choice {
@@ -30,111 +31,13 @@ pub(crate) fn fetch(folder: &Path) -> Result<Kernel> {
     fs::create_dir_all(&cache)?;
     let text = fs::read_to_string(root().join("image/kernel.toml")).context("cannot read image/kernel.toml")?;
     let choice: Choice = toml::from_str(&text).context("image/kernel.toml")?;
-    let kernel = match download(&choice, &cache) {
-        Ok(kernel) => kernel,
-        Err(error) => newest_cached(&cache)?.ok_or(error)?,
-    };
-    prepare(&cache, &kernel)
-}
-
-/// Has the newest package in the cache and returns its name.
-fn download(choice: &Choice, cache: &Path) -> Result<String> {
-    if let Ok(package) = Apt::system().download(choice, cache) {
-        return Ok(package);
-    }
-    // Fresh machines have no package lists, others have old ones, and only root may fetch the system's. Private ones
-    // need nobody, and serve as long as what they name is here.
-    let apt = Apt::private(cache)?;
-    if let Some((package, _)) = apt.resolve(&choice.packages)
-        && cache.join(format!("{package}.deb")).is_file()
-    {
-        return Ok(package);
-    }
-    run(&mut apt.command("apt-get", &["--quiet", "update"]))?;
-    apt.download(choice, cache)
-}
-
-/// The system's apt, or one with lists of its own.
-struct Apt {
-    options: Vec<String>,
-}
-
-impl Apt {
-    fn system() -> Self {
-        Self { options: Vec::new() }
-    }
-
-    fn private(cache: &Path) -> Result<Self> {
-        let home = cache.join("apt");
-        for folder in ["lists/partial", "archives/partial"] {
-            fs::create_dir_all(home.join(folder))?;
-        }
-        let home = home.display();
-        Ok(Self { options: vec![format!("-oDir::State::Lists={home}/lists"), format!("-oDir::Cache={home}")] })
-    }
-
-    fn command(&self, program: &str, words: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        // Apt's own user may not write under the target folder.
-        command.args(&self.options).arg("-oAPT::Sandbox::User=").args(words);
-        command
-    }
-
-    /// Downloads the first package that apt knows, unless it is here.
-    fn download(&self, choice: &Choice, cache: &Path) -> Result<String> {
-        let found = self.resolve(&choice.packages);
-        let (package, wanted) =
-            found.with_context(|| format!("apt knows none of the packages {}", choice.packages.join(", ")))?;
-        let file = cache.join(format!("{package}.deb"));
-        if !file.is_file() {
-            let partial = cache.join("partial");
-            fs::create_dir_all(&partial)?;
-            run(self.command("apt-get", &["--quiet", "download", &wanted]).current_dir(&partial))?;
-            fs::rename(partial.join(format!("{package}.deb")), file)
-                .with_context(|| format!("apt-get did not download {package}.deb"))?;
-        }
-        Ok(package)
-    }
-
-    /// The first package that apt knows, followed through meta packages to the kernel itself: the name of its file
-    /// without the ending, and what to ask apt for.
-    fn resolve(&self, packages: &[String]) -> Option<(String, String)> {
-        let show = |name: &str| {
-            let text = output(&mut self.command("apt-cache", &["show", "--no-all-versions", name])).ok()?;
-            Some((field(&text, "Version")?.to_owned(), field(&text, "Depends").unwrap_or_default().to_owned()))
-        };
-        let (mut name, (mut version, mut depends)) =
-            packages.iter().find_map(|name| Some((name.clone(), show(name)?)))?;
-        while let Some(next) = kernel_dependency(&depends) {
-            (version, depends) = show(&next)?;
-            name = next;
-        }
-        // Versions with an epoch have their colon escaped in the file's name.
-        Some((format!("{name}_{}_amd64", version.replace(':', "%3a")), format!("{name}={version}")))
-    }
-}
-
-/// A field of apt's description of a package.
-fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    prepare(&cache, &apt::fetch(&choice.packages, kernel_dependency, &cache)?)
 }
 
 /// The kernel that a meta package depends on.
 fn kernel_dependency(depends: &str) -> Option<String> {
     let names = depends.split(',').filter_map(|dependency| dependency.split_whitespace().next());
     names.into_iter().find(|name| name.starts_with("linux-image-")).map(str::to_owned)
-}
-
-/// The kernel downloaded last, for work without a network.
-fn newest_cached(cache: &Path) -> Result<Option<String>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(cache)? {
-        let entry = entry?;
-        if let Some(package) = entry.file_name().to_str().and_then(|name| name.strip_suffix(".deb")) {
-            found.push((entry.metadata()?.modified()?, package.to_owned()));
-        }
-    }
-    Ok(found.into_iter().max().map(|(_, package)| package))
 }
 
 /// Unpacks the package and completes its tree, once.
