@@ -1,7 +1,9 @@
 //! The console's state: what was heard from the daemon, what is open, where the page is scrolled to.
+use core::net::Ipv6Addr;
 use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ipnet::Ipv6Net;
 use sixgate_engine::finding::Severity;
 use sixgate_engine::status::Status;
 
@@ -9,6 +11,7 @@ use super::feed::{Observation, Trouble};
 use super::format::plural;
 use super::keys::{self, Command};
 use super::rates::History;
+use super::sessions::{Order, Told};
 use super::theme::{Role, Theme};
 use crate::control::Request;
 
@@ -30,6 +33,8 @@ pub(super) enum View {
     Network,
     /// The translator.
     Translator,
+    /// The translator's sessions.
+    Sessions,
     /// The resolver.
     Resolver,
     /// The firewall, rule by rule.
@@ -44,13 +49,14 @@ pub(super) enum View {
 
 impl View {
     /// What stands in the line of pages, with key and title, in this order.
-    pub(super) const PAGES: [(Self, char, &str); 7] = [
+    pub(super) const PAGES: [(Self, char, &str); 8] = [
         (Self::Overview, 'o', "Overview"),
         (Self::Network, 'l', "LANs"),
         (Self::Translator, 't', "NAT64"),
+        (Self::Sessions, 's', "Sessions"),
         (Self::Resolver, 'd', "DNS"),
         (Self::Firewall, 'w', "Firewall"),
-        (Self::System, 's', "System"),
+        (Self::System, 'm', "Machine"),
         (Self::Findings, 'f', "Findings"),
     ];
 
@@ -96,6 +102,10 @@ pub(super) struct App {
     pub(super) filter: String,
     /// Whether keys are written into the filter.
     pub(super) typing: bool,
+    /// What was heard of the sessions, while their page is open.
+    pub(super) sessions: Option<Told>,
+    /// Their order.
+    pub(super) order: Order,
     /// First line of the page that is shown.
     pub(super) scroll: usize,
     /// Time since the console started.
@@ -120,6 +130,8 @@ impl App {
             notice: None,
             filter: String::new(),
             typing: false,
+            sessions: None,
+            order: Order::default(),
             scroll: 0,
             now: Duration::ZERO,
             question_at: Duration::ZERO,
@@ -162,6 +174,7 @@ impl App {
                 let since = since.unwrap_or(self.now);
                 self.trouble = Some((trouble, since));
             }
+            Observation::Sessions(told) => self.sessions = (self.view == View::Sessions).then_some(told),
             Observation::Accepted(request) => {
                 let text = match request {
                     Request::PowerOff => "Powering off: the router withdraws from its networks first.",
@@ -226,6 +239,7 @@ impl App {
                 | Command::Show(_)
                 | Command::Further(_)
                 | Command::Filter
+                | Command::Order(_)
                 | Command::Help => {
                     self.question = None;
                     None
@@ -240,6 +254,7 @@ impl App {
             Command::Show(view) => self.show(if self.view == view { View::Overview } else { view }),
             Command::Further(pages) => self.show(self.view.further(pages)),
             Command::Filter => self.typing = true,
+            Command::Order(places) => self.order = self.order.further(places),
             Command::Help => self.show(if self.view == View::Help { View::Overview } else { View::Help }),
             Command::Close if !self.filter.is_empty() => self.close_filter(),
             Command::Close => self.show(View::Overview),
@@ -281,6 +296,16 @@ impl App {
         }
     }
 
+    /// What the open page needs of the daemon beside its state. A filter that is an address or a prefix is the daemon's
+    /// work: it knows all sessions.
+    pub(super) fn wish(&self) -> Option<Request> {
+        let clients = || {
+            let address = || self.filter.parse::<Ipv6Addr>().ok().map(Ipv6Net::from);
+            self.filter.parse::<Ipv6Net>().ok().or_else(address)
+        };
+        (self.view == View::Sessions).then(|| Request::Sessions { from: 0, clients: clients() })
+    }
+
     fn ask(&mut self, request: Request) {
         self.question = Some(request);
         self.question_at = self.now;
@@ -295,6 +320,7 @@ impl App {
     fn show(&mut self, view: View) {
         if self.view != view {
             self.view = view;
+            self.sessions = None;
             self.scroll = 0;
         }
     }

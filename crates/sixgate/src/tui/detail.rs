@@ -306,7 +306,7 @@ impl Sheet<'_> {
     }
 
     /// A table of what the filter leaves.
-    fn rows(&self, mut rows: Vec<(String, Vec<Item>)>) -> Vec<Line<'static>> {
+    pub(super) fn rows(&self, mut rows: Vec<(String, Vec<Item>)>) -> Vec<Line<'static>> {
         let all = rows.len();
         let filter = self.filter.to_lowercase();
         rows.retain(|(label, items)| {

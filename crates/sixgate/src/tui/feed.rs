@@ -4,12 +4,17 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+use ipnet::Ipv6Net;
 use sixgate_engine::status::Status;
 
+use super::sessions::Told;
 use crate::control::{Client, ClientError, ErrorKind, Request};
 
 /// How often the status is asked for.
 pub(super) const PERIOD: Duration = Duration::from_secs(1);
+
+/// Sessions that are asked for at once: what a page shows of more is no use to anybody.
+const MOST_SESSIONS: usize = 2048;
 
 /// What was heard.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +23,8 @@ pub(super) enum Observation {
     Status(Box<Status>),
     /// No state, and why.
     Trouble(Trouble),
+    /// The translator's sessions.
+    Sessions(Told),
     /// The daemon accepted a request.
     Accepted(Request),
     /// It did not, or did not hear it.
@@ -71,6 +78,10 @@ pub(super) fn run(socket: &Path, heard: &SyncSender<Observation>, requests: &Rec
     let mut due = Instant::now();
     loop {
         let observation = match requests.recv_timeout(due.saturating_duration_since(Instant::now())) {
+            Ok(request @ Request::Sessions { from, clients }) => match sessions(socket, from, clients) {
+                Ok(told) => Observation::Sessions(told),
+                Err(error) => Observation::Rejected(request, error.to_string()),
+            },
             Ok(request) => match Client::connect(socket).and_then(|mut client| client.command(request)) {
                 Ok(()) => Observation::Accepted(request),
                 Err(error) => Observation::Rejected(request, error.to_string()),
@@ -88,6 +99,23 @@ pub(super) fn run(socket: &Path, heard: &SyncSender<Observation>, requests: &Rec
             return;
         }
     }
+}
+
+/// Part after part, up to [`MOST_SESSIONS`].
+fn sessions(socket: &Path, from: u32, clients: Option<Ipv6Net>) -> Result<Told, ClientError> {
+    let mut client = Client::connect(socket)?;
+    let mut told = Told::default();
+    let mut next = Some(from);
+    while let Some(from) = next {
+        if told.sessions.len() >= MOST_SESSIONS {
+            told.more = true;
+            break;
+        }
+        let page = client.sessions(from, clients)?;
+        told.sessions.extend(page.sessions);
+        next = page.next;
+    }
+    Ok(told)
 }
 
 #[cfg(test)]

@@ -10,7 +10,11 @@ const KEYS: &[(&str, &str)] = &[
     ("PgUp PgDn", "a page up or down; also b and the space bar"),
     ("Home End", "to the first or the last line; also g and G"),
     ("Tab ← →", "the next page or the one before; the letters in the second line lead to each"),
-    ("/", "show only rows that contain what you type; Enter keeps it, Esc shows all again"),
+    ("< >", "the order of sessions: by bytes, by time, by client, by server"),
+    (
+        "/",
+        "show only rows that contain what you type; Enter keeps it, Esc shows all again; of sessions, an address or prefix of clients",
+    ),
     ("r", "restart the daemon, after a question; the network stays as it is"),
     ("p", "power the machine off, after a question"),
     ("Ctrl-L", "find out the terminal's size again and draw everything"),

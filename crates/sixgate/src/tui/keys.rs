@@ -16,6 +16,8 @@ pub(super) enum Command {
     Show(View),
     /// To the page so many places further.
     Further(isize),
+    /// The order of rows so many places further.
+    Order(isize),
     /// Write what rows of tables have to contain.
     Filter,
     /// To the help and back.
@@ -63,6 +65,8 @@ pub(super) fn command(key: KeyEvent) -> Option<Command> {
         KeyCode::Char('r' | 'R') => Some(Command::Restart),
         KeyCode::Tab | KeyCode::Right => Some(Command::Further(1)),
         KeyCode::BackTab | KeyCode::Left => Some(Command::Further(-1)),
+        KeyCode::Char('>') => Some(Command::Order(1)),
+        KeyCode::Char('<') => Some(Command::Order(-1)),
         KeyCode::Char('/') => Some(Command::Filter),
         KeyCode::Char('?' | 'h') | KeyCode::F(1) => Some(Command::Help),
         KeyCode::Char('y' | 'Y') => Some(Command::Yes),

@@ -22,6 +22,7 @@ mod overview;
 mod page;
 mod rates;
 mod screen;
+mod sessions;
 mod terminal;
 mod theme;
 
@@ -64,6 +65,10 @@ fn show(mut app: App, terminal: &mut Terminal, socket: PathBuf) -> anyhow::Resul
         if drawn.is_none_or(|drawn| drawn.elapsed() >= feed::PERIOD) {
             terminal.draw(|frame| screen::draw(&mut app, frame))?;
             drawn = Some(Instant::now());
+            if let Some(request) = app.wish() {
+                // A full queue means that the same was asked a moment ago.
+                let _ = ask.try_send(request);
+            }
         }
         if terminal::hung_up() {
             return Ok(());

@@ -11,7 +11,7 @@ use super::format::{bytes, duration};
 use super::keys::legend;
 use super::page::{clip, harmless, rule, width, wrap};
 use super::theme::Role;
-use super::{findings, help, overview};
+use super::{findings, help, overview, sessions};
 use crate::control::Request;
 
 /// A daemon that does not answer is starting rather than gone for so many seconds after the appliance's console came up.
@@ -80,6 +80,7 @@ fn page(app: &App, columns: usize, rows: usize) -> Vec<Line<'static>> {
             View::Overview | View::Help => overview::page(&sheet, rows),
             View::Network => detail::network(&sheet),
             View::Translator => detail::translator(&sheet),
+            View::Sessions => sessions::page(&sheet, app.sessions.as_ref(), app.order),
             View::Resolver => detail::resolver(&sheet),
             View::Firewall => detail::firewall(&sheet),
             View::System => detail::system(&sheet),
@@ -193,7 +194,7 @@ fn pages_line(app: &App, columns: usize) -> Line<'static> {
     let mut spans = Vec::new();
     let mut taken = 0;
     for (view, key, title) in View::PAGES {
-        let needed = width(title) + 4;
+        let needed = width(title) + 3;
         if taken + needed > columns {
             break;
         }
@@ -201,7 +202,6 @@ fn pages_line(app: &App, columns: usize) -> Line<'static> {
         let open = app.view == view;
         spans.push(Span::styled(format!(" {key} "), app.theme.style(Role::Label)));
         spans.push(Span::styled(title, app.theme.style(if open { Role::Open } else { Role::Plain })));
-        spans.push(Span::raw(" "));
     }
     let filter = match (app.typing, app.filter.is_empty()) {
         (true, _) => format!("/{}_", app.filter),

@@ -11,13 +11,16 @@ use sixgate_engine::facts::AddressState;
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::plan::Obstacle;
 use sixgate_engine::status::{
-    self, Advertised, AdvertisedPrefix, Client, Dns64, Interface, Lan, Nat64, Sessions, Status, Traffic, Upstream, Vm,
+    self, Advertised, AdvertisedPrefix, Client, Dns64, Interface, Lan, Nat64, Session, Sessions, Status, Traffic,
+    Upstream, Vm,
 };
 
 use super::app::App;
 use super::feed::{Observation, Trouble};
 use super::screen;
+use super::sessions::Told;
 use super::theme::Theme;
+use crate::control::Request;
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (132, 43), (200, 50)];
 
@@ -356,7 +359,60 @@ fn page_of_the_firewall() {
 
 #[test]
 fn page_of_the_system() {
-    page_snapshots("system", 's');
+    page_snapshots("system", 'm');
+}
+
+/// So many sessions of a few clients, the later ones with more bytes.
+fn sessions(number: u32) -> Told {
+    let session = |index: u32| Session {
+        protocol: ["tcp", "udp", "icmp"][index as usize % 3].to_owned(),
+        state: index.is_multiple_of(3).then(|| "ESTABLISHED".to_owned()),
+        client: format!("[2001:db8:1:2:{}::2]:{}", 20 + index % 4 * 10, 1024 + index % 60_000)
+            .parse()
+            .expect("a client"),
+        mapped: format!("203.0.113.136:{}", 40_960 + index % 24_000).parse().expect("an address"),
+        server: format!("198.51.100.{}:443", index % 250).parse().expect("an address"),
+        idle: u64::from(index % 90),
+        v6_to_v4: traffic(u64::from(index), 80 * u64::from(index)),
+        v4_to_v6: traffic(u64::from(index), 1200 * u64::from(index)),
+    };
+    Told { sessions: (0..number).map(session).collect(), more: number > 1_000 }
+}
+
+#[test]
+fn page_of_the_sessions() {
+    for (name, number) in [("empty", 0), ("normal", 12), ("overloaded", 2_048)] {
+        let mut app = showing((0..4).map(normal));
+        press(&mut app, KeyCode::Char('s'));
+        assert!(rows(&mut app, SIZES[0]).contains("asking"));
+        app.observe(Observation::Sessions(sessions(number)));
+        for size in [SIZES[0], SIZES[1]] {
+            insta::assert_snapshot!(format!("sessions_{name}_{}x{}", size.0, size.1), rows(&mut app, size));
+        }
+    }
+}
+
+#[test]
+fn sessions_are_asked_for_while_their_page_is_open_and_a_prefix_is_the_daemons_to_search() {
+    let mut app = showing([normal(0)]);
+    assert_eq!(app.wish(), None);
+    press(&mut app, KeyCode::Char('s'));
+    assert_eq!(app.wish(), Some(Request::Sessions { from: 0, clients: None }));
+    app.filter = "2001:db8:1:2:20::/76".to_owned();
+    assert_eq!(app.wish(), Some(Request::Sessions { from: 0, clients: Some(app.filter.parse().unwrap()) }));
+    press(&mut app, KeyCode::Char('o'));
+    assert_eq!(app.wish(), None);
+}
+
+#[test]
+fn sessions_stand_in_the_order_that_is_asked_for() {
+    let mut app = showing([normal(0)]);
+    press(&mut app, KeyCode::Char('s'));
+    app.observe(Observation::Sessions(sessions(12)));
+    let first = |app: &mut App| rows(app, (132, 43)).lines().nth(3).unwrap().to_owned();
+    assert!(first(&mut app).contains("198.51.100.11:443"));
+    press(&mut app, KeyCode::Char('<'));
+    assert!(first(&mut app).contains("198.51.100.0:443"));
 }
 
 #[test]
@@ -364,7 +420,7 @@ fn tab_leads_round_all_pages_and_back() {
     let mut app = showing([normal(0)]);
     let first = rows(&mut app, SIZES[0]);
     let mut seen = vec![first.clone()];
-    for _ in 0..6 {
+    for _ in 0..7 {
         press(&mut app, KeyCode::Tab);
         let shown = rows(&mut app, SIZES[0]);
         assert!(!seen.contains(&shown), "{shown}");
@@ -373,7 +429,7 @@ fn tab_leads_round_all_pages_and_back() {
     press(&mut app, KeyCode::Tab);
     assert_eq!(rows(&mut app, SIZES[0]), first);
     press(&mut app, KeyCode::BackTab);
-    assert_eq!(rows(&mut app, SIZES[0]), seen[6]);
+    assert_eq!(rows(&mut app, SIZES[0]), seen[7]);
 }
 
 #[test]
@@ -490,8 +546,19 @@ fn every_line_of_a_long_finding_can_be_scrolled_to() {
 /// Every state in every view.
 fn gallery() -> Vec<App> {
     let mut gallery = Vec::new();
-    for key in [None, Some('l'), Some('t'), Some('d'), Some('w'), Some('s'), Some('f'), Some('?'), Some('p'), Some('r')]
-    {
+    for key in [
+        None,
+        Some('l'),
+        Some('t'),
+        Some('d'),
+        Some('w'),
+        Some('s'),
+        Some('m'),
+        Some('f'),
+        Some('?'),
+        Some('p'),
+        Some('r'),
+    ] {
         let mut apps = vec![
             app(),
             showing([Status::default()]),
@@ -501,7 +568,7 @@ fn gallery() -> Vec<App> {
         ];
         let mut gone = showing([normal(0)]);
         gone.observe(Observation::Trouble(Trouble::OtherVersion(Some(2))));
-        gone.observe(Observation::Rejected(crate::control::Request::PowerOff, "no supervisor\nhere".to_owned()));
+        gone.observe(Observation::Rejected(Request::PowerOff, "no supervisor\nhere".to_owned()));
         apps.push(gone);
         for mut app in apps {
             if let Some(key) = key {
