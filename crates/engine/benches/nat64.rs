@@ -72,6 +72,7 @@ fn translator() -> Nat64 {
         mtu_v4: 1500,
         policy: Policy::DEFAULT,
         icmp_errors_per_second: 0,
+        shortcut: None,
         filtering: Filtering::AddressDependent,
         limits: Nat64Limits::default(),
         clients: Vec::new(),

@@ -10,6 +10,8 @@ pub struct Facts {
     pub links: Vec<Link>,
     /// All addresses on them, sorted.
     pub addresses: Vec<Address>,
+    /// Whether somebody else's netfilter rules look at packets on their way through the router.
+    pub foreign_rules: bool,
     /// What the uplink has told.
     pub learnt: crate::prefix::Learnt,
 }

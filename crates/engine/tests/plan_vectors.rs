@@ -109,7 +109,8 @@ fn each_configuration_with_its_facts_gives_its_golden_plan_and_ruleset() {
             assert!(CODES.contains(&finding.code.as_str()), "{} is not in CODES", finding.code);
         }
         differences.extend(golden(&case.join("plan.txt"), &plan.render(&facts)).err());
-        differences.extend(golden(&case.join("ruleset.nft"), &plan.firewall.to_string()).err());
+        let rules = format!("{}{}", plan.firewall, plan.shortcut.iter().map(ToString::to_string).collect::<String>());
+        differences.extend(golden(&case.join("ruleset.nft"), &rules).err());
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }

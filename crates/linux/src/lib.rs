@@ -12,6 +12,7 @@
 //! | [`sysctl`] | [`sysctl::apply_sysctls`] by stage, [`sysctl::stop_forwarding`] |
 //! | [`nft`] | [`nft::load`], [`nft::counters`], [`nft::unload`], [`nft::Watch`]: somebody changed a ruleset |
 //! | [`tun`] | [`tun::Tun::open`], `read`, `write`, `wait`, `waker`, `remove`: the translator's device, on its own thread |
+//! | [`shortcut`] | [`shortcut::Shortcut`]: small packets of the translator straight to their next hop |
 //! | [`icmpv6`] | [`icmpv6::RaSocket`]: router advertisements on one link |
 //! | [`packet_socket`] | [`packet_socket::PacketSocket`]: packets below the IP stack on one link, for DHCPv4 and ARP |
 //! | [`dns_socket`] | [`dns_socket::udp`], [`dns_socket::tcp`]: the resolver's sockets |
@@ -35,6 +36,7 @@ pub mod network;
 pub mod nft;
 pub mod packet_socket;
 pub mod pid1;
+pub mod shortcut;
 pub mod sysctl;
 pub mod system;
 pub mod tun;

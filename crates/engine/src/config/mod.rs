@@ -309,6 +309,8 @@ pub struct Nat64 {
     pub policy: crate::xlat::Policy,
     /// Most ICMP errors of its own that the translator sends; none if zero.
     pub icmp_errors_per_second: u32,
+    /// Whether the translator's packets go past the kernel's routing where that changes nothing for them.
+    pub shortcut: bool,
     /// Who outside may send through a binding.
     pub filtering: Filtering,
     /// What one client may have.

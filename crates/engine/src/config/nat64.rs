@@ -79,6 +79,7 @@ pub(super) fn validate(
         translate_non_global,
         policy,
         icmp_errors_per_second: icmp_errors_per_second.unwrap_or(100),
+        shortcut: raw.shortcut.is_none_or(|key| *key.get_ref()),
         filtering,
         limits,
         timers,

@@ -12,6 +12,7 @@ mod output;
 mod prerouting;
 mod publish;
 pub mod ruleset;
+pub mod shortcut;
 
 use core::net::Ipv4Addr;
 
@@ -46,13 +47,7 @@ struct Scene<'a> {
 
 /// The ruleset of a configuration. A rule about a link that is missing is left out: everything is denied without it.
 pub(crate) fn ruleset(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Ruleset {
-    let scene = Scene {
-        topology,
-        nat64,
-        wan: topology.wan.iter().map(|link| link.name.clone()).collect(),
-        lans: topology.lans.iter().map(|lan| lan.link.name.clone()).collect(),
-        inside: topology.inside(),
-    };
+    let scene = Scene::new(topology, nat64);
     table(vec![
         chain("prerouting_raw", HookPoint::Prerouting, RAW, Policy::Accept, prerouting::raw(&scene)),
         chain("prerouting_mangle", HookPoint::Prerouting, MANGLE, Policy::Accept, prerouting::mangle(&scene)),
@@ -101,6 +96,18 @@ fn short(mut comment: String) -> String {
         comment.pop();
     }
     comment
+}
+
+impl<'a> Scene<'a> {
+    fn new(topology: &'a Topology<'a>, nat64: Option<&'a Nat64Plan>) -> Self {
+        Self {
+            topology,
+            nat64,
+            wan: topology.wan.iter().map(|link| link.name.clone()).collect(),
+            lans: topology.lans.iter().map(|lan| lan.link.name.clone()).collect(),
+            inside: topology.inside(),
+        }
+    }
 }
 
 impl Scene<'_> {

@@ -64,6 +64,8 @@ pub struct Plan {
     pub network: NetworkPlan,
     /// The nftables ruleset.
     pub firewall: Ruleset,
+    /// Past it, for what is the translator's anyway; absent without a translator.
+    pub shortcut: Option<firewall::shortcut::Shortcut>,
     /// One entry per link that is advertised on and present.
     pub ra: Vec<RaPlan>,
     /// The resolver.
@@ -268,6 +270,8 @@ pub struct Nat64Plan {
     pub timers: crate::config::Nat64Timers,
     /// Ceiling on sessions.
     pub max_sessions: u32,
+    /// Between which links its packets may go past the kernel's routing; absent where they may not.
+    pub shortcut: Option<ShortcutLinks>,
     /// Why it cannot work now, when it cannot.
     pub obstacle: Option<Obstacle>,
 }
@@ -292,6 +296,17 @@ pub struct LogPlan {
     pub to: LogTo,
     /// The router's name in it.
     pub hostname: String,
+}
+
+/// The links of the translator's shortcuts, by kernel interface index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShortcutLinks {
+    /// The translator's own device.
+    pub device: u32,
+    /// Towards IPv4.
+    pub uplink: u32,
+    /// Towards IPv6.
+    pub lans: Vec<u32>,
 }
 
 /// Addresses and prefixes of a VM, by which its packets are told from those of others.
@@ -358,7 +373,8 @@ pub fn plan(config: &Config, facts: &Facts) -> Plan {
     let dns64 = dns64::plan(&topology, nat64.as_ref());
     let ra = topology.lans.iter().filter_map(|lan| ra::plan(&topology, lan, nat64.as_ref())).collect();
     let firewall = firewall::ruleset(&topology, nat64.as_ref());
+    let shortcut = firewall::shortcut::shortcut(&topology, nat64.as_ref());
     findings::check(&topology, nat64.as_ref(), &dns64, &mut findings);
     let metrics = listen::metrics(&topology);
-    Plan { network, firewall, ra, dns64, nat64, metrics, findings }
+    Plan { network, firewall, shortcut, ra, dns64, nat64, metrics, findings }
 }

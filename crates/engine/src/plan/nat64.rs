@@ -4,7 +4,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::Ipv6Net;
 
 use super::topology::Topology;
-use super::{ClientPrefix, LogPlan, NAT64_DEVICE, Nat64Plan, Obstacle, VmNets, published};
+use super::{ClientPrefix, LogPlan, NAT64_DEVICE, Nat64Plan, Obstacle, ShortcutLinks, VmNets, published};
 use crate::nat64::event::Wanted;
 
 /// What the translator does; nothing when it is switched off.
@@ -53,8 +53,18 @@ pub(super) fn plan(topology: &Topology<'_>) -> Option<Nat64Plan> {
         log: nat64.log.map(|log| LogPlan { to: log.to, hostname: topology.config.hostname.clone() }),
         timers: nat64.timers,
         max_sessions: nat64.max_sessions,
+        shortcut: shortcut(topology).filter(|_| nat64.shortcut && obstacle.is_none()),
         obstacle,
     })
+}
+
+/// Nothing goes past rules that somebody else wants the packets to meet.
+fn shortcut(topology: &Topology<'_>) -> Option<ShortcutLinks> {
+    if topology.facts.foreign_rules {
+        return None;
+    }
+    let (device, uplink) = (topology.facts.link(NAT64_DEVICE)?.index, topology.wan?.index);
+    Some(ShortcutLinks { device, uplink, lans: topology.lans.iter().map(|lan| lan.link.index).collect() })
 }
 
 /// VMs that have an address or a prefix of their own are clients of their own, and so are their containers.

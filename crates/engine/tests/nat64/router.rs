@@ -44,6 +44,7 @@ pub(crate) fn plan(ports: core::ops::RangeInclusive<u16>) -> Nat64Plan {
         events: Wanted::Nothing,
         log: None,
         max_sessions: 1000,
+        shortcut: None,
         obstacle: None,
     }
 }

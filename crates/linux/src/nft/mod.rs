@@ -1,5 +1,7 @@
 //! Loads a [`Ruleset`] into nftables in one transaction, and reads its counters back. No other table is touched.
+mod foreign;
 mod lower;
+pub mod shortcut;
 mod watch;
 
 use nlink::netlink::nftables::{
@@ -10,6 +12,7 @@ use nlink::netlink::{Connection, MessageBuilder, Nftables};
 use sixgate_engine::firewall::ruleset::{self, Hook, HookPoint, Ruleset};
 use sixgate_engine::status::Traffic;
 
+pub use foreign::foreign;
 pub use watch::Watch;
 
 #[cfg(test)]

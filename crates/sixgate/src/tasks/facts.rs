@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use sixgate_engine::facts::Facts;
 use sixgate_engine::finding::{Finding, Severity};
+use sixgate_engine::firewall::TABLE;
 use sixgate_linux::events::Events;
 use sixgate_linux::netlink::Netlink;
+use sixgate_linux::nft;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -47,11 +49,44 @@ async fn follow(ends: &Ends, backoff: &mut Backoff) -> anyhow::Result<std::conve
     // Subscribed first: what changes during the first reading is announced.
     let mut events = Events::connect()?;
     let netlink = Netlink::connect()?;
+    let mut rules = Rules::default();
     loop {
-        publish(ends, netlink.read_facts().await?);
+        let mut facts = netlink.read_facts().await?;
+        rules.listen();
+        // Where nobody can tell, nobody's rules are gone past.
+        facts.foreign_rules = nft::foreign(TABLE).await.unwrap_or(true);
+        publish(ends, facts);
         backoff.succeeded();
-        while !events.changed().await?.network {}
+        loop {
+            tokio::select! {
+                changed = events.changed() => if changed?.network { break },
+                () = rules.changed() => break,
+            }
+        }
         sleep(SETTLE).await;
+    }
+}
+
+/// nftables' announcements, as far as there are any.
+#[derive(Default)]
+struct Rules(Option<nft::Watch>);
+
+impl Rules {
+    /// What was announced up to now is looked at next.
+    fn listen(&mut self) {
+        match &self.0 {
+            Some(watch) => watch.drain(),
+            None => self.0 = nft::Watch::open().inspect_err(|error| tracing::debug!("nftables: {error}")).ok(),
+        }
+    }
+
+    async fn changed(&mut self) {
+        let Some(watch) = &self.0 else { return std::future::pending().await };
+        if let Err(error) = watch.changed().await {
+            tracing::debug!("nftables announces nothing any more: {error}");
+            self.0 = None;
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sixgate_engine::finding::{Finding, Severity};
-use sixgate_engine::firewall::{self, ruleset::Ruleset};
+use sixgate_engine::firewall::shortcut::Shortcut;
+use sixgate_engine::firewall::{self, TABLE, ruleset::Ruleset};
 use sixgate_engine::plan::{Plan, Stage};
 use sixgate_linux::netlink::Netlink;
 use sixgate_linux::network::ApplyError;
@@ -111,6 +112,8 @@ struct Kernel {
     netlink: Option<Netlink>,
     /// The ruleset in force; loading it anew would reset its counters.
     ruleset: Option<Arc<Ruleset>>,
+    /// The shortcuts in force.
+    shortcut: Option<Shortcut>,
 }
 
 impl Kernel {
@@ -137,6 +140,8 @@ impl Kernel {
             }
             Err(finding) => findings.push(finding),
         }
+        // Behind the ruleset, whose twin it is.
+        self.shorten(plan.shortcut.as_ref().filter(|_| self.ruleset.is_some())).await;
         if self.ruleset.is_some() {
             errors.extend(sysctl::apply_sysctls(&plan.network.sysctls, Stage::Forwarding));
         } else {
@@ -158,6 +163,7 @@ impl Kernel {
 
     /// Without a valid configuration: nothing is forwarded, nothing is let in; what a former daemon put there stays.
     async fn close(&mut self) -> Vec<Finding> {
+        self.shorten(None).await;
         let mut findings = self.enforce(&firewall::closed()).await;
         findings.extend(sysctl::stop_forwarding().iter().map(ApplyError::finding));
         findings
@@ -195,6 +201,32 @@ impl Kernel {
                 format!("the ruleset could not be loaded: {error}"),
                 error.mend(),
             )],
+        }
+    }
+
+    /// Loads the shortcuts, or removes those of this or a former daemon. Without them packets take the kernel's way.
+    async fn shorten(&mut self, wanted: Option<&Shortcut>) {
+        let held = nft::shortcut::loaded(TABLE).await;
+        let Some(wanted) = wanted else {
+            self.shortcut = None;
+            if let Ok(true) = held
+                && let Err(error) = nft::shortcut::unload(TABLE).await
+            {
+                tracing::warn!("the translator's shortcuts stay: {error}");
+            }
+            return;
+        };
+        if self.shortcut.as_ref() == Some(wanted) && !is_lost(&held) {
+            return;
+        }
+        match nft::shortcut::load(wanted).await {
+            Ok(()) => self.shortcut = Some(wanted.clone()),
+            // What is in force may be wider than what the new ruleset admits.
+            Err(error) => {
+                tracing::info!("the translator's packets take the kernel's way: {error}");
+                self.shortcut = None;
+                let _ = nft::shortcut::unload(TABLE).await;
+            }
         }
     }
 

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::mpsc::{self as std_mpsc, TryRecvError};
 use std::time::Duration;
 
-use sixgate_engine::nat64::{Nat64, Transmit};
+use sixgate_engine::nat64::{Nat64, Offload, Transmit};
 use sixgate_engine::plan::Nat64Plan;
 use sixgate_engine::time::Instant;
 use sixgate_linux::clock::seed;
+use sixgate_linux::shortcut::Shortcut;
 use sixgate_linux::tun::{BUFFER_LENGTH, Received, Tun, Waker};
 use tokio::sync::oneshot;
 
@@ -133,7 +134,9 @@ struct Desk {
     report_at: Option<Instant>,
     incoming: Vec<u8>,
     transmit: Transmit,
-    /// Packets that the device did not take.
+    /// Past the kernel's routing, where the plan allows it.
+    shortcut: Option<Shortcut>,
+    /// Packets that the device, or a link, did not take.
     unwritten: u64,
 }
 
@@ -151,6 +154,7 @@ impl Desk {
             report_at: Some(now()),
             incoming: vec![0; BUFFER_LENGTH],
             transmit: Transmit::new(),
+            shortcut: shortcut(plan),
             unwritten: 0,
         })
     }
@@ -174,7 +178,8 @@ impl Desk {
             let now = now();
             if self.engine.poll_timeout().is_some_and(|due| due <= now) {
                 self.engine.handle_timeout(now, &mut self.transmit);
-                self.send();
+                self.send(now);
+                self.flush();
                 self.report_at.get_or_insert(now + REPORT_EVERY);
             }
             self.tell();
@@ -191,6 +196,8 @@ impl Desk {
                 Ok(Order::Follow(plan)) => {
                     self.engine.reconfigure(&plan, now());
                     self.saved.begin_anew(now());
+                    self.lose();
+                    self.shortcut = shortcut(&plan);
                     self.saved.restore(&mut self.engine, &plan, now());
                     self.report();
                 }
@@ -212,14 +219,22 @@ impl Desk {
             let Some(Received { packet, offload }) = self.tun.read(&mut self.incoming)? else { break };
             let verdict = self.engine.handle_offloaded(packet, offload, &mut self.transmit, now);
             tracing::trace!(?verdict, length = packet.len(), "packet");
-            self.send();
+            self.send(now);
         }
+        self.flush();
         self.report_at.get_or_insert(now + REPORT_EVERY);
         Ok(())
     }
 
-    fn send(&mut self) {
+    /// Packets leave in order, whichever way they take.
+    fn send(&mut self, now: Instant) {
         for (packet, offload) in self.transmit.packets() {
+            if let Some(shortcut) = &mut self.shortcut {
+                if offload == Offload::NONE && shortcut.take(packet, now) {
+                    continue;
+                }
+                shortcut.flush();
+            }
             if let Err(error) = self.tun.write(packet, offload) {
                 tracing::trace!("the device refused a packet: {error}");
                 self.unwritten += 1;
@@ -236,11 +251,23 @@ impl Desk {
         }
     }
 
+    fn flush(&mut self) {
+        if let Some(shortcut) = &mut self.shortcut {
+            shortcut.flush();
+        }
+    }
+
+    /// What no link took is remembered beyond the shortcut.
+    fn lose(&mut self) {
+        self.unwritten += self.shortcut.take().map_or(0, |shortcut| shortcut.lost());
+    }
+
     fn report(&mut self) {
         self.report_at = None;
         let mut status = self.engine.status();
-        if self.unwritten > 0 {
-            status.reasons.insert("device-refused".to_owned(), self.unwritten);
+        let unwritten = self.unwritten + self.shortcut.as_ref().map_or(0, Shortcut::lost);
+        if unwritten > 0 {
+            status.reasons.insert("device-refused".to_owned(), unwritten);
         }
         let finding = self.shortage.observe(&status.reasons, now());
         self.report_at = self.shortage.over_at();
@@ -249,4 +276,12 @@ impl Desk {
             slice.findings = finding.into_iter().collect();
         });
     }
+}
+
+/// Without it packets take the kernel's way.
+fn shortcut(plan: &Nat64Plan) -> Option<Shortcut> {
+    Shortcut::open(plan)
+        .inspect_err(|error| tracing::info!("no shortcut for translated packets: {error}"))
+        .ok()
+        .flatten()
 }

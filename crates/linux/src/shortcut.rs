@@ -1,0 +1,302 @@
+//! Small packets of the translator straight to their next hop: many to a system call, past the kernel's routing.
+//!
+//! Routing stays the kernel's matter. It is asked where a busy destination's packets go, each half second anew, and then
+//! one of them takes the kernel's way, so that its neighbour cache sees that the neighbour is in use. What is long
+//! enough to meet an MTU, is about to expire, or goes where the firewall would have to look again, takes the kernel's way always.
+mod next_hop;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use ipnet::Ipv6Net;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
+use sixgate_engine::plan::Nat64Plan;
+use sixgate_engine::time::Instant;
+use sixgate_wire::{ipv4, ipv6};
+
+use self::next_hop::{Answer, Guide, NextHop, Question};
+
+/// No path carries less: Linux believes no ICMP error that says so (`net.ipv4.route.min_pmtu`).
+const LONGEST_V4: usize = 552;
+/// RFC 8200 section 5.
+const LONGEST_V6: usize = 1280;
+/// Packets to a system call.
+const BATCH: usize = 64;
+/// Destinations that are remembered; two that fall into one place displace each other.
+const SLOTS: usize = 1024;
+/// Packets to a destination within [`LIFE`] that make it worth asking.
+const BUSY: u32 = 8;
+/// When the kernel is asked anew.
+const REFRESH: Duration = Duration::from_millis(500);
+/// For how long an answer holds.
+const LIFE: Duration = Duration::from_secs(1);
+/// Packets that may wait in the links' queues.
+const SEND_BUFFER: usize = 4 << 20;
+
+/// The way past the kernel's routing.
+pub struct Shortcut {
+    socket: OwnedFd,
+    guide: Guide,
+    slots: Vec<Slot>,
+    /// Questions without an answer.
+    open: usize,
+    uplink: u32,
+    lans: Vec<u32>,
+    pool4: Vec<Ipv4Addr>,
+    prefixes: Vec<Ipv6Net>,
+    bytes: Vec<u8>,
+    /// Ends of the packets in `bytes`, and where they go.
+    batch: Vec<(usize, NextHop)>,
+    lost: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    to: IpAddr,
+    /// When the state was entered; what is known is as old as the question.
+    since: Instant,
+    state: State,
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    /// Packets that have been seen.
+    Counting(u32),
+    Asked,
+    Known {
+        hop: NextHop,
+        asked_again: Option<Instant>,
+    },
+    /// The kernel's way is the only one.
+    Refused,
+}
+
+impl Shortcut {
+    /// Opens it for packets that come from the translator's device; nothing where the plan has no shortcuts.
+    ///
+    /// # Errors
+    /// The sockets could not be opened, or the thread not started.
+    pub fn open(plan: &Nat64Plan) -> io::Result<Option<Self>> {
+        let Some(links) = &plan.shortcut else { return Ok(None) };
+        let kind = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::PACKET, SocketType::DGRAM, kind, None)?;
+        // Without CAP_NET_ADMIN beyond the limit it is as large as that allows.
+        let _ = sockopt::set_socket_send_buffer_size_force(&socket, SEND_BUFFER);
+        let slot = Slot { to: Ipv6Addr::UNSPECIFIED.into(), since: Instant::ZERO, state: State::Counting(0) };
+        Ok(Some(Self {
+            socket,
+            guide: Guide::start(links.device)?,
+            slots: vec![slot; SLOTS],
+            open: 0,
+            uplink: links.uplink,
+            lans: links.lans.clone(),
+            pool4: plan.shares().map(|(address, _)| address).collect(),
+            prefixes: plan.prefixes().collect(),
+            bytes: Vec::new(),
+            batch: Vec::with_capacity(BATCH),
+            lost: 0,
+        }))
+    }
+
+    /// Takes a packet that nothing is left to do to, if its way is known; it leaves with [`Self::flush`]. One that is not
+    /// taken has to leave behind those that were.
+    pub fn take(&mut self, packet: &[u8], now: Instant) -> bool {
+        let Some((from, to)) = self.addresses(packet) else { return false };
+        let Some(hop) = self.hop(from, to, now) else { return false };
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(packet);
+        pass_hop(&mut self.bytes[start..]);
+        self.batch.push((self.bytes.len(), hop));
+        if self.batch.len() == BATCH {
+            self.flush();
+        }
+        true
+    }
+
+    /// Sends what was taken.
+    pub fn flush(&mut self) {
+        if !self.batch.is_empty() {
+            self.lost += self.send();
+            self.bytes.clear();
+            self.batch.clear();
+        }
+    }
+
+    /// Packets that no link took.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// The packet's addresses, if the rules for what leaves the translator admit it without a further look, and no MTU or hop
+    /// limit is in question.
+    fn addresses(&self, packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
+        match packet.first()? {
+            0x45 if packet.len() <= LONGEST_V4 => {
+                let header: &[u8; ipv4::HEADER] = packet.first_chunk()?;
+                let address = |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
+                let (from, to) = (address(12), address(16));
+                (header[8] > 1 && self.pool4.contains(&from)).then_some((from.into(), to.into()))
+            }
+            0x60..=0x6f if packet.len() <= LONGEST_V6 => {
+                let header: &[u8; ipv6::HEADER] = packet.first_chunk()?;
+                let [from, to] = [8, 24].map(|at| {
+                    let mut octets = [0; 16];
+                    octets.copy_from_slice(&header[at..at + 16]);
+                    Ipv6Addr::from(octets)
+                });
+                let ours = self.prefixes.iter().any(|net| net.contains(&from));
+                (header[7] > 1 && ours).then_some((from.into(), to.into()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Where a packet to that destination goes, if that is known.
+    fn hop(&mut self, from: IpAddr, to: IpAddr, now: Instant) -> Option<NextHop> {
+        if self.open > 0 {
+            self.learn(now);
+        }
+        let place = place(to);
+        let slot = &mut self.slots[place];
+        let age = now.saturating_since(slot.since);
+        if slot.to != to {
+            // Whoever is known and still holds keeps its place.
+            if !matches!(slot.state, State::Known { .. }) || age >= LIFE {
+                *slot = Slot { to, since: now, state: State::Counting(1) };
+            }
+            return None;
+        }
+        match &mut slot.state {
+            State::Known { hop, .. } if age < REFRESH => return Some(*hop),
+            State::Known { hop, asked_again: Some(_) } if age < LIFE => return Some(*hop),
+            State::Known { asked_again, .. } if age < LIFE => {
+                if self.guide.ask(Question { from, to }) {
+                    *asked_again = Some(now);
+                    self.open += 1;
+                }
+            }
+            State::Counting(seen) if age < LIFE => {
+                *seen += 1;
+                if *seen >= BUSY && self.guide.ask(Question { from, to }) {
+                    *slot = Slot { to, since: now, state: State::Asked };
+                    self.open += 1;
+                }
+            }
+            State::Asked | State::Refused if age < LIFE => {}
+            State::Known { .. } | State::Counting(_) | State::Asked | State::Refused => {
+                *slot = Slot { to, since: now, state: State::Counting(1) };
+            }
+        }
+        None
+    }
+
+    fn learn(&mut self, now: Instant) {
+        for Answer { to, hop } in self.guide.answers() {
+            self.open = self.open.saturating_sub(1);
+            let slot = &mut self.slots[place(to)];
+            if slot.to != to {
+                continue;
+            }
+            let admitted = hop.filter(|hop| match to {
+                IpAddr::V4(_) => hop.link == self.uplink,
+                IpAddr::V6(_) => self.lans.contains(&hop.link),
+            });
+            let asked = match slot.state {
+                State::Known { asked_again: Some(asked), .. } => asked,
+                State::Known { .. } | State::Counting(_) | State::Asked | State::Refused => slot.since,
+            };
+            *slot = match admitted {
+                Some(hop) => Slot { to, since: asked, state: State::Known { hop, asked_again: None } },
+                None => Slot { to, since: now, state: State::Refused },
+            };
+        }
+    }
+
+    fn send(&mut self) -> u64 {
+        // SAFETY: all of these structures are valid as zeros.
+        let (mut addresses, mut slices, mut messages) = unsafe {
+            (
+                std::mem::zeroed::<[libc::sockaddr_ll; BATCH]>(),
+                std::mem::zeroed::<[libc::iovec; BATCH]>(),
+                std::mem::zeroed::<[libc::mmsghdr; BATCH]>(),
+            )
+        };
+        let mut start = 0;
+        for (index, (end, hop)) in self.batch.iter().enumerate() {
+            let packet = &self.bytes[start..*end];
+            let ethertype = if packet[0] >> 4 == 4 { libc::ETH_P_IP } else { libc::ETH_P_IPV6 };
+            let address = &mut addresses[index];
+            address.sll_family = libc::AF_PACKET as u16;
+            address.sll_protocol = (ethertype as u16).to_be();
+            address.sll_ifindex = hop.link as i32;
+            address.sll_halen = hop.mac.len() as u8;
+            address.sll_addr[..hop.mac.len()].copy_from_slice(&hop.mac);
+            slices[index] = libc::iovec { iov_base: packet.as_ptr().cast_mut().cast(), iov_len: packet.len() };
+            let header = &mut messages[index].msg_hdr;
+            header.msg_name = (&raw mut addresses[index]).cast();
+            header.msg_namelen = size_of::<libc::sockaddr_ll>() as u32;
+            header.msg_iov = &raw mut slices[index];
+            header.msg_iovlen = 1;
+            start = *end;
+        }
+        let (mut sent, mut lost) = (0, 0);
+        while sent < self.batch.len() {
+            let left = &mut messages[sent..self.batch.len()];
+            // SAFETY: names, slices and the bytes that these point to outlive the call, which only reads them.
+            let done = unsafe { libc::sendmmsg(self.socket.as_raw_fd(), left.as_mut_ptr(), left.len() as u32, 0) };
+            match usize::try_from(done) {
+                Ok(done) if done > 0 => sent += done,
+                // The first of them was not taken: a full queue, a link that is down or gone. What else is known of the
+                // links may be as old.
+                _ => {
+                    tracing::trace!("a link refused a packet: {}", io::Error::last_os_error());
+                    self.slots[place_of(&self.bytes, &self.batch, sent)].state = State::Refused;
+                    (sent, lost) = (sent + 1, lost + 1);
+                }
+            }
+        }
+        lost
+    }
+}
+
+/// What a router does to each packet that it passes on: RFC 1812 section 5.3.1, RFC 8200 section 3.
+fn pass_hop(packet: &mut [u8]) {
+    match packet {
+        [0x45, _, _, _, _, _, _, _, ttl, _, high, low, ..] => {
+            *ttl -= 1;
+            // RFC 1624: one less in the upper half of a word is one more in the upper half of the checksum.
+            let (sum, carry) = u16::from_be_bytes([*high, *low]).overflowing_add(0x0100);
+            let sum = sum + u16::from(carry);
+            [*high, *low] = if sum == u16::MAX { [0, 0] } else { sum.to_be_bytes() };
+        }
+        [_, _, _, _, _, _, _, hop_limit, ..] => *hop_limit -= 1,
+        _ => {}
+    }
+}
+
+fn place(to: IpAddr) -> usize {
+    let bits = match to {
+        IpAddr::V4(to) => u64::from(to.to_bits()),
+        IpAddr::V6(to) => {
+            let bits = to.to_bits();
+            bits as u64 ^ ((bits >> 64) as u64).rotate_left(32)
+        }
+    };
+    // Whoever finds addresses that fall into one place gains that they take the kernel's way.
+    (bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize % SLOTS
+}
+
+fn place_of(bytes: &[u8], batch: &[(usize, NextHop)], index: usize) -> usize {
+    let start = index.checked_sub(1).map_or(0, |before| batch[before].0);
+    let packet = &bytes[start..batch[index].0];
+    let to = match packet {
+        [0x45, ..] => packet[16..].first_chunk().map(|octets: &[u8; 4]| IpAddr::from(*octets)),
+        _ => packet[24..].first_chunk().map(|octets: &[u8; 16]| IpAddr::from(*octets)),
+    };
+    to.map_or(0, place)
+}
+
+#[cfg(test)]
+mod tests;
