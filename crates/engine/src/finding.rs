@@ -17,8 +17,12 @@ pub enum Severity {
 pub const CODES: &[&str] = &[
     "address-duplicate",
     "apply-failed",
+    "configuration-fallback",
     "configuration-invalid",
+    "configuration-not-kept",
+    "configuration-on-trial",
     "configuration-rejected",
+    "configuration-reverted",
     "control-socket-unavailable",
     "dhcp4-no-lease",
     "dns-not-listening",

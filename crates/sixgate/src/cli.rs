@@ -3,6 +3,7 @@ use std::io::IsTerminal;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -10,7 +11,7 @@ use clap_complete::Shell;
 use ipnet::Ipv6Net;
 use tracing_subscriber::EnvFilter;
 
-use crate::{control, init, tui};
+use crate::{change, control, init, tui};
 
 /// A router for IPv6-only virtual machines and containers.
 #[derive(Parser)]
@@ -62,6 +63,17 @@ enum Command {
         #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
         control: PathBuf,
     },
+    /// Put a configuration into force, all of it or nothing, and keep it.
+    Apply {
+        /// Configuration file.
+        file: PathBuf,
+        /// Take it back by itself unless `sixgate confirm` follows in this time, also over a reboot.
+        #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = change::DEFAULT_TRIAL, value_parser = change::parse_length)]
+        confirm: Option<Duration>,
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
     /// Show what is wrong, and the mends.
     Findings {
         /// Print them as JSON.
@@ -71,11 +83,36 @@ enum Command {
         #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
         control: PathBuf,
     },
+    /// Keep the configuration that is on trial.
+    Confirm {
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
     /// Show the hosts on the LANs.
     Neighbours {
         /// Print them as JSON.
         #[arg(long)]
         json: bool,
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
+    /// Go back: from a trial, to the configuration before, or to an earlier one.
+    Revert {
+        /// Number of the earlier configuration, see `sixgate history`.
+        number: Option<u64>,
+        /// Take that back by itself unless `sixgate confirm` follows in this time.
+        #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = change::DEFAULT_TRIAL, value_parser = change::parse_length)]
+        confirm: Option<Duration>,
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
+    /// List the last configurations, or show what one of them changed.
+    History {
+        /// Number of a configuration.
+        number: Option<u64>,
         /// Control socket of the router.
         #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
         control: PathBuf,
@@ -125,6 +162,10 @@ pub fn main() -> ExitCode {
         }
         Command::Man { folder } => manual(&folder),
         Command::Sessions { client, json, control } => crate::sessions::sessions(&control, client, json),
+        Command::Apply { file, confirm, control } => change::apply(&control, &file, confirm),
+        Command::Confirm { control } => change::confirm(&control),
+        Command::Revert { number, confirm, control } => change::revert(&control, number, confirm),
+        Command::History { number, control } => change::history(&control, number),
         Command::Tui { control, console } => tui::run(&control, console).map(|()| ExitCode::SUCCESS),
     };
     ended.unwrap_or_else(|error| {

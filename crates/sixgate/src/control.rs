@@ -14,12 +14,12 @@ pub const DEFAULT_SOCKET: &str = "/run/sixgate/control.sock";
 /// Name of the virtio-serial port on which a guest serves the same protocol.
 pub const VIRTIO_PORT: &str = "org.sixgate.control";
 /// Longest request line that the daemon reads, newline included.
-pub const MAX_REQUEST: usize = 4096;
+pub const MAX_REQUEST: usize = 4 << 20;
 /// Longest reply line that a client reads, newline included.
 pub const MAX_REPLY: usize = 4 << 20;
 
 /// What a client asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
     /// The whole [`Status`].
@@ -41,6 +41,64 @@ pub enum Request {
         #[serde(default)]
         clients: Option<Ipv6Net>,
     },
+    /// Put a configuration into force and keep it: all of it or nothing.
+    Apply {
+        /// The whole file.
+        text: String,
+        /// Take it back after so many seconds unless it is confirmed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        confirm: Option<u64>,
+    },
+    /// Keep the configuration that is on trial.
+    Confirm,
+    /// Go back to an earlier configuration.
+    Revert {
+        /// Its number; absent for the end of a trial, or for the one before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<u64>,
+        /// As for `Apply`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        confirm: Option<u64>,
+    },
+    /// The configurations that are kept.
+    History,
+}
+
+impl Request {
+    /// Its name for people.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Status => "Status",
+            Self::Stop => "Stop",
+            Self::Restart => "Restart",
+            Self::Reload => "Reload",
+            Self::PowerOff => "Power-off",
+            Self::Apply { .. } => "Apply",
+            Self::Confirm => "Confirm",
+            Self::Revert { .. } => "Revert",
+            Self::History => "History",
+            Self::Sessions { .. } => "Sessions",
+        }
+    }
+}
+
+/// A configuration that was in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastConfiguration {
+    /// Number, counting up.
+    pub number: u64,
+    /// When it came into force, in seconds since 1970.
+    pub time: u64,
+    /// How: `file`, `apply` or `revert`.
+    pub origin: String,
+    /// Whether it is in force now.
+    pub in_force: bool,
+    /// Lines that came with it.
+    pub added: usize,
+    /// Lines that went with it.
+    pub removed: usize,
+    /// The lines, each place under its line number.
+    pub difference: String,
 }
 
 /// What the daemon answers.
@@ -59,6 +117,11 @@ pub enum Reply {
     },
     /// The request was accepted and is under way.
     Accepted,
+    /// Past configurations.
+    History {
+        /// Newest first.
+        history: Vec<PastConfiguration>,
+    },
     /// The request was refused.
     Error {
         /// Why, for programs.
@@ -102,7 +165,7 @@ struct ReplyLine<R> {
 }
 
 /// A request as one line, newline included.
-pub fn emit_request(request: Request) -> String {
+pub fn emit_request(request: &Request) -> String {
     let request = serde_json::to_value(request).unwrap_or_default();
     line(&RequestLine { version: VERSION, request })
 }
@@ -159,20 +222,35 @@ mod tests {
 
     #[test]
     fn every_request_survives_the_wire() {
-        for request in [Request::Status, Request::Stop, Request::Restart, Request::Reload, Request::PowerOff] {
-            assert_eq!(parse_request(emit_request(request).as_bytes()), Ok(request));
+        for request in [
+            Request::Status,
+            Request::Stop,
+            Request::Restart,
+            Request::Reload,
+            Request::PowerOff,
+            Request::Apply { text: "[wan]\n\"".to_owned(), confirm: Some(60) },
+            Request::Confirm,
+            Request::Revert { to: Some(3), confirm: None },
+            Request::History,
+        ] {
+            assert_eq!(parse_request(emit_request(&request).as_bytes()), Ok(request));
         }
         let some = Request::Sessions { from: 256, clients: Some("2001:db8::/64".parse().unwrap()) };
-        assert_eq!(parse_request(emit_request(some).as_bytes()), Ok(some));
+        assert_eq!(parse_request(emit_request(&some).as_bytes()), Ok(some));
         let all = parse_request(b"{\"version\":1,\"request\":{\"sessions\":{}}}");
         assert_eq!(all, Ok(Request::Sessions { from: 0, clients: None }));
-        assert_eq!(emit_request(Request::PowerOff), "{\"version\":1,\"request\":\"power-off\"}\n");
+        assert_eq!(emit_request(&Request::PowerOff), "{\"version\":1,\"request\":\"power-off\"}\n");
     }
 
     #[test]
     fn replies_survive_the_wire() {
         let status = Box::new(Status { version: 1, ..Status::default() });
-        for reply in [Reply::Status { status }, Reply::Accepted, refusal(ErrorKind::Refused, "not here")] {
+        for reply in [
+            Reply::Status { status },
+            Reply::Accepted,
+            Reply::History { history: Vec::new() },
+            refusal(ErrorKind::Refused, "not here"),
+        ] {
             assert_eq!(parse_reply(emit_reply(&reply).as_bytes()).unwrap(), reply);
         }
     }

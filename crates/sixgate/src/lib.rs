@@ -2,10 +2,12 @@
 #![forbid(unsafe_code)]
 
 pub mod backoff;
+pub mod change;
 pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod control;
+pub mod durable;
 pub mod init;
 pub mod instance;
 pub mod lifecycle;

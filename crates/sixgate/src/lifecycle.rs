@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
-use crate::wiring::{Reload, Withdraw};
+use crate::wiring::{ConfigurationCommand, Withdraw};
 
 /// Set to `init` by `sixgate init` in the environment of `sixgate run`; only then is a power-off request served.
 pub const SUPERVISOR_VARIABLE: &str = "SIXGATE_SUPERVISOR";
@@ -57,7 +57,7 @@ pub struct Ends {
     /// Requests to end.
     pub endings: mpsc::Receiver<Ending>,
     /// Asks the configuration task to read the file again.
-    pub reload: mpsc::Sender<Reload>,
+    pub command: mpsc::Sender<ConfigurationCommand>,
     /// Asks the advertisers to say good-bye.
     pub withdraw_ra: mpsc::Sender<Withdraw>,
     /// Asks the translator to give up its device.
@@ -96,7 +96,7 @@ async fn reason(ends: &mut Ends, tasks: &mut JoinSet<&'static str>, mut signals:
             _ = signals.terminate.recv() => return Ending::Stop,
             _ = signals.interrupt.recv() => return Ending::Stop,
             _ = signals.leave.recv() => return Ending::Restart,
-            _ = signals.reload.recv() => reload(&ends.reload),
+            _ = signals.reload.recv() => reload(&ends.command),
         }
     }
 }
@@ -109,9 +109,9 @@ fn failure(ended: Result<&'static str, JoinError>) -> Ending {
     Ending::Failure
 }
 
-fn reload(commands: &mpsc::Sender<Reload>) {
+fn reload(commands: &mpsc::Sender<ConfigurationCommand>) {
     // The configuration task logs the outcome; nobody waits for it here.
-    if commands.try_send(oneshot::channel().0).is_err() {
+    if commands.try_send(ConfigurationCommand::Reload(oneshot::channel().0)).is_err() {
         tracing::warn!("a reload is already waiting");
     }
 }
@@ -163,20 +163,20 @@ mod tests {
 
     struct Tasks {
         endings: mpsc::Sender<Ending>,
-        reloads: mpsc::Receiver<Reload>,
+        commands: mpsc::Receiver<ConfigurationCommand>,
         withdrawals: [mpsc::Receiver<Withdraw>; 3],
         leaves: mpsc::Receiver<Withdraw>,
     }
 
     fn wired() -> (Ends, Tasks) {
         let (ending, endings) = mpsc::channel(1);
-        let (reload, reloads) = mpsc::channel(1);
+        let (command, commands) = mpsc::channel(1);
         let (withdraw_ra, ra) = mpsc::channel(1);
         let (withdraw_nat64, nat64) = mpsc::channel(1);
         let (withdraw_network, network) = mpsc::channel(1);
         let (leave_nat64, leaves) = mpsc::channel(1);
-        let ends = Ends { endings, reload, withdraw_ra, withdraw_nat64, leave_nat64, withdraw_network };
-        (ends, Tasks { endings: ending, reloads, withdrawals: [ra, nat64, network], leaves })
+        let ends = Ends { endings, command, withdraw_ra, withdraw_nat64, leave_nat64, withdraw_network };
+        (ends, Tasks { endings: ending, commands, withdrawals: [ra, nat64, network], leaves })
     }
 
     #[tokio::test]
@@ -234,7 +234,7 @@ mod tests {
     #[tokio::test]
     async fn a_task_that_ends_or_panics_ends_the_daemon_and_withdraws_nothing() {
         for panics in [false, true] {
-            let (ends, Tasks { endings: _open, mut withdrawals, reloads: _reloads, .. }) = wired();
+            let (ends, Tasks { endings: _open, mut withdrawals, commands: _commands, .. }) = wired();
             let mut tasks = JoinSet::new();
             tasks.spawn(async move {
                 assert!(!panics, "as this test wants it");

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  file ──> configuration ──Configured──┐
-//!             ^ Reload                  v
+//!             ^ ConfigurationCommand    v
 //!             │                      planner ──Desired──┬──────────┬─────────┬─────────┐
 //!             │                         ^               v          v         v         v
 //!  rtnetlink ──> facts ─────Facts───────┘            network      ra       dns64     nat64 (own thread)
@@ -14,7 +14,7 @@
 //!                                 v                                                    │
 //!   scrapers ─> metrics ──Ask──┐                                                       │
 //!   clients ──> control ──Ask──┴> status                                               │
-//!                  ├──Reload──> configuration                                          │
+//!                  ├──ConfigurationCommand──> configuration                            │
 //!                  └──Ending──> lifecycle ──Withdraw──> 1. ra  2. nat64 ───────────────┘  3. network
 //!  signals ────────────────────────^  └──Withdraw──> or, before a restart, nat64 alone: it saves its sessions
 //! ```
@@ -24,6 +24,7 @@
 //! State travels in `watch` channels, the newest value wins; commands travel in bounded `mpsc` channels.
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::Ipv6Net;
 use sixgate_engine::config::Config;
@@ -35,6 +36,7 @@ use sixgate_engine::status::{SessionPage, Status};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use crate::control::PastConfiguration;
 use crate::lifecycle::{self, Ending};
 use crate::tasks::{
     configuration, control, dns64, facts, metrics, nat64, nat64_log, network, planner, ra, status, uplink,
@@ -50,8 +52,10 @@ pub struct Configured {
     pub attempted: bool,
     /// The last valid configuration.
     pub config: Option<Arc<Config>>,
-    /// What is wrong with the file as it stands.
+    /// What is wrong with the file as it stands, and what is on trial.
     pub findings: Vec<Finding>,
+    /// When the configuration in force goes by itself unless it is confirmed.
+    pub trial_until: Option<tokio::time::Instant>,
 }
 
 /// What the tasks are to make true.
@@ -78,8 +82,38 @@ impl Desired {
 
 /// Raised by one whenever the kernel's links, addresses, routes or rules change.
 pub type KernelChange = u64;
-/// Read the file again; the answer is what is wrong with it.
-pub type Reload = oneshot::Sender<Result<(), String>>;
+/// What is answered when it is done, or why it was not.
+pub type Answer<T> = oneshot::Sender<Result<T, String>>;
+
+/// What the configuration task can be asked for.
+#[derive(Debug)]
+pub enum ConfigurationCommand {
+    /// Read the file again.
+    Reload(Answer<()>),
+    /// Put a configuration into force and keep it, or try it for a time.
+    Apply {
+        /// Its text.
+        text: String,
+        /// How long it is tried; absent where it is to last at once.
+        trial: Option<Duration>,
+        /// Once it is in force.
+        answer: Answer<()>,
+    },
+    /// Keep what is on trial.
+    Confirm(Answer<()>),
+    /// Go back.
+    Revert {
+        /// Number of the earlier configuration; absent for what is on trial, or for the one before.
+        to: Option<u64>,
+        /// As for `Apply`.
+        trial: Option<Duration>,
+        /// Once it is in force.
+        answer: Answer<()>,
+    },
+    /// What is kept, newest first.
+    History(Answer<Vec<PastConfiguration>>),
+}
+
 /// The whole state, please.
 pub type Ask = oneshot::Sender<Status>;
 /// A part of the translator's sessions, please; nothing while it does not run.
@@ -133,7 +167,7 @@ impl Wiring {
         let (metrics_slice, metrics_slice_seen) = watch::channel(metrics::Slice::default());
         let (control_slice, control_slice_seen) = watch::channel(control::Slice::default());
 
-        let (reload, reloads) = mpsc::channel::<Reload>(COMMANDS);
+        let (command, commands) = mpsc::channel::<ConfigurationCommand>(COMMANDS);
         let (ask, asked) = mpsc::channel::<Ask>(COMMANDS);
         let (ending, endings) = mpsc::channel::<Ending>(COMMANDS);
         let (nat64_events, nat64_told) = mpsc::channel(COMMANDS);
@@ -144,7 +178,12 @@ impl Wiring {
         let (withdraw_network, network_withdrawn) = mpsc::channel::<Withdraw>(1);
 
         Self {
-            configuration: configuration::Ends { reloads, configured },
+            configuration: configuration::Ends {
+                commands,
+                configured,
+                facts: facts_seen.clone(),
+                network: network_slice_seen.clone(),
+            },
             facts: facts::Ends { facts, kernel, slice: facts_slice },
             uplink: uplink::Ends {
                 configured: configured_seen.clone(),
@@ -203,12 +242,12 @@ impl Wiring {
             },
             control: control::Ends {
                 ask,
-                reload: reload.clone(),
+                command: command.clone(),
                 sessions: list_sessions,
                 ending,
                 slice: control_slice,
             },
-            lifecycle: lifecycle::Ends { endings, reload, withdraw_ra, withdraw_nat64, leave_nat64, withdraw_network },
+            lifecycle: lifecycle::Ends { endings, command, withdraw_ra, withdraw_nat64, leave_nat64, withdraw_network },
         }
     }
 

@@ -8,6 +8,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 mod advertise;
 mod allow;
 mod claim;
+mod difference;
 mod dns64;
 mod door;
 mod error;
@@ -25,6 +26,7 @@ mod scalar;
 mod vm;
 mod wan;
 
+pub use difference::Difference;
 pub use error::{ConfigError, ConfigErrors};
 pub use parse::parse;
 pub use sixgate_wire::mac::MacAddr;

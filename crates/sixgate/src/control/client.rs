@@ -7,10 +7,12 @@ use std::time::Duration;
 use ipnet::Ipv6Net;
 use sixgate_engine::status::{SessionPage, Status};
 
-use super::{ErrorKind, MAX_REPLY, Reply, Request, VERSION, emit_request, parse_reply};
+use super::{ErrorKind, MAX_REPLY, PastConfiguration, Reply, Request, VERSION, emit_request, parse_reply};
 
 /// How long the daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it may take to put a configuration into force.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A connection to the daemon.
 #[derive(Debug)]
@@ -70,31 +72,43 @@ impl Client {
 
     /// Asks for the whole state.
     pub fn status(&mut self) -> Result<Status, ClientError> {
-        match self.exchange(Request::Status)? {
+        match self.exchange(&Request::Status)? {
             Reply::Status { status } => Ok(*status),
-            Reply::Sessions { .. } | Reply::Accepted => Err(unasked("a status")),
+            Reply::Sessions { .. } | Reply::History { .. } | Reply::Accepted => Err(unasked("a status")),
             Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
         }
     }
 
     /// Asks for a part of the translator's sessions.
     pub fn sessions(&mut self, from: u32, clients: Option<Ipv6Net>) -> Result<SessionPage, ClientError> {
-        match self.exchange(Request::Sessions { from, clients })? {
+        match self.exchange(&Request::Sessions { from, clients })? {
             Reply::Sessions { page } => Ok(page),
-            Reply::Status { .. } | Reply::Accepted => Err(unasked("sessions")),
+            Reply::Status { .. } | Reply::History { .. } | Reply::Accepted => Err(unasked("sessions")),
             Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
+        }
+    }
+
+    /// Asks for the configurations that are kept, newest first.
+    pub fn history(&mut self) -> Result<Vec<PastConfiguration>, ClientError> {
+        match self.exchange(&Request::History)? {
+            Reply::History { history } => Ok(history),
+            Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
+            Reply::Accepted | Reply::Sessions { .. } | Reply::Status { .. } => Err(unasked("the history")),
         }
     }
 
     /// Sends a request that changes something; returns once the daemon has accepted it.
-    pub fn command(&mut self, request: Request) -> Result<(), ClientError> {
+    pub fn command(&mut self, request: &Request) -> Result<(), ClientError> {
+        if matches!(request, Request::Apply { .. } | Request::Revert { .. }) {
+            self.stream.get_mut().set_read_timeout(Some(CHANGE_PATIENCE))?;
+        }
         match self.exchange(request)? {
-            Reply::Status { .. } | Reply::Sessions { .. } | Reply::Accepted => Ok(()),
+            Reply::Status { .. } | Reply::Sessions { .. } | Reply::History { .. } | Reply::Accepted => Ok(()),
             Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
         }
     }
 
-    fn exchange(&mut self, request: Request) -> Result<Reply, ClientError> {
+    fn exchange(&mut self, request: &Request) -> Result<Reply, ClientError> {
         self.stream.get_mut().write_all(emit_request(request).as_bytes())?;
         let mut line = Vec::new();
         (&mut self.stream).take(MAX_REPLY as u64).read_until(b'\n', &mut line)?;

@@ -1,59 +1,165 @@
-//! Reads the configuration file at start and on request. An error keeps the configuration in force.
+//! Keeps the configuration: reads the file, takes new ones on request and on trial, and goes back to earlier ones.
+//!
+//! The file holds what is meant to last. A configuration on trial is on disk beside it, so that a daemon that is killed goes on
+//! with the trial, and another boot of the machine begins with the file.
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 use sixgate_engine::config::{self, Config};
-use sixgate_engine::finding::{Finding, Severity};
+use sixgate_engine::facts::Facts;
+use sixgate_engine::plan::plan;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::wiring::{Configured, Reload};
+use crate::tasks::network;
+use crate::wiring::{ConfigurationCommand as Command, Configured};
+
+pub mod history;
+mod keeper;
+mod trial;
+
+use keeper::Keeper;
 
 /// A longer file is not a configuration.
 const MAX_FILE: u64 = 1 << 20;
+/// How long the kernel may take to have a ruleset in force or to refuse it.
+const LOADED_WITHIN: Duration = Duration::from_secs(5);
 
 /// This task's ends of the channels.
 pub struct Ends {
-    /// Requests to read the file again.
-    pub reloads: mpsc::Receiver<Reload>,
+    /// Requests.
+    pub commands: mpsc::Receiver<Command>,
     /// The configuration.
     pub configured: watch::Sender<Configured>,
+    /// The facts, to tell which ruleset a configuration leads to.
+    pub facts: watch::Receiver<Option<Arc<Facts>>>,
+    /// Whether that ruleset is in force.
+    pub network: watch::Receiver<network::Slice>,
 }
 
 /// Runs until nobody can ask any more.
-pub async fn run(mut ends: Ends, file: PathBuf) {
-    let mut asked: Option<Reload> = None;
+pub async fn run(mut ends: Ends, file: std::path::PathBuf) {
+    let mut keeper = Keeper::start(file);
     loop {
-        let outcome = read(&file);
-        match &outcome {
-            Ok(_) => tracing::info!("configuration {} is in force", file.display()),
-            Err(error) => tracing::error!("configuration {} is not usable:\n{error}", file.display()),
+        ends.configured.send_replace(keeper.configured());
+        let over = keeper.trial_over();
+        let command = tokio::select! {
+            command = ends.commands.recv() => command,
+            () = wait(over) => {
+                keeper.end_trial("it was not confirmed in time");
+                continue;
+            }
+        };
+        match command {
+            None => return,
+            Some(Command::Reload(answer)) => {
+                let outcome = keeper.reload();
+                ends.configured.send_replace(keeper.configured());
+                // Whoever asked may have gone away meanwhile.
+                let _ = answer.send(outcome);
+            }
+            Some(Command::Apply { text, trial, answer }) => {
+                let outcome = change(&mut keeper, &mut ends, text, history::Origin::Apply, trial).await;
+                let _ = answer.send(outcome);
+            }
+            Some(Command::Revert { to, trial, answer }) => {
+                let outcome = match keeper.earlier(to) {
+                    Ok(Some(text)) => change(&mut keeper, &mut ends, text, history::Origin::Revert, trial).await,
+                    Ok(None) => {
+                        keeper.end_trial("it was taken back");
+                        ends.configured.send_replace(keeper.configured());
+                        Ok(())
+                    }
+                    Err(why) => Err(why),
+                };
+                let _ = answer.send(outcome);
+            }
+            Some(Command::Confirm(answer)) => {
+                let outcome = keeper.confirm();
+                ends.configured.send_replace(keeper.configured());
+                let _ = answer.send(outcome);
+            }
+            Some(Command::History(answer)) => {
+                let _ = answer.send(Ok(keeper.history()));
+            }
         }
-        let answer = outcome.as_ref().map(|_| ()).map_err(String::clone);
-        ends.configured.send_modify(|configured| take(configured, &file, outcome));
-        if let Some(asked) = asked.take() {
-            // Whoever asked may have gone away meanwhile.
-            let _ = asked.send(answer);
+    }
+}
+
+/// All or nothing: a configuration that the kernel refuses goes again, and so does one that cannot be kept on disk.
+async fn change(
+    keeper: &mut Keeper,
+    ends: &mut Ends,
+    text: String,
+    origin: history::Origin,
+    trial: Option<Duration>,
+) -> Result<(), String> {
+    let config = keeper.begin(text, origin, trial)?;
+    ends.network.mark_unchanged();
+    ends.configured.send_replace(keeper.configured());
+    match accepted(ends, &config).await.and_then(|()| keeper.commit()) {
+        Ok(()) => Ok(()),
+        Err(why) => {
+            keeper.abandon();
+            ends.configured.send_replace(keeper.configured());
+            Err(format!("{why}\nthe configuration from before is in force"))
         }
-        asked = ends.reloads.recv().await;
-        if asked.is_none() {
-            return;
+    }
+}
+
+/// Waits until the configuration's ruleset is in force. Where nothing can be told in time nothing is wrong that is known.
+async fn accepted(ends: &mut Ends, config: &Config) -> Result<(), String> {
+    let Some(facts) = ends.facts.borrow().clone() else { return Ok(()) };
+    let expected = plan(config, &facts).firewall;
+    let deadline = Instant::now() + LOADED_WITHIN;
+    loop {
+        if ends.network.borrow().ruleset.as_deref() == Some(&expected) {
+            return Ok(());
         }
+        let late = !matches!(timeout_at(deadline, ends.network.changed()).await, Ok(Ok(())));
+        let refusal = {
+            let slice = ends.network.borrow();
+            let refused = slice.findings.iter().find(|finding| finding.code == "firewall-not-loaded");
+            refused.map(|finding| format!("{}\n{}", finding.text, finding.mend))
+        };
+        match refusal {
+            Some(refusal) => return Err(refusal),
+            None if late => return Ok(()),
+            None => {}
+        }
+    }
+}
+
+async fn wait(then: Option<Instant>) {
+    match then {
+        Some(then) => sleep_until(then).await,
+        None => std::future::pending().await,
     }
 }
 
 /// Reads and validates a file; the error is text for people, with excerpts.
 pub fn read(file: &Path) -> Result<Config, String> {
-    let mut text = String::new();
-    let readable = open(file).and_then(|opened| opened.take(MAX_FILE + 1).read_to_string(&mut text));
-    readable.map_err(|error| format!("{}: {error}", file.display()))?;
+    parse(&read_text(file)?, file)
+}
+
+fn parse(text: &str, file: &Path) -> Result<Config, String> {
     if text.len() as u64 > MAX_FILE {
         return Err(format!("{}: longer than {MAX_FILE} bytes", file.display()));
     }
-    config::parse(&text, &file.display().to_string()).map_err(|errors| errors.to_string())
+    config::parse(text, &file.display().to_string()).map_err(|errors| errors.to_string())
+}
+
+/// Reads a file that could be a configuration.
+pub fn read_text(file: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    let readable = open(file).and_then(|opened| opened.take(MAX_FILE + 1).read_to_string(&mut text));
+    readable.map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(text)
 }
 
 /// A pipe or a device could keep the daemon waiting for ever, with nothing denied yet.
@@ -63,29 +169,6 @@ fn open(file: &Path) -> io::Result<File> {
     if opened.metadata()?.is_file() { Ok(opened) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
-fn take(configured: &mut Configured, file: &Path, outcome: Result<Config, String>) {
-    configured.attempted = true;
-    match outcome {
-        Ok(config) => {
-            configured.config = Some(Arc::new(config));
-            configured.findings.clear();
-        }
-        Err(error) => {
-            let (severity, code, state) = match configured.config {
-                Some(_) => (Severity::Warning, "configuration-rejected", "the previous one stays in force"),
-                None => (Severity::Error, "configuration-invalid", "everything is denied, nothing is forwarded"),
-            };
-            configured.findings = vec![Finding::new(
-                severity,
-                code,
-                file.display().to_string(),
-                format!("the configuration is not usable, {state}:\n{error}"),
-                "correct the file (`sixgate check FILE` tells whether it is right), then send SIGHUP or `reload`",
-            )];
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,32 +176,12 @@ mod tests {
     const VALID: &str = "[wan]\ninterface = \"eth0\"\n";
     const WRONG: &str = "[wan]\ninterfaec = \"eth0\"\n";
 
-    fn file_with(text: &str) -> tempfile::NamedTempFile {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), text).unwrap();
-        file
-    }
-
-    #[test]
-    fn an_error_keeps_the_configuration_in_force() {
-        let file = file_with(VALID);
-        let mut configured = Configured::default();
-        take(&mut configured, file.path(), read(file.path()));
-        let before = configured.config.clone();
-        assert!(before.is_some() && configured.findings.is_empty());
-
-        std::fs::write(file.path(), WRONG).unwrap();
-        take(&mut configured, file.path(), read(file.path()));
-        assert_eq!(configured.config, before);
-        assert_eq!(configured.findings[0].code, "configuration-rejected");
-        assert!(configured.findings[0].text.contains("interfaec"), "{}", configured.findings[0].text);
-    }
-
     #[test]
     fn a_missing_or_oversized_file_is_an_error_with_its_name() {
         let error = read(Path::new("/nonexistent/sixgate.toml")).unwrap_err();
         assert!(error.contains("/nonexistent/sixgate.toml"), "{error}");
-        let file = file_with(&"#".repeat(MAX_FILE as usize + 1));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "#".repeat(MAX_FILE as usize + 1)).unwrap();
         assert!(read(file.path()).unwrap_err().contains("longer than"));
     }
 
@@ -135,21 +198,65 @@ mod tests {
         assert!(read(file.path()).unwrap_err().contains("UTF-8"));
     }
 
+    struct Others {
+        commands: mpsc::Sender<Command>,
+        configured: watch::Receiver<Configured>,
+        facts: watch::Sender<Option<Arc<Facts>>>,
+        network: watch::Sender<network::Slice>,
+    }
+
+    fn wired() -> (Ends, Others) {
+        let (commands, received) = mpsc::channel(1);
+        let (configured, seen) = watch::channel(Configured::default());
+        let (facts, facts_seen) = watch::channel(None);
+        let (network, network_seen) = watch::channel(network::Slice::default());
+        let ends = Ends { commands: received, configured, facts: facts_seen, network: network_seen };
+        (ends, Others { commands, configured: seen, facts, network })
+    }
+
     #[tokio::test]
     async fn a_reload_is_answered_after_the_new_configuration_is_visible() {
-        let file = file_with(WRONG);
-        let (reload, reloads) = mpsc::channel(1);
-        let (configured, mut seen) = watch::channel(Configured::default());
-        let task = tokio::spawn(run(Ends { reloads, configured }, file.path().to_owned()));
-        seen.wait_for(|configured| configured.attempted).await.unwrap();
-        assert!(seen.borrow().config.is_none());
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sixgate.toml");
+        std::fs::write(&file, WRONG).unwrap();
+        let (ends, mut others) = wired();
+        let task = tokio::spawn(run(ends, file.clone()));
+        others.configured.wait_for(|configured| configured.attempted).await.unwrap();
+        assert!(others.configured.borrow().config.is_none());
 
-        std::fs::write(file.path(), VALID).unwrap();
+        std::fs::write(&file, VALID).unwrap();
         let (asked, answer) = tokio::sync::oneshot::channel();
-        reload.send(asked).await.unwrap();
+        others.commands.send(Command::Reload(asked)).await.unwrap();
         assert_eq!(answer.await.unwrap(), Ok(()));
-        assert!(seen.borrow().config.is_some() && seen.borrow().findings.is_empty());
-        drop(reload);
+        assert!(others.configured.borrow().config.is_some() && others.configured.borrow().findings.is_empty());
+        drop(others.commands);
         task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_configuration_whose_ruleset_the_kernel_refuses_does_not_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sixgate.toml");
+        std::fs::write(&file, VALID).unwrap();
+        let (ends, mut others) = wired();
+        others.facts.send_replace(Some(Arc::default()));
+        tokio::spawn(run(ends, file.clone()));
+        let before = others.configured.wait_for(|configured| configured.config.is_some()).await.unwrap().clone();
+        let (asked, answer) = tokio::sync::oneshot::channel();
+        let text = VALID.replace("eth0", "eth7");
+        others.commands.send(Command::Apply { text, trial: None, answer: asked }).await.unwrap();
+        others.configured.wait_for(|now| now.config != before.config).await.unwrap();
+        let refusal = sixgate_engine::finding::Finding::new(
+            sixgate_engine::finding::Severity::Error,
+            "firewall-not-loaded",
+            "table",
+            "no such module",
+            "load it",
+        );
+        others.network.send_modify(|slice| slice.findings = vec![refusal]);
+        let refused = answer.await.unwrap().unwrap_err();
+        assert!(refused.contains("no such module") && refused.contains("from before"), "{refused}");
+        assert_eq!(others.configured.borrow().config, before.config);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), VALID);
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use crate::backoff::Backoff;
 use crate::control::{ErrorKind, MAX_REQUEST, Reply, Request, emit_reply, parse_request, refusal};
 use crate::lifecycle::{Ending, SUPERVISOR_VARIABLE};
-use crate::wiring::{Ask, ListSessions, Reload};
+use crate::wiring::{Answer, Ask, ConfigurationCommand, ListSessions};
 
 mod port;
 mod socket;
@@ -23,6 +23,10 @@ mod socket;
 const MAX_CONNECTIONS: usize = 64;
 /// How long another task may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a configuration may take to come into force.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(15);
+/// How long a configuration can be tried.
+const LONGEST_TRIAL: u64 = 24 * 3600;
 /// How long a client may take to read a reply.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -30,8 +34,8 @@ const WRITE_WITHIN: Duration = Duration::from_secs(5);
 pub struct Ends {
     /// Asks for the whole state.
     pub ask: mpsc::Sender<Ask>,
-    /// Asks for the file to be read again.
-    pub reload: mpsc::Sender<Reload>,
+    /// Asks for another configuration.
+    pub command: mpsc::Sender<ConfigurationCommand>,
     /// Asks for a part of the translator's sessions.
     pub sessions: mpsc::Sender<ListSessions>,
     /// Asks the daemon to end.
@@ -60,8 +64,8 @@ impl Slice {
 
 /// Serves for ever.
 pub async fn run(ends: Ends, path: PathBuf) {
-    let desk =
-        Desk { ask: ends.ask, reload: ends.reload, sessions: ends.sessions, ending: ends.ending, slice: ends.slice };
+    let Ends { ask, command, sessions, ending, slice } = ends;
+    let desk = Desk { ask, command, sessions, ending, slice };
     let mut backoff = Backoff::default();
     let mut connections = JoinSet::new();
     connections.spawn(port::serve(desk.clone()));
@@ -105,7 +109,7 @@ async fn serve_client(desk: Desk, stream: tokio::net::UnixStream) {
 #[derive(Clone)]
 struct Desk {
     ask: mpsc::Sender<Ask>,
-    reload: mpsc::Sender<Reload>,
+    command: mpsc::Sender<ConfigurationCommand>,
     sessions: mpsc::Sender<ListSessions>,
     ending: mpsc::Sender<Ending>,
     slice: watch::Sender<Slice>,
@@ -118,7 +122,9 @@ impl Desk {
             Err(refused) => refused,
         };
         self.slice.send_modify(|slice| match &reply {
-            Reply::Status { .. } | Reply::Sessions { .. } | Reply::Accepted => slice.requests += 1,
+            Reply::Status { .. } | Reply::Sessions { .. } | Reply::History { .. } | Reply::Accepted => {
+                slice.requests += 1;
+            }
             Reply::Error { kind, .. } => *slice.refused.entry(name(*kind)).or_default() += 1,
         });
         reply
@@ -130,10 +136,25 @@ impl Desk {
                 Some(status) => Reply::Status { status: Box::new(status) },
                 None => refusal(ErrorKind::Unavailable, "the daemon is busy or ending; ask again"),
             },
-            Request::Reload => match self.question(&self.reload).await {
-                Some(Ok(())) => Reply::Accepted,
-                Some(Err(errors)) => refusal(ErrorKind::Refused, errors),
-                None => refusal(ErrorKind::Unavailable, "the daemon is busy or ending; ask again"),
+            Request::Reload => done(self.configuration(ConfigurationCommand::Reload).await),
+            Request::Apply { text, confirm } => match trial(confirm) {
+                Ok(trial) => {
+                    let apply = |answer| ConfigurationCommand::Apply { text, trial, answer };
+                    done(self.configuration(apply).await)
+                }
+                Err(refused) => refused,
+            },
+            Request::Revert { to, confirm } => match trial(confirm) {
+                Ok(trial) => {
+                    let revert = |answer| ConfigurationCommand::Revert { to, trial, answer };
+                    done(self.configuration(revert).await)
+                }
+                Err(refused) => refused,
+            },
+            Request::Confirm => done(self.configuration(ConfigurationCommand::Confirm).await),
+            Request::History => match self.configuration(ConfigurationCommand::History).await {
+                Ok(history) => Reply::History { history },
+                Err(refused) => refused,
             },
             Request::Sessions { from, clients } => match self.sessions(from, clients).await {
                 Some(page) => Reply::Sessions { page },
@@ -160,6 +181,18 @@ impl Desk {
         timeout(PATIENCE, page).await.ok()?.ok()
     }
 
+    /// Asks the configuration task; what it refuses comes back as the reply to send.
+    async fn configuration<T>(&self, command: impl FnOnce(Answer<T>) -> ConfigurationCommand) -> Result<T, Reply> {
+        let unavailable = || refusal(ErrorKind::Unavailable, "the daemon is busy or ending; ask again");
+        let (asked, answer) = oneshot::channel();
+        self.command.try_send(command(asked)).map_err(|_| unavailable())?;
+        match timeout(CHANGE_PATIENCE, answer).await {
+            Ok(Ok(Ok(answer))) => Ok(answer),
+            Ok(Ok(Err(why))) => Err(refusal(ErrorKind::Refused, why)),
+            Ok(Err(_)) | Err(_) => Err(unavailable()),
+        }
+    }
+
     fn end(&self, ending: Ending) -> Reply {
         match self.ending.try_send(ending) {
             Ok(()) => Reply::Accepted,
@@ -180,6 +213,18 @@ impl Desk {
 
     fn reachable(&self) {
         self.slice.send_if_modified(|slice| !std::mem::take(&mut slice.findings).is_empty());
+    }
+}
+
+fn done(outcome: Result<(), Reply>) -> Reply {
+    outcome.map_or_else(|refused| refused, |()| Reply::Accepted)
+}
+
+fn trial(seconds: Option<u64>) -> Result<Option<Duration>, Reply> {
+    match seconds {
+        None => Ok(None),
+        Some(seconds @ 1..=LONGEST_TRIAL) => Ok(Some(Duration::from_secs(seconds))),
+        Some(_) => Err(refusal(ErrorKind::Refused, format!("a trial lasts 1 to {LONGEST_TRIAL} seconds"))),
     }
 }
 
@@ -232,7 +277,7 @@ mod tests {
 
     struct Others {
         asked: mpsc::Receiver<Ask>,
-        reloads: mpsc::Receiver<Reload>,
+        commands: mpsc::Receiver<ConfigurationCommand>,
         listed: mpsc::Receiver<ListSessions>,
         endings: mpsc::Receiver<Ending>,
         slice: watch::Receiver<Slice>,
@@ -240,11 +285,11 @@ mod tests {
 
     fn desk() -> (Desk, Others) {
         let (ask, asked) = mpsc::channel(1);
-        let (reload, reloads) = mpsc::channel(1);
+        let (command, commands) = mpsc::channel(1);
         let (sessions, listed) = mpsc::channel(1);
         let (ending, endings) = mpsc::channel(1);
         let (slice, seen) = watch::channel(Slice::default());
-        (Desk { ask, reload, sessions, ending, slice }, Others { asked, reloads, listed, endings, slice: seen })
+        (Desk { ask, command, sessions, ending, slice }, Others { asked, commands, listed, endings, slice: seen })
     }
 
     async fn dialogue(desk: &Desk, input: &[u8]) -> Vec<Reply> {
@@ -256,7 +301,7 @@ mod tests {
     fn kinds(replies: &[Reply]) -> Vec<ErrorKind> {
         let kind = |reply: &Reply| match reply {
             Reply::Error { kind, .. } => Some(*kind),
-            Reply::Status { .. } | Reply::Sessions { .. } | Reply::Accepted => None,
+            Reply::Status { .. } | Reply::Sessions { .. } | Reply::History { .. } | Reply::Accepted => None,
         };
         replies.iter().filter_map(kind).collect()
     }
@@ -310,7 +355,8 @@ mod tests {
     async fn a_reload_reports_what_is_wrong_with_the_file() {
         let (desk, mut others) = desk();
         let (replies, ()) = tokio::join!(dialogue(&desk, b"{\"version\":1,\"request\":\"reload\"}\n"), async {
-            others.reloads.recv().await.unwrap().send(Err("line 3".to_owned())).unwrap();
+            let Some(ConfigurationCommand::Reload(answer)) = others.commands.recv().await else { panic!("no reload") };
+            answer.send(Err("line 3".to_owned())).unwrap();
         });
         assert_eq!(replies, [refusal(ErrorKind::Refused, "line 3")]);
     }

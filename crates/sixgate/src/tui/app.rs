@@ -69,7 +69,7 @@ impl View {
 }
 
 /// What the loop is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// Leave.
     Quit,
@@ -181,18 +181,14 @@ impl App {
                     Request::Restart => "The daemon restarts.",
                     Request::Reload => "The configuration is read again.",
                     Request::Stop => "The router stops.",
-                    Request::Status | Request::Sessions { .. } => "The daemon answers.",
+                    Request::Confirm => "The configuration stays.",
+                    Request::Apply { .. } | Request::Revert { .. } => "The configuration is in force.",
+                    Request::Status | Request::Sessions { .. } | Request::History => "The daemon answers.",
                 };
                 self.tell(Role::Title, text.to_owned());
             }
             Observation::Rejected(request, why) => {
-                let what = match request {
-                    Request::PowerOff => "Power-off",
-                    Request::Restart => "Restart",
-                    Request::Reload => "Reload",
-                    Request::Stop => "Stop",
-                    Request::Status | Request::Sessions { .. } => "Status",
-                };
+                let what = request.name();
                 self.tell(Role::Bad, format!("{what} refused: {why}"));
             }
         }
@@ -221,7 +217,7 @@ impl App {
 
     /// Takes a key's command.
     pub(super) fn handle_command(&mut self, command: Command) -> Option<Action> {
-        if let Some(request) = self.question {
+        if let Some(request) = self.question.clone() {
             return match command {
                 Command::Yes => {
                     self.question = None;

@@ -78,11 +78,11 @@ pub(super) fn run(socket: &Path, heard: &SyncSender<Observation>, requests: &Rec
     let mut due = Instant::now();
     loop {
         let observation = match requests.recv_timeout(due.saturating_duration_since(Instant::now())) {
-            Ok(request @ Request::Sessions { from, clients }) => match sessions(socket, from, clients) {
+            Ok(Request::Sessions { from, clients }) => match sessions(socket, from, clients) {
                 Ok(told) => Observation::Sessions(told),
-                Err(error) => Observation::Rejected(request, error.to_string()),
+                Err(error) => Observation::Rejected(Request::Sessions { from, clients }, error.to_string()),
             },
-            Ok(request) => match Client::connect(socket).and_then(|mut client| client.command(request)) {
+            Ok(request) => match Client::connect(socket).and_then(|mut client| client.command(&request)) {
                 Ok(()) => Observation::Accepted(request),
                 Err(error) => Observation::Rejected(request, error.to_string()),
             },

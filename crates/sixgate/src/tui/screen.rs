@@ -51,7 +51,7 @@ pub(super) fn draw(app: &mut App, frame: &mut Frame<'_>) {
         let position = (total > rows).then(|| format!("{}-{last} of {total}", app.scroll + 1));
         frame.render_widget(key_line(app, columns, position.as_deref()), row(area.height - 1));
     }
-    if let Some(request) = app.question {
+    if let Some(request) = &app.question {
         draw_question(app, request, frame);
     }
 }
@@ -237,7 +237,7 @@ fn key_line(app: &App, columns: usize, position: Option<&str>) -> Line<'static> 
 }
 
 /// The question that waits for an answer, in a box in the middle.
-fn draw_question(app: &App, request: Request, frame: &mut Frame<'_>) {
+fn draw_question(app: &App, request: &Request, frame: &mut Frame<'_>) {
     let host = app.status().map(|status| harmless(&status.system.hostname)).unwrap_or_default();
     let host = if host.is_empty() { "the router".to_owned() } else { host };
     let (title, text) = match request {
@@ -245,7 +245,15 @@ fn draw_question(app: &App, request: Request, frame: &mut Frame<'_>) {
             " Power off ",
             format!("Power {host} off? Everything behind it loses its network until the machine is started again."),
         ),
-        Request::Restart | Request::Reload | Request::Stop | Request::Status | Request::Sessions { .. } => (
+        Request::Restart
+        | Request::Reload
+        | Request::Stop
+        | Request::Status
+        | Request::Sessions { .. }
+        | Request::Apply { .. }
+        | Request::Confirm
+        | Request::Revert { .. }
+        | Request::History => (
             " Restart ",
             "Restart the daemon? Addresses, routes and the firewall stay as they are; NAT64 sessions begin anew."
                 .to_owned(),

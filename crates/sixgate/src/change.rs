@@ -1,0 +1,142 @@
+//! `sixgate apply`, `confirm`, `revert` and `history`: configurations that cannot lock anybody out.
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::control::{Client, PastConfiguration, Request};
+use crate::tasks::configuration::read_text;
+
+/// How long a change is tried unless it is said.
+pub const DEFAULT_TRIAL: &str = "60s";
+
+/// Puts a file's content into force, for a trial where there is to be one.
+pub fn apply(control: &Path, file: &Path, confirm: Option<Duration>) -> anyhow::Result<ExitCode> {
+    let text = read_text(file).map_err(anyhow::Error::msg)?;
+    let request = Request::Apply { text, confirm: confirm.map(|length| length.as_secs()) };
+    ask(control, &request, &told(confirm, "the configuration is in force and kept"))
+}
+
+/// Keeps what is on trial.
+pub fn confirm(control: &Path) -> anyhow::Result<ExitCode> {
+    ask(control, &Request::Confirm, "the configuration is kept")
+}
+
+/// Goes back.
+pub fn revert(control: &Path, to: Option<u64>, confirm: Option<Duration>) -> anyhow::Result<ExitCode> {
+    let request = Request::Revert { to, confirm: confirm.map(|length| length.as_secs()) };
+    ask(control, &request, &told(confirm, "the earlier configuration is in force"))
+}
+
+/// Lists what is kept, or shows what came with one of them.
+pub fn history(control: &Path, number: Option<u64>) -> anyhow::Result<ExitCode> {
+    let past = Client::connect(control)?.history()?;
+    match number {
+        None => print!("{}", list(&past)),
+        Some(number) => match past.iter().find(|entry| entry.number == number) {
+            Some(entry) => print!("{}", entry.difference),
+            None => anyhow::bail!("there is no configuration {number}; `sixgate history` lists what is kept"),
+        },
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn told(confirm: Option<Duration>, lasting: &str) -> String {
+    match confirm {
+        None => lasting.to_owned(),
+        Some(length) => format!(
+            "the configuration is on trial for {} s: `sixgate confirm` keeps it, else the one from before comes back",
+            length.as_secs()
+        ),
+    }
+}
+
+fn ask(control: &Path, request: &Request, told: &str) -> anyhow::Result<ExitCode> {
+    Client::connect(control)?.command(request)?;
+    println!("{told}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(past: &[PastConfiguration]) -> String {
+    let line = |entry: &PastConfiguration| {
+        let force = if entry.in_force { "  in force" } else { "" };
+        let time = utc(entry.time);
+        format!("{:>6}  {time}  {:<6}  +{} -{}{force}\n", entry.number, entry.origin, entry.added, entry.removed)
+    };
+    past.iter().map(line).collect()
+}
+
+/// `60s`, `5m`, `2h`, or a number of seconds.
+pub fn parse_length(text: &str) -> Result<Duration, String> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let factor = match unit {
+        "" | "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3600,
+        _ => return Err(format!("\"{unit}\" is no unit of time; write 60s, 5m or 2h")),
+    };
+    let number: u64 = digits.parse().map_err(|_| "write a length of time such as 60s, 5m or 2h".to_owned())?;
+    number.checked_mul(factor).map(Duration::from_secs).ok_or_else(|| "that is too long".to_owned())
+}
+
+/// Seconds since 1970 as a date and a time, UTC.
+pub fn utc(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil(days);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+/// Days since 1970-01-01 in the Gregorian calendar. Years begin in March here, so that leap days come last.
+fn civil(days: u64) -> (u64, u64, u64) {
+    const DAYS_TO_MARCH_OF_YEAR_0: u64 = 719_468;
+    let days = days + DAYS_TO_MARCH_OF_YEAR_0;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, wrapped) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (era * 400 + year + wrapped, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time_are_read_with_their_unit() {
+        for (text, seconds) in [("60s", 60), ("60", 60), ("5m", 300), ("5min", 300), ("2h", 7200)] {
+            assert_eq!(parse_length(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "s", "5 m", "-5s", "5d", "99999999999999999999s", "9999999999999999999h"] {
+            assert!(parse_length(text).is_err(), "{text}");
+        }
+        assert!(parse_length(DEFAULT_TRIAL).is_ok());
+    }
+
+    #[test]
+    fn dates_are_right_in_leap_years_and_centuries() {
+        for (seconds, date) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (1_709_251_199, "2024-02-29 23:59:59 UTC"),
+            (1_798_761_600, "2027-01-01 00:00:00 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+        ] {
+            assert_eq!(utc(seconds), date);
+        }
+    }
+
+    #[test]
+    fn the_history_is_a_line_for_each_configuration() {
+        let entry = PastConfiguration {
+            number: 12,
+            time: 0,
+            origin: "apply".to_owned(),
+            in_force: true,
+            added: 3,
+            removed: 1,
+            difference: String::new(),
+        };
+        assert_eq!(list(&[entry]), "    12  1970-01-01 00:00:00 UTC  apply   +3 -1  in force\n");
+    }
+}
