@@ -7,6 +7,7 @@ use crate::network::Network::{Slaac, Slash76};
 use crate::router::BackEnd;
 
 mod bulk;
+mod change;
 mod client;
 mod command_line;
 mod container;
@@ -88,6 +89,10 @@ table! {
     a_flushed_ruleset_is_back_at_once:                             NAMESPACE, Slaac, Running => firewall::comes_back;
     nobody_sends_with_addresses_of_elsewhere:                      NAMESPACE, Slaac, Running => firewall::spoofed;
     an_allow_entry_for_a_vm_on_a_76_works:                         NAMESPACE, Slash76, ByBody => firewall::admits;
+
+    // Changes of the configuration.
+    a_change_that_locks_its_maker_out_reverts_by_itself:           NAMESPACE, Slaac, ByBody => change::reverts;
+    a_wrong_file_at_start_gives_way_to_the_last_good_one:          NAMESPACE, Slaac, ByBody => change::falls_back;
 
     // The shared IPv4 address.
     the_routers_own_ping_and_tcp_share_the_address_with_nat64:     NAMESPACE, Slaac, Running => shared_address::is_shared;
