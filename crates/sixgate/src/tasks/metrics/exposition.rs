@@ -249,6 +249,10 @@ fn float(value: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use sixgate_engine::status::{Advertised, Upstream};
+
     use super::*;
 
     fn status() -> Status {
@@ -300,5 +304,38 @@ mod tests {
         let accept = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5";
         assert_eq!(Format::accepted(accept), Format::OpenMetrics);
         assert_eq!(Format::accepted("*/*"), Format::Prometheus);
+    }
+
+    /// Names of metrics in a text: what begins with `sixgate_` and is not part of a longer word.
+    fn names(text: &str) -> BTreeSet<&str> {
+        let word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        text.split(|letter| !word(letter)).filter(|name| name.starts_with("sixgate_")).collect()
+    }
+
+    #[test]
+    fn the_documents_name_every_metric_and_no_other() {
+        let mut status = status();
+        // A metric without a series is not told.
+        let dropped = BTreeMap::from([("malformed".to_owned(), 1)]);
+        let advertised = Advertised { dropped: dropped.clone(), ..Advertised::default() };
+        status.lans = vec![Lan { advertised: Some(advertised), ..Lan::default() }];
+        status.vms = vec![Vm { seen: Some(true), ..Vm::default() }];
+        let upstreams = vec![Upstream { address: "[2001:db8::53]:53".parse().unwrap(), answers: 1, failures: 0 }];
+        status.dns64 = Some(Dns64 { dropped, upstreams, ..Dns64::default() });
+        status.firewall.allowed = status.firewall.dropped.clone();
+        status.findings = vec![Finding::new(Severity::Note, "metrics-not-listening", "it", "is so", "leave it")];
+        let text = emit(&status, Format::Prometheus).unwrap();
+        let told: BTreeSet<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        assert_eq!(names(include_str!("../../../../../docs/metrics.md")), told);
+        let dashboard: serde_json::Value =
+            serde_json::from_str(include_str!("../../../../../docs/grafana.json")).unwrap();
+        assert!(dashboard["panels"].as_array().is_some_and(|panels| !panels.is_empty()));
+        for document in
+            [include_str!("../../../../../docs/grafana.json"), include_str!("../../../../../docs/alerts.yml")]
+        {
+            let unknown: Vec<_> = names(document).difference(&told).copied().collect();
+            assert!(unknown.is_empty(), "{unknown:?}");
+        }
     }
 }
