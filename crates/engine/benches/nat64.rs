@@ -66,6 +66,8 @@ fn translator() -> Nat64 {
         ports: 1024..=65_535,
         further_pool4: Vec::new(),
         further_ports: 1024..=65_535,
+        port_block: 0,
+        never_translate: Vec::new(),
         translate_non_global: Vec::new(),
         router_v6: None,
         mtu_v6: 1500,

@@ -252,6 +252,44 @@ pub struct Nat64 {
     /// Events for the log that found no room in the translator.
     #[serde(default)]
     pub events_lost: u64,
+    /// The addresses that it translates to.
+    #[serde(default)]
+    pub pool: Nat64Pool,
+    /// What is published, in the configuration's order.
+    #[serde(default)]
+    pub published: Vec<Published>,
+}
+
+/// The addresses that the translator translates to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nat64Pool {
+    /// How many there are.
+    pub addresses: u64,
+    /// Ports and identifiers that are left.
+    pub free: Sessions,
+    /// Ports and identifiers that are held back after use.
+    pub held: u64,
+    /// Ports of a block, where they are given out in blocks; else zero.
+    pub block: u16,
+    /// Blocks that somebody has, and those that are left.
+    pub blocks: (u64, u64),
+}
+
+/// What of an address leads inside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// Line of the configuration that it comes from.
+    pub line: u32,
+    /// `tcp`, `udp` or `icmp`.
+    pub protocol: String,
+    /// The address and first port outside.
+    pub listen: SocketAddr,
+    /// The host inside and its first port.
+    pub to: SocketAddr,
+    /// How many ports in a row; none for echo.
+    pub ports: u16,
+    /// Sessions at the moment; absent for echo, which has none, and where there are too many ports to count them.
+    pub sessions: Option<u64>,
 }
 
 /// The log of the translator's bindings and sessions.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use sixgate_engine::facts::AddressState;
 use sixgate_engine::finding::Severity;
 use sixgate_engine::plan::Obstacle;
-use sixgate_engine::status::{Dns64, Interface, Lan, Nat64, Status, Traffic, Uplink, Vm};
+use sixgate_engine::status::{Dns64, Interface, Lan, Nat64, Published, Status, Traffic, Uplink, Vm};
 
 use crate::control::Client;
 
@@ -220,6 +220,16 @@ fn write_vm(out: &mut String, vm: &Vm) -> fmt::Result {
     Ok(())
 }
 
+fn publication(published: &Published) -> String {
+    let Published { protocol, listen, to, ports, line, sessions } = published;
+    if *ports == 0 {
+        return format!("{protocol} {} to {}, line {line}", listen.ip(), to.ip());
+    }
+    let several = if *ports > 1 { format!(" and {} more ports", ports - 1) } else { String::new() };
+    let sessions = sessions.map_or_else(String::new, |count| format!(", {count} sessions"));
+    format!("{protocol} {listen} to {to}{several}, line {line}{sessions}")
+}
+
 fn write_nat64(out: &mut String, nat64: &Nat64) -> fmt::Result {
     writeln!(out, "\nNAT64")?;
     for pref64 in nat64.pref64.iter().chain(&nat64.further_pref64) {
@@ -232,6 +242,17 @@ fn write_nat64(out: &mut String, nat64: &Nat64) -> fmt::Result {
     }
     for (name, count) in [("sessions", nat64.sessions), ("bindings", nat64.bindings)] {
         row(out, name, &format!("{} tcp, {} udp, {} icmp", count.tcp, count.udp, count.icmp))?;
+    }
+    let pool = &nat64.pool;
+    let (free, held) = (pool.free, pool.held);
+    let left = format!("{} tcp, {} udp, {} icmp left", free.tcp, free.udp, free.icmp);
+    row(out, "ports", &format!("{left} on {} addresses, {held} held back", pool.addresses))?;
+    if pool.block > 0 {
+        let (assigned, left) = pool.blocks;
+        row(out, "blocks", &format!("{assigned} of {} ports assigned, {left} left", pool.block))?;
+    }
+    for published in &nat64.published {
+        row(out, "publish", &publication(published))?;
     }
     row(out, "v6 to v4", &packets(nat64.v6_to_v4))?;
     row(out, "v4 to v6", &packets(nat64.v4_to_v6))?;

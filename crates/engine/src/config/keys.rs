@@ -92,6 +92,8 @@ pub(super) const KEYS: &[KeyText] = &[
     key("nat64", "ports", "NAT64's share of the uplink address's ports, \"FIRST-LAST\" within 1024-32767 or 40960-65535; 32768-36863 are the router's own, 36864-40959 are kept for NAT44; default \"40960-65535\""),
     key("nat64", "pool", "list of further IPv4 addresses to translate to, each an address, a range or a prefix as in [\"203.0.113.140\", \"203.0.113.144-203.0.113.147\", \"198.51.100.64/30\"], at most 1024 in all; the router takes them on the uplink; default: none, but the uplink's own"),
     key("nat64", "pool_ports", "NAT64's share of each further address's ports, \"FIRST-LAST\" within 1-65535; default \"1024-65535\""),
+    key("nat64", "port_block", "ports of a block, integer, 64 to 8192 and no more than a share holds, or 0 for no blocks; default 0"),
+    key("nat64", "never_translate", "list of IPv4 prefixes that nothing is translated to (RFC 6888 REQ-6); default: none"),
     key("nat64", "translate_non_global", "list of IPv4 prefixes out of the non-global ones (RFC 6890) that are translated all the same; not with 64:ff9b::/96 (RFC 6052 section 3.1); default: none"),
     key("nat64", "filtering", "who outside may send through a client's port, \"address-dependent\" or \"endpoint-independent\" (RFC 6146 section 3.5, RFC 4787 REQ-8); default \"address-dependent\""),
     key("nat64", "memory", "MiB that sessions may take, integer, 1 to 1600; default 32"),
@@ -115,6 +117,8 @@ pub(super) const KEYS: &[KeyText] = &[
     key("nat64.log", "to", "where bindings are told, \"journal\", or a syslog server, \"udp://192.0.2.5\" or \"tcp://[2001:db8::5]:601\" (RFC 5424); default port 514 for UDP, 601 for TCP"),
     key("nat64.log", "sessions", "whether sessions are told as well, with the servers that clients talk to, true or false (RFC 6888 REQ-12); default false"),
 
+    key("nat64.limits", "held_ports", "UDP ports and identifiers, or ports of blocks, that are held back after use, integer, 0 to 1000000 (RFC 6888 REQ-8); default 4096"),
+
     key("nat64.timers", "udp_default", "UDP_DEFAULT, integer seconds, 120 (UDP_MIN) to 86400 (RFC 6146 section 4); default 300"),
     key("nat64.timers", "tcp_est", "TCP_EST, integer seconds, 7440 (RFC 5382 REQ-5) to 864000 (RFC 6146 section 4); default 7440"),
     key("nat64.timers", "tcp_trans", "TCP_TRANS, integer seconds, 240 (RFC 5382 REQ-5) to 3600 (RFC 6146 section 4); default 240"),
@@ -124,6 +128,8 @@ pub(super) const KEYS: &[KeyText] = &[
 
     key("metrics", "lan", "name of the [[lan]] on whose addresses the router tells its metrics; the uplink has none"),
     key("metrics", "port", "TCP port, integer, 1024 to 65535; default 9464"),
+
+    key("nat64.timers", "port_hold", "how long a UDP port or identifier is held back after use, integer seconds, 0 to 3600 (RFC 6888 REQ-8); default 120"),
 
     key("allow", "to", "\"router\", a vm (\"vm1\"), its containers (\"vm1/containers\", \"vm1/containers::5\"), a lan (\"vms\", \"vms::5\"), or an IPv6 address or prefix inside this network"),
     key("allow", "from", "an IPv6 or IPv4 prefix or address, or a list of them; default: anybody"),

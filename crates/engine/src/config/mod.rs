@@ -305,6 +305,10 @@ pub struct Nat64 {
     pub pool: Vec<Ipv4Addr>,
     /// NAT64's share of each of them.
     pub pool_ports: RangeInclusive<u16>,
+    /// Ports of a block, where clients get their ports in blocks; else zero.
+    pub port_block: u16,
+    /// IPv4 prefixes that nothing is translated to.
+    pub never_translate: Vec<Ipv4Net>,
     /// Non-global IPv4 prefixes that may be translated all the same (default: none; RFC 6052 section 3.1).
     pub translate_non_global: Vec<Ipv4Net>,
     /// What RFC 7915 leaves to the operator.
@@ -366,11 +370,13 @@ pub struct Nat64Limits {
     pub bindings: u32,
     /// Sessions that it may open in a second.
     pub new_sessions_per_second: u32,
+    /// Ports of all that are held back at the same time (RFC 6888 REQ-8).
+    pub held_ports: u32,
 }
 
 impl Default for Nat64Limits {
     fn default() -> Self {
-        Self { prefix_length: 64, sessions: 32_768, bindings: 16_384, new_sessions_per_second: 5000 }
+        Self { prefix_length: 64, sessions: 32_768, bindings: 16_384, new_sessions_per_second: 5000, held_ports: 4096 }
     }
 }
 
@@ -399,6 +405,8 @@ pub struct Nat64Timers {
     pub icmp_default: Duration,
     /// FRAGMENT_MIN: 2 seconds.
     pub fragment_min: Duration,
+    /// How long a port that was given back is held back: 120 seconds (RFC 6888 REQ-8).
+    pub port_hold: Duration,
 }
 
 impl Default for Nat64Timers {
@@ -410,6 +418,7 @@ impl Default for Nat64Timers {
             tcp_incoming_syn: Duration::from_secs(6),
             icmp_default: Duration::from_secs(60),
             fragment_min: Duration::from_secs(2),
+            port_hold: Duration::from_secs(120),
         }
     }
 }

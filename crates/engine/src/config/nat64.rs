@@ -49,6 +49,11 @@ pub(super) fn validate(
     let ports = share("ports", &raw.ports, &SHARES, errors).unwrap_or(DEFAULT_SHARE);
     let pool_ports = share("pool_ports", &raw.pool_ports, &[1..=u16::MAX], errors).unwrap_or(DEFAULT_POOL_SHARE);
     let pool = pool::addresses(raw.pool, claims, errors);
+    let port_block = block(&raw.port_block, [&ports, &pool_ports], errors);
+    let never_translate = scalar::items(raw.never_translate)
+        .iter()
+        .filter_map(|(text, span)| scalar::prefix4(At("nat64", "never_translate"), text, span, errors))
+        .collect();
     let exempt_span = raw.translate_non_global.as_ref().map(Spanned::span);
     let translate_non_global: Vec<Ipv4Net> = scalar::items(raw.translate_non_global)
         .iter()
@@ -76,6 +81,8 @@ pub(super) fn validate(
         ports,
         pool,
         pool_ports,
+        port_block,
+        never_translate,
         translate_non_global,
         policy,
         icmp_errors_per_second: icmp_errors_per_second.unwrap_or(100),
@@ -156,6 +163,19 @@ fn share(
     range
 }
 
+/// Ports of a block, which fits every share.
+fn block(key: &raw::Key<i64>, shares: [&RangeInclusive<u16>; 2], errors: &mut Errors) -> u16 {
+    let Some(key) = key else { return 0 };
+    let smallest = shares.map(ExactSizeIterator::len).into_iter().min().unwrap_or_default();
+    match u16::try_from(*key.get_ref()) {
+        Ok(size @ (0 | 64..=8192)) if usize::from(size) <= smallest => size,
+        Ok(_) | Err(_) => {
+            errors.range(key.span(), "nat64", "port_block", key.get_ref());
+            0
+        }
+    }
+}
+
 fn exemption(text: &str, span: &Range<usize>, errors: &mut Errors) -> Option<Ipv4Net> {
     let net = scalar::prefix4(At("nat64", "translate_non_global"), text, span, errors)?;
     if let Some(never) = NEVER.iter().find(|never| never.contains(&net) || net.contains(*never)) {
@@ -204,6 +224,8 @@ fn limits_of(raw: &raw::Limits, errors: &mut Errors) -> Nat64Limits {
             errors,
         )
         .unwrap_or(default.new_sessions_per_second),
+        held_ports: scalar::number(at("held_ports"), &raw.held_ports, 0..=1_000_000, errors)
+            .unwrap_or(default.held_ports),
     }
 }
 
@@ -252,5 +274,6 @@ fn timers_of(raw: &raw::Timers, errors: &mut Errors) -> Nat64Timers {
         tcp_incoming_syn: read("tcp_incoming_syn", &raw.tcp_incoming_syn, 6..=60, defaults.tcp_incoming_syn),
         icmp_default: read("icmp_default", &raw.icmp_default, 60..=3600, defaults.icmp_default),
         fragment_min: read("fragment_min", &raw.fragment_min, 2..=60, defaults.fragment_min),
+        port_hold: read("port_hold", &raw.port_hold, 0..=3600, defaults.port_hold),
     }
 }

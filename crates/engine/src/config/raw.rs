@@ -99,6 +99,8 @@ pub(super) struct Nat64 {
     pub(super) ports: Key<String>,
     pub(super) pool: Key<OneOrMany<String>>,
     pub(super) pool_ports: Key<String>,
+    pub(super) port_block: Key<i64>,
+    pub(super) never_translate: Key<OneOrMany<String>>,
     pub(super) translate_non_global: Key<OneOrMany<String>>,
     pub(super) filtering: Key<String>,
     pub(super) memory: Key<i64>,
@@ -131,6 +133,7 @@ pub(super) struct Limits {
     pub(super) sessions: Key<i64>,
     pub(super) bindings: Key<i64>,
     pub(super) new_sessions_per_second: Key<i64>,
+    pub(super) held_ports: Key<i64>,
 }
 
 /// `[nat64.timers]`: RFC 6146 section 4 in lower case.
@@ -143,6 +146,7 @@ pub(super) struct Timers {
     pub(super) tcp_incoming_syn: Key<i64>,
     pub(super) icmp_default: Key<i64>,
     pub(super) fragment_min: Key<i64>,
+    pub(super) port_hold: Key<i64>,
 }
 
 /// `[metrics]`.

@@ -50,6 +50,15 @@ pub(super) fn destination_v4(destination: Ipv4Addr, pref64: Pref64, exempted: &[
     Err(Refused { reason: Reason::NonGlobalDestination, answer: Some(answer) })
 }
 
+/// RFC 6888 REQ-6: what the operator wants no translation to.
+pub(super) fn excluded(destination: Ipv4Addr, excluded: &[Ipv4Net]) -> Result<(), Refused> {
+    if !excluded.iter().any(|net| net.contains(&destination)) {
+        return Ok(());
+    }
+    let answer = Error { kind: icmpv6::DESTINATION_UNREACHABLE, code: icmpv6::PROHIBITED, word: 0 };
+    Err(Refused { reason: Reason::ExcludedDestination, answer: Some(answer) })
+}
+
 /// The address that stands for the sender of an ICMPv4 error. RFC 6052 section 3.1: with the Well-Known Prefix none
 /// stands for a router whose address is not global, and the translator speaks for it (RFC 6791). Our own addresses are
 /// what clients know each other by, whatever they are.
@@ -103,7 +112,8 @@ mod tests {
         let router = "2001:db8::1".parse().unwrap();
         let own = Pref64::new("2001:db8:64::".parse().unwrap(), 96).unwrap();
         let [private, ours, public] = [[10, 0, 0, 1], [10, 0, 0, 2], [1, 1, 1, 1]].map(Ipv4Addr::from);
-        let pool = Pool::new(Keyed::new((1, 2)), [(ours, 1..=9)].into_iter());
+        let mut pool = Pool::new(Keyed::new((1, 2)));
+        pool.replace([(ours, 1..=9)].into_iter(), 0);
         let source = |address, pref64| error_source(address, pref64, &pool, Some(router));
         assert_eq!(source(private, Pref64::WELL_KNOWN), router);
         assert_eq!(source(private, own), own.embed(private));

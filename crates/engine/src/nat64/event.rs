@@ -1,7 +1,11 @@
 //! What the translator tells of its tables, for a log: the events of RFC 8158.
+use core::net::Ipv4Addr;
 use std::collections::VecDeque;
 
+use ipnet::Ipv6Net;
+
 use super::bib::Binding;
+use super::block::Assigned;
 use super::session::Session;
 use super::tcp::State;
 use super::tuple::{Protocol, TransportV4, TransportV6};
@@ -20,6 +24,8 @@ pub enum Wanted {
     /// None.
     #[default]
     Nothing,
+    /// Blocks of ports, and that something has run out.
+    Blocks,
     /// Bindings, and that something has run out. RFC 6888 REQ-12: no word of whom a client talks to.
     Bindings,
     /// Sessions as well.
@@ -46,8 +52,25 @@ pub enum EventKind {
     SessionCreated(BoundTo, TransportV4, Cause),
     /// They no longer do; and how much they said, from IPv6 and from IPv4.
     SessionRemoved(BoundTo, TransportV4, Cause, [Traffic; 2]),
+    /// A client got a block of ports.
+    BlockAssigned(PortBlock),
+    /// It has none of its ports in use any more.
+    BlockReleased(PortBlock),
     /// A client was refused, for this reason.
     Refused(Protocol, TransportV6, Reason),
+}
+
+/// A row of ports that one client has of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortBlock {
+    /// Whose: a VM with its containers, or a prefix.
+    pub client: Ipv6Net,
+    /// On which address.
+    pub address: Ipv4Addr,
+    /// The first port.
+    pub port: u16,
+    /// How many.
+    pub count: u16,
 }
 
 /// The two ends of a binding.
@@ -112,6 +135,8 @@ impl EventKind {
             Self::SessionRemoved(..) => 7,
             Self::BindingCreated(..) => 10,
             Self::BindingRemoved(..) => 11,
+            Self::BlockAssigned(_) => 16,
+            Self::BlockReleased(_) => 17,
             Self::Refused(_, _, Reason::PoolExhausted) => 12,
             Self::Refused(..) => 13,
         }
@@ -124,6 +149,8 @@ impl EventKind {
             Self::SessionRemoved(..) => "session-removed",
             Self::BindingCreated(..) => "binding-created",
             Self::BindingRemoved(..) => "binding-removed",
+            Self::BlockAssigned(_) => "block-assigned",
+            Self::BlockReleased(_) => "block-released",
             Self::Refused(_, _, Reason::PoolExhausted) => "ports-exhausted",
             Self::Refused(..) => "quota-exceeded",
         }
@@ -152,14 +179,26 @@ impl Events {
         self.wanted = wanted;
     }
 
-    pub(super) fn binding_created(&mut self, binding: &Binding, cause: Cause) {
+    pub(super) fn block_assigned(&mut self, block: &Assigned) {
         if self.wanted != Wanted::Nothing {
+            self.push(EventKind::BlockAssigned(block.into()));
+        }
+    }
+
+    pub(super) fn block_released(&mut self, block: &Assigned) {
+        if self.wanted != Wanted::Nothing {
+            self.push(EventKind::BlockReleased(block.into()));
+        }
+    }
+
+    pub(super) fn binding_created(&mut self, binding: &Binding, cause: Cause) {
+        if matches!(self.wanted, Wanted::Bindings | Wanted::Sessions) {
             self.push(EventKind::BindingCreated(binding.into(), cause));
         }
     }
 
     pub(super) fn binding_removed(&mut self, binding: &Binding, cause: Cause) {
-        if self.wanted != Wanted::Nothing {
+        if matches!(self.wanted, Wanted::Bindings | Wanted::Sessions) {
             self.push(EventKind::BindingRemoved(binding.into(), cause));
         }
     }
@@ -209,6 +248,12 @@ impl Events {
 impl From<&Binding> for BoundTo {
     fn from(binding: &Binding) -> Self {
         Self { protocol: binding.protocol, client: binding.client, mapped: binding.mapped }
+    }
+}
+
+impl From<&Assigned> for PortBlock {
+    fn from(block: &Assigned) -> Self {
+        Self { client: block.client.net(), address: block.address, port: block.port, count: block.count }
     }
 }
 

@@ -6,12 +6,14 @@ mod account;
 mod admission;
 mod answer;
 mod bib;
+mod block;
 mod echo;
 pub mod event;
 mod expiry;
 mod filter;
 mod fragment;
 mod hairpin;
+mod hold;
 mod icmp;
 mod keyed;
 mod limiter;
@@ -70,6 +72,7 @@ const KERNEL_HOP: u8 = 1;
 pub struct Nat64 {
     prefixes: Prefixes,
     exempted: Vec<Ipv4Net>,
+    excluded: Vec<Ipv4Net>,
     router_v6: Option<Ipv6Addr>,
     mtus: Mtus,
     policy: Policy,
@@ -98,6 +101,7 @@ impl Nat64 {
         Self {
             prefixes: Prefixes::new(plan),
             exempted: plan.translate_non_global.clone(),
+            excluded: plan.never_translate.clone(),
             router_v6: plan.router_v6,
             mtus: mtus(plan),
             policy: plan.policy,
@@ -126,15 +130,18 @@ impl Nat64 {
         let positions = self.prefixes.positions_in(&prefixes);
         let renumbered = positions.first() != Some(&Some(0));
         let is_gone = |prefix| positions.get(usize::from(prefix)).copied().flatten().is_none();
-        self.tables.pool.replace(plan.shares());
+        let before = self.tables.pool.assigned();
+        self.tables.resize_pool(plan);
         self.tables.publish(&plan.static_bindings, &plan.published_echo);
         self.tables.end_gone(is_gone);
         self.tables.sessions.renumber(&positions);
         let Tables { syns, pool, .. } = &mut self.tables;
         syns.retain(|mapped| !renumbered && pool.owns(mapped));
         self.tables.recount(plan.limits, &plan.clients, &plan.vms);
+        self.tables.adopt_blocks(&before);
         self.prefixes = prefixes;
         self.exempted.clone_from(&plan.translate_non_global);
+        self.excluded.clone_from(&plan.never_translate);
         self.router_v6 = plan.router_v6;
         self.mtus = mtus(plan);
         self.policy = plan.policy;
@@ -196,6 +203,8 @@ impl Nat64 {
             clients: self.tables.accounts.top(),
             log: None,
             events_lost: self.tables.events.lost(),
+            pool: self.tables.pool.status(),
+            published: self.tables.published(),
             reasons: self.counters.iter().map(|(name, count)| (name.to_owned(), count)).collect(),
         }
     }
@@ -418,6 +427,7 @@ impl Nat64 {
         }
         if !self.tables.pool.contains(server) {
             admission::destination_v4(server, pref64, &self.exempted)?;
+            admission::excluded(server, &self.excluded)?;
         }
         Ok((server, pref64, prefix))
     }

@@ -1,4 +1,5 @@
 //! Static bindings: RFC 6146 section 3.1. The operator makes and removes them; they need no session to live.
+use core::net::SocketAddr;
 use std::collections::HashSet;
 
 use super::account::AccountIndex;
@@ -7,14 +8,20 @@ use super::event::Cause;
 use super::prefixes::Position;
 use super::session::Session;
 use super::tables::Tables;
-use super::tuple::{TransportV4, TransportV6};
+use super::tuple::{Protocol, TransportV4, TransportV6};
 use crate::plan::{PublishedEcho, StaticBinding};
+use crate::status::Published;
+
+/// Sessions are counted of so many published ports: the translator looks at each of them.
+const COUNTED: usize = 1024;
 
 impl Tables {
     /// Takes over the operator's bindings. Those that are there stay with their sessions; what stands in the way of new
     /// ones ends.
     pub(super) fn publish(&mut self, wanted: &[StaticBinding], echo: &[PublishedEcho]) {
         self.echo.replace(echo, &mut self.accounts);
+        self.settle(wanted, echo);
+        self.wanted = (wanted.to_vec(), echo.to_vec());
         let wanted: Vec<Binding> = wanted
             .iter()
             .flat_map(|range| (0..range.ports).filter_map(|offset| nth(range, offset)))
@@ -49,6 +56,38 @@ impl Tables {
         }
     }
 
+    /// What the console shows.
+    pub(super) fn published(&self) -> Vec<Published> {
+        let mut counted = 0;
+        let ports = self.wanted.0.iter().map(|range| {
+            counted += usize::from(range.ports);
+            let sessions = |offset| {
+                let mapped = TransportV4 { port: range.mapped.port.checked_add(offset)?, ..range.mapped };
+                Some(u64::from(self.bib[self.bib.find_mapped(range.protocol, mapped)?].sessions))
+            };
+            Published {
+                line: range.line,
+                protocol: range.protocol.name().to_owned(),
+                listen: SocketAddr::new(range.mapped.address.into(), range.mapped.port),
+                to: SocketAddr::new(range.client.address.into(), range.client.port),
+                ports: range.ports,
+                sessions: (counted <= COUNTED).then(|| (0..range.ports).filter_map(sessions).sum()),
+            }
+        });
+        let ports: Vec<Published> = ports.collect();
+        let echo = self.wanted.1.iter().map(|echo| Published {
+            line: echo.line,
+            protocol: Protocol::Icmp.name().to_owned(),
+            listen: SocketAddr::new(echo.mapped.into(), 0),
+            to: SocketAddr::new(echo.client.into(), 0),
+            ports: 0,
+            sessions: None,
+        });
+        let mut published: Vec<Published> = ports.into_iter().chain(echo).collect();
+        published.sort_by_key(|it| it.line);
+        published
+    }
+
     /// Ends sessions whose address or port is no longer ours, and those under a prefix that is gone.
     pub(super) fn end_gone(&mut self, is_gone: impl Fn(Position) -> bool) {
         let Self { sessions, bib, pool, .. } = self;
@@ -63,10 +102,19 @@ impl Tables {
         }
     }
 
+    /// RFC 4787 REQ-2: what a published host begins itself comes from the address that it is reached at.
+    fn settle(&mut self, wanted: &[StaticBinding], echo: &[PublishedEcho]) {
+        self.homes.clear();
+        let hosts = wanted.iter().map(|binding| (binding.client.address, binding.mapped.address));
+        for (host, address) in hosts.chain(echo.iter().map(|echo| (echo.client, echo.mapped))) {
+            self.homes.entry(host).or_insert(address);
+        }
+    }
+
     fn withdraw(&mut self, index: u32) {
         self.end_where(|session| session.binding == index);
         let binding = self.bib.remove(index);
-        self.pool.release(binding.protocol, binding.mapped);
+        self.pool.unreserve(binding.protocol, binding.mapped);
         self.accounts.release(binding.account);
     }
 }

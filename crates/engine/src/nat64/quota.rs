@@ -2,6 +2,8 @@
 use core::net::{Ipv4Addr, Ipv6Addr};
 use std::collections::HashMap;
 
+use ipnet::Ipv6Net;
+
 use super::keyed::Keyed;
 use super::tuple::Protocol;
 use super::verdict::Reason;
@@ -19,6 +21,13 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(super) struct Client {
     network: [u8; 16],
     length: u8,
+}
+
+impl Client {
+    /// The prefix.
+    pub(super) fn net(&self) -> Ipv6Net {
+        Ipv6Net::new_assert(Ipv6Addr::from(self.network), self.length)
+    }
 }
 
 impl From<Ipv4Addr> for Client {
@@ -45,8 +54,21 @@ pub(super) struct Quotas {
 struct Usage {
     sessions: u32,
     bindings: [u32; 3],
-    /// When the bucket of new sessions is full again.
-    full: Instant,
+    /// The mapped address of its first binding; unspecified without one.
+    home: [u8; 4],
+    /// When the bucket of new sessions is full again: the two halves of an instant, which need no padding before them.
+    full: [u32; 2],
+}
+
+impl Usage {
+    fn home(&self) -> Option<Ipv4Addr> {
+        Some(Ipv4Addr::from(self.home)).filter(|home| !home.is_unspecified())
+    }
+
+    fn full(&self) -> Instant {
+        let [high, low] = self.full.map(u64::from);
+        Instant::from_nanos(high << 32 | low)
+    }
 }
 
 #[cfg(test)]
@@ -91,11 +113,12 @@ impl Quotas {
         self.check(request, 1)?;
         let usage = self.usage.entry(client).or_default();
         let interval = SECOND / self.limits.new_sessions_per_second.max(1);
-        let full = usage.full.max(now) + interval;
+        let full = usage.full().max(now) + interval;
         if full.saturating_since(now) > SECOND {
             return Err(Reason::ClientRateLimit);
         }
-        usage.full = full;
+        let nanos = full.as_nanos();
+        usage.full = [(nanos >> 32) as u32, nanos as u32];
         Ok(())
     }
 
@@ -112,6 +135,19 @@ impl Quotas {
     /// A client has another binding.
     pub(super) fn add_binding(&mut self, client: Ipv6Addr, protocol: Protocol) {
         self.change(client, |usage| usage.bindings[protocol as usize] += 1);
+    }
+
+    /// RFC 4787 REQ-2, RFC 6888 REQ-2: the mapped address that a client has as long as it has anything.
+    pub(super) fn home(&self, client: Ipv6Addr) -> Option<Ipv4Addr> {
+        self.usage.get(&self.clients(client)[0])?.home()
+    }
+
+    /// A client has a mapped address, unless it had one that is `kept`.
+    pub(super) fn settle(&mut self, client: Ipv6Addr, address: Ipv4Addr, is_kept: impl Fn(Ipv4Addr) -> bool) {
+        let usage = self.usage.entry(self.clients(client)[0]).or_default();
+        if !usage.home().is_some_and(is_kept) {
+            usage.home = address.octets();
+        }
     }
 
     /// A client has one session less.
@@ -143,6 +179,11 @@ impl Quotas {
             Some(prefix) => [client(prefix.each), client(prefix.net.prefix_len())],
             None => [client(self.limits.prefix_length); 2],
         }
+    }
+
+    /// Who answers for an address: the VM, and for its containers too.
+    pub(super) fn site(&self, address: Ipv6Addr) -> Client {
+        self.clients(address)[1]
     }
 
     fn check(&self, request: Request, share: u64) -> Result<(), Reason> {
@@ -186,7 +227,7 @@ mod tests {
     use super::*;
 
     const LIMITS: Nat64Limits =
-        Nat64Limits { prefix_length: 64, sessions: 100, bindings: 50, new_sessions_per_second: 1000 };
+        Nat64Limits { prefix_length: 64, sessions: 100, bindings: 50, new_sessions_per_second: 1000, held_ports: 0 };
 
     fn quotas() -> Quotas {
         let prefix = |net: &str, each| ClientPrefix { net: net.parse().unwrap(), each };

@@ -165,7 +165,11 @@ impl Nat64 {
         self.tables.events.now = now;
         // The queues of the timers are in the order of the last packets.
         records.sort_by_key(|record| record.since);
+        let before = self.tables.pool.assigned();
         let sessions = records.iter().filter(|record| self.tables.take_over(record)).count() as u64;
+        for block in self.tables.pool.assigned().difference(&before) {
+            self.tables.events.block_assigned(block);
+        }
         Ok(Restored { sessions, left_out: records.len() as u64 - sessions })
     }
 
@@ -189,7 +193,9 @@ impl Tables {
         let binding = match self.bib.find_client(protocol, client) {
             Some(binding) if self.bib[binding].mapped == mapped => binding,
             Some(_) => return false,
-            None if self.pool.claim(protocol, mapped) => self.bind(protocol, client, mapped, Cause::Restored),
+            None if self.pool.claim(protocol, mapped, self.quotas.site(client.address)) => {
+                self.bind(protocol, client, mapped, Cause::Restored)
+            }
             None => return false,
         };
         self.open(binding, server, (state, state.class(protocol)), Cause::Restored, since);

@@ -1,15 +1,17 @@
 //! BIBs, session tables and pool, kept consistent with one another.
-use core::net::Ipv6Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
+use std::collections::{HashMap, HashSet};
 
 use rand_chacha::ChaCha8Rng;
 
 use super::account::{Accounts, Meter};
 use super::bib::{Bib, Binding};
+use super::block::Assigned;
 use super::echo::PublishedEchoes;
 use super::event::{Cause, Events};
 use super::expiry::TimerClass;
 use super::keyed::Keyed;
-use super::pool::Pool;
+use super::pool::{Ask, Pool};
 use super::prefixes::Position;
 use super::quota::{Free, Quotas, Request};
 use super::session::{Session, Sessions};
@@ -18,7 +20,7 @@ use super::tcp::State;
 use super::tuple::{Protocol, TransportV4, TransportV6, TupleV6};
 use super::verdict::{Direction, Reason};
 use crate::config::{Filtering, Nat64Limits, Nat64Timers};
-use crate::plan::{ClientPrefix, Nat64Plan, VmNets};
+use crate::plan::{ClientPrefix, Nat64Plan, PublishedEcho, StaticBinding, VmNets};
 use crate::status::Traffic;
 use crate::time::Instant;
 
@@ -44,6 +46,10 @@ pub(super) struct Tables {
     pub(super) quotas: Quotas,
     pub(super) pool: Pool,
     pub(super) echo: PublishedEchoes,
+    /// The operator's bindings, as they were wanted.
+    pub(super) wanted: (Vec<StaticBinding>, Vec<PublishedEcho>),
+    /// Addresses that published hosts are known by, and that their own sessions come from.
+    pub(super) homes: HashMap<Ipv6Addr, Ipv4Addr, Keyed>,
     pub(super) filtering: Filtering,
     pub(super) timers: Nat64Timers,
     pub(super) max_sessions: u32,
@@ -59,13 +65,16 @@ impl Tables {
             sessions: Sessions::new(keyed),
             syns: StoredSyns::new(keyed),
             quotas: Quotas::new(keyed, plan.limits, &plan.clients),
-            pool: Pool::new(keyed, plan.shares()),
+            pool: Pool::new(keyed),
             echo: PublishedEchoes::new(keyed),
+            wanted: (Vec::new(), Vec::new()),
+            homes: HashMap::with_hasher(keyed),
             filtering: plan.filtering,
             timers: plan.timers,
             max_sessions: plan.max_sessions,
             random,
         };
+        tables.resize_pool(plan);
         tables.publish(&plan.static_bindings, &plan.published_echo);
         tables
     }
@@ -97,8 +106,14 @@ impl Tables {
         let binding = match existing {
             Some(binding) => binding,
             None => {
-                let mapped = self.pool.allocate(tuple.protocol, tuple.client, &mut self.random);
-                let mapped = mapped.ok_or(Reason::PoolExhausted)?;
+                let client = tuple.client.address;
+                let home = self.homes.get(&client).copied().or_else(|| self.quotas.home(client));
+                let owner = self.quotas.site(client);
+                let ask = Ask { protocol: tuple.protocol, client: tuple.client, owner, home };
+                let (mapped, block) = self.pool.allocate(ask, &mut self.random, now)?;
+                if let Some(block) = block {
+                    self.events.block_assigned(&block);
+                }
                 self.bind(tuple.protocol, tuple.client, mapped, Cause::Inside)
             }
         };
@@ -128,7 +143,9 @@ impl Tables {
         binding.sessions -= 1;
         if binding.sessions == 0 && !binding.is_static {
             let binding = self.bib.remove(session.binding);
-            self.pool.release(binding.protocol, binding.mapped);
+            if let Some(block) = self.pool.release(binding.protocol, binding.mapped, self.events.now) {
+                self.events.block_released(&block);
+            }
             self.quotas.remove_binding(binding.client.address, binding.protocol);
             self.accounts.release(binding.account);
             self.events.binding_removed(&binding, cause);
@@ -139,6 +156,7 @@ impl Tables {
     /// Ends the sessions whose lifetime is over, up to a connection that is to be probed before that; none of these if
     /// there is no `room` for a probe.
     pub(super) fn expire(&mut self, now: Instant, room: usize) -> Option<(Session, Position)> {
+        self.pool.expire(now);
         while let Some(index) = self.sessions.expired(&self.timers, now) {
             let session = self.sessions[index];
             if session.protocol != Protocol::Tcp || session.state != State::Established {
@@ -175,9 +193,34 @@ impl Tables {
         for (_, session) in self.sessions.iter() {
             self.quotas.add(session.client.address);
         }
-        for (_, binding) in self.bib.iter().filter(|(_, binding)| !binding.is_static) {
-            self.quotas.add_binding(binding.client.address, binding.protocol);
+        let Self { bib, quotas, pool, .. } = self;
+        for (_, binding) in bib.iter().filter(|(_, binding)| !binding.is_static) {
+            quotas.add_binding(binding.client.address, binding.protocol);
+            quotas.settle(binding.client.address, binding.mapped.address, |home| pool.contains(home));
         }
+    }
+
+    /// Takes over the pool's addresses and shares, and for how long ports are held back.
+    pub(super) fn resize_pool(&mut self, plan: &Nat64Plan) {
+        self.pool.hold_back(plan.timers.port_hold, plan.limits.held_ports);
+        self.pool.replace(plan.shares(), plan.port_block);
+    }
+
+    /// Finds out anew who has which block. Where two clients have ports of the same one, the sessions of the second end.
+    pub(super) fn adopt_blocks(&mut self, before: &HashSet<Assigned>) {
+        let Self { bib, quotas, pool, .. } = self;
+        let dynamic = bib.iter().filter(|(_, binding)| !binding.is_static);
+        let strangers: Vec<u32> = dynamic
+            .filter(|(_, binding)| !pool.adopt(binding.mapped, quotas.site(binding.client.address)))
+            .map(|(index, _)| index)
+            .collect();
+        if !strangers.is_empty() {
+            let strangers: HashSet<u32> = strangers.into_iter().collect();
+            self.end_where(|session| strangers.contains(&session.binding));
+        }
+        let after = self.pool.assigned();
+        before.difference(&after).for_each(|block| self.events.block_released(block));
+        after.difference(before).for_each(|block| self.events.block_assigned(block));
     }
 
     fn request(&self, protocol: Protocol, client: Ipv6Addr, needs_binding: bool) -> Request {
@@ -189,6 +232,7 @@ impl Tables {
     /// A binding for a port that is taken from the pool.
     pub(super) fn bind(&mut self, protocol: Protocol, client: TransportV6, mapped: TransportV4, cause: Cause) -> u32 {
         self.quotas.add_binding(client.address, protocol);
+        self.quotas.settle(client.address, mapped.address, |home| self.pool.contains(home));
         let account = self.accounts.open(client.address);
         let binding = Binding { protocol, client, mapped, sessions: 0, is_static: false, account };
         self.events.binding_created(&binding, cause);

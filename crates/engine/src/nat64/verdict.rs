@@ -54,6 +54,7 @@ reasons! {
     InvalidSource "invalid-source" "The source address cannot be that of a packet that a router forwards (RFC 7915 section 5.1)."
     SourceInPref64 "source-in-pref64" "The source address lies in the NAT64 prefix: the packet would loop (RFC 6146 section 3.5)."
     NonGlobalDestination "non-global-destination" "The embedded IPv4 address is not global and is not exempted (RFC 6052 section 3.1)."
+    ExcludedDestination "excluded-destination" "The embedded IPv4 address is one that `never_translate` names."
     OwnAddress "own-address" "The embedded IPv4 address is the router's own, outside of NAT64's share of ports."
     UnknownProtocol "unknown-protocol" "The protocol is neither TCP, UDP nor ICMP (RFC 6146 section 3.4)."
     IcmpType "icmp-type" "The ICMP type or code has no counterpart (RFC 7915 sections 4.2 and 5.2)."

@@ -238,6 +238,10 @@ pub struct Nat64Plan {
     pub further_pool4: Vec<Ipv4Addr>,
     /// Share of ports and identifiers of the further addresses.
     pub further_ports: core::ops::RangeInclusive<u16>,
+    /// Ports of a block, where clients get their ports in blocks; else zero.
+    pub port_block: u16,
+    /// IPv4 prefixes that nothing is translated to.
+    pub never_translate: Vec<ipnet::Ipv4Net>,
     /// Non-global IPv4 prefixes that may be translated all the same.
     pub translate_non_global: Vec<ipnet::Ipv4Net>,
     /// Source of ICMPv6 errors that the translator itself sends: a LAN address of the router.

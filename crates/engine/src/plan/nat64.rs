@@ -33,6 +33,8 @@ pub(super) fn plan(topology: &Topology<'_>) -> Option<Nat64Plan> {
         ports: nat64.ports.clone(),
         further_pool4,
         further_ports: nat64.pool_ports.clone(),
+        port_block: nat64.port_block,
+        never_translate: nat64.never_translate.clone(),
         translate_non_global: nat64.translate_non_global.clone(),
         router_v6: router_v6(topology),
         mtu_v6: topology.lans.iter().map(|lan| lan.mtu()).min().unwrap_or(mtu_v4),
@@ -48,6 +50,7 @@ pub(super) fn plan(topology: &Topology<'_>) -> Option<Nat64Plan> {
         events: match &nat64.log {
             None => Wanted::Nothing,
             Some(log) if log.sessions => Wanted::Sessions,
+            Some(_) if nat64.port_block > 0 => Wanted::Blocks,
             Some(_) => Wanted::Bindings,
         },
         log: nat64.log.map(|log| LogPlan { to: log.to, hostname: topology.config.hostname.clone() }),

@@ -196,6 +196,12 @@ fn translator(nat64: &Nat64Plan, out: &mut String) -> fmt::Result {
     for echo in &nat64.published_echo {
         writeln!(out, "  publish icmp {} to {}", echo.mapped, echo.client)?;
     }
+    if nat64.port_block > 0 {
+        writeln!(out, "  ports in blocks of {}", nat64.port_block)?;
+    }
+    for net in &nat64.never_translate {
+        writeln!(out, "  never translate {net}")?;
+    }
     for net in &nat64.translate_non_global {
         writeln!(out, "  translate non-global {net}")?;
     }

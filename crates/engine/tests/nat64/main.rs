@@ -6,6 +6,7 @@ mod icmp;
 mod limits;
 mod model;
 mod packet;
+mod pool;
 mod prefixes;
 mod properties;
 mod publish;

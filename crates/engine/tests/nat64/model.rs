@@ -80,6 +80,8 @@ struct Syn {
 struct Twin {
     sessions: Vec<Session>,
     syns: Vec<Syn>,
+    /// Ports that nobody gets until then.
+    held: Vec<(Kind, u16, Instant)>,
     independent: bool,
     limit: usize,
     ports: usize,
@@ -114,7 +116,15 @@ impl Twin {
             session.rst = true;
             session.end = now + Duration::from_secs(240);
         }
+        let before: Vec<(Kind, u16)> = self.sessions.iter().map(|session| (session.kind, session.mapped)).collect();
         self.sessions.retain(|session| session.end > now);
+        self.held.retain(|(_, _, end)| *end > now);
+        for (kind, port) in before.into_iter().filter(|(kind, _)| *kind != Kind::Tcp) {
+            let is_held = self.held.iter().any(|(held, other, _)| (*held, *other) == (kind, port));
+            if !is_held && !self.ports(kind).contains(&port) {
+                self.held.push((kind, port, now + Duration::from_secs(120)));
+            }
+        }
         let waiting = self.syns.len();
         self.syns.retain(|syn| syn.end > now);
         (probes, waiting - self.syns.len())
@@ -136,7 +146,8 @@ impl Twin {
         if free == 0 {
             return Err(Reason::SessionLimit);
         }
-        let free_ports = self.ports - self.ports(step.kind).len();
+        let held = self.held.iter().filter(|(kind, _, _)| *kind == step.kind).count();
+        let free_ports = self.ports - self.ports(step.kind).len() - held;
         if mapped.is_none() && free_ports == 0 {
             return Err(Reason::PoolExhausted);
         }
@@ -293,6 +304,7 @@ proptest! {
             if step.restart {
                 router.restart(&plan);
                 twin.syns.clear();
+                twin.held.clear();
             }
             let said = router.rest(step.seconds);
             let now = router.now;
@@ -317,6 +329,8 @@ proptest! {
                             None => {
                                 prop_assert!((40_000..=40_005).contains(&port));
                                 prop_assert!(!twin.ports(step.kind).contains(&port));
+                                let is_it = |held: &&(Kind, u16, Instant)| (held.0, held.1) == (step.kind, port);
+                                prop_assert!(twin.held.iter().find(is_it).is_none());
                                 twin.sessions.last_mut().unwrap().mapped = port;
                             }
                         }

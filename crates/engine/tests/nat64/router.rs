@@ -28,6 +28,8 @@ pub(crate) fn plan(ports: core::ops::RangeInclusive<u16>) -> Nat64Plan {
         ports,
         further_pool4: Vec::new(),
         further_ports: 1024..=65_535,
+        port_block: 0,
+        never_translate: Vec::new(),
         translate_non_global: Vec::new(),
         router_v6: Some(ROUTER.parse().unwrap()),
         mtu_v6: 1500,

@@ -280,6 +280,15 @@ fn segments_without_a_partial_checksum_get_their_own() {
     assert!(segments.iter().all(|segment| is_intact(segment)));
 }
 
+/// RFC 1624: a sum of zero has two ways to be written, of which TCP may use either.
+fn one_zero(mut packet: Vec<u8>) -> Vec<u8> {
+    let (start, protocol) = if packet[0] >> 4 == 6 { (40, packet[6]) } else { (20, packet[9]) };
+    if protocol == 6 && packet.get(start + 16..start + 18) == Some(&[0xff; 2]) {
+        packet[start + 16..start + 18].fill(0);
+    }
+    packet
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
@@ -324,7 +333,8 @@ proptest! {
         } else {
             prop_assert_eq!(verdict, last);
             prop_assert_eq!(left.len(), right.len());
-            prop_assert!(left == right);
+            let same = |packets: Vec<Vec<u8>>| packets.into_iter().map(one_zero).collect::<Vec<_>>();
+            prop_assert!(same(left) == same(right));
         }
     }
 

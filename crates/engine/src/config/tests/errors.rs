@@ -391,4 +391,9 @@ fn a_pool_is_of_unicast_addresses_each_once_and_of_1024_at_most() {
         assert!(words.iter().all(|word| error.contains(word)), "{words:?} in {error}");
     }
     says("[nat64]\npool_ports = \"0-1\"\n", "2:14", &["within 1-65535"]);
+    says("[nat64]\nport_block = 63\n", "2:14", &["out of range", "64 to 8192"]);
+    says("[nat64]\nport_block = 256\nports = \"2000-2100\"\n", "2:14", &["no more than a share holds"]);
+    says("[nat64]\nnever_translate = \"192.0.2.1/24\"\n", "2:19", &["host bits"]);
+    says("[nat64.limits]\nheld_ports = -1\n", "2:14", &["0 to 1000000", "RFC 6888 REQ-8"]);
+    says("[nat64.timers]\nport_hold = 3601\n", "2:13", &["0 to 3600", "RFC 6888 REQ-8"]);
 }

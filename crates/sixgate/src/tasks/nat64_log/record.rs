@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sixgate_engine::nat64::event::{Event, EventKind};
+use sixgate_engine::nat64::event::{Event, EventKind, PortBlock};
 use sixgate_engine::nat64::tuple::Protocol;
 use sixgate_engine::plan::LogPlan;
 use sixgate_engine::status::Traffic;
@@ -93,10 +93,18 @@ pub(super) fn message(event: &Event) -> String {
                 client.address, client.port, mapped.address, mapped.port, server.address, server.port
             )
         }
+        EventKind::BlockAssigned(block) | EventKind::BlockReleased(block) => {
+            format!("nat64 {name} {} {}:{}-{}", block.client, block.address, block.port, last(block))
+        }
         EventKind::Refused(protocol, client, reason) => {
             format!("nat64 {name} {} [{}]:{} {}", protocol.name(), client.address, client.port, reason.name())
         }
     }
+}
+
+/// The last port of a block.
+fn last(block: &PortBlock) -> u16 {
+    block.port + (block.count - 1)
 }
 
 /// RFC 8158 section 5.6: which information elements belong to which event.
@@ -114,6 +122,15 @@ fn fields(kind: &EventKind) -> Vec<(&'static str, String)> {
         | EventKind::SessionCreated(bound, ..)
         | EventKind::SessionRemoved(bound, ..) => (bound.protocol, bound.client),
         EventKind::Refused(protocol, client, _) => (*protocol, *client),
+        EventKind::BlockAssigned(block) | EventKind::BlockReleased(block) => {
+            put("sourceIPv6Address", &block.client.network());
+            put("sourceIPv6PrefixLength", &block.client.prefix_len());
+            put("postNATSourceIPv4Address", &block.address);
+            put("portRangeStart", &block.port);
+            put("portRangeEnd", &last(block));
+            put("portRangeNumPorts", &block.count);
+            return fields;
+        }
     };
     put("protocolIdentifier", &number(protocol));
     put("sourceIPv6Address", &client.address);
@@ -128,6 +145,7 @@ fn fields(kind: &EventKind) -> Vec<(&'static str, String)> {
             put("cause", &cause.name());
         }
         EventKind::Refused(_, _, reason) => put("cause", &reason.name()),
+        EventKind::BlockAssigned(_) | EventKind::BlockReleased(_) => {}
     }
     if let EventKind::SessionCreated(_, server, _) | EventKind::SessionRemoved(_, server, _, _) = kind {
         put("postNATDestinationIPv4Address", &server.address);
