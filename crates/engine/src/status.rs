@@ -368,6 +368,18 @@ pub struct Dns64 {
     pub synthesizing: bool,
     /// Questions received.
     pub queries: u64,
+    /// Questions answered from the cache.
+    #[serde(default)]
+    pub cached: u64,
+    /// Answers given after they had expired, because no upstream answered (RFC 8767).
+    #[serde(default)]
+    pub stale: u64,
+    /// Answers kept.
+    #[serde(default)]
+    pub cache_answers: u64,
+    /// Bytes that they take, the workers' copies included.
+    #[serde(default)]
+    pub cache_bytes: u64,
     /// Answers with synthesized records.
     pub synthesized: u64,
     /// Questions that ended in SERVFAIL.

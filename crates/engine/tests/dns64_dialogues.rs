@@ -8,7 +8,7 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode}
 use hickory_proto::rr::rdata::NULL;
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use serde::Deserialize;
-use sixgate_engine::dns64::{Event, Outcome, Transaction, Transmit, Transport};
+use sixgate_engine::dns64::{Event, Outcome, Transaction, Transmit, Transport, View};
 use sixgate_engine::plan::Dns64Plan;
 use sixgate_engine::time::{Duration, Instant};
 
@@ -153,7 +153,7 @@ fn replay(dialogue: &Dialogue) {
     };
     let start = Instant::ZERO + Duration::from_secs(1000);
     let mut now = start;
-    let mut transaction = Transaction::new(&query, transport, plan(&dialogue.policy), 42, now);
+    let mut transaction = Transaction::new(&query, transport, plan(&dialogue.policy), View::Translated, 42, now);
     for turn in &dialogue.upstream {
         let transmit = transaction.poll_transmit().unwrap_or_else(|| panic!("{says}: {} is not asked", turn.asked));
         assert_eq!(transaction.poll_transmit(), None, "{says}: one question at a time");
@@ -208,7 +208,7 @@ fn check_question(dialogue: &Dialogue, turn: &Turn, transmit: &Transmit) -> Mess
 fn check_response(dialogue: &Dialogue, query: &[u8], outcome: &Outcome) {
     let (says, expected) = (&dialogue.says, &dialogue.response);
     assert_eq!(outcome.reason.name(), expected.reason, "{says}");
-    let Some(response) = &outcome.response else {
+    let Some(response) = outcome.clone().cut() else {
         assert!(expected.dropped, "{says}: no response");
         return;
     };
@@ -253,6 +253,7 @@ fn plan(policy: &Policy) -> Arc<Dns64Plan> {
         synthesis: prefix(&policy.synthesis),
         translate_non_global: policy.translate_non_global.clone(),
         pref64: prefix(&policy.pref64),
+        ..Dns64Plan::default()
     })
 }
 

@@ -1,10 +1,10 @@
 //! Sockets for the resolver: bound to an address that may not be there yet, and with a name for whoever has the port.
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::{fs, io};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 128;
@@ -49,12 +49,27 @@ impl ListenError {
     }
 }
 
-/// Binds a UDP socket, to an address that need not exist yet (IP_FREEBIND), on one interface only if named.
+/// Binds as many UDP sockets, to an address that need not exist yet (IP_FREEBIND), on one interface only if named. The
+/// kernel gives each of them a share of the clients (SO_REUSEPORT); who holds the port already keeps it.
 ///
 /// # Errors
 /// The kernel refused; a busy port comes with its owner.
-pub fn udp(address: SocketAddr, device: Option<&str>) -> Result<UdpSocket, ListenError> {
-    let open = || UdpSocket::from_std(bound(address, device, Transport::Udp)?.into());
+pub fn udp(address: SocketAddr, device: Option<&str>, count: usize) -> Result<Vec<UdpSocket>, ListenError> {
+    let open = || {
+        // Without SO_REUSEPORT first: another process with the same option would take part of the queries unnoticed.
+        let first = bound(address, device, Transport::Udp)?;
+        let mut sockets = vec![first];
+        if let [first] = sockets.as_slice()
+            && count > 1
+        {
+            first.set_reuse_port(true)?;
+            let taken = first.local_addr()?.as_socket().unwrap_or(address);
+            for _ in 1..count {
+                sockets.push(another(taken, device)?);
+            }
+        }
+        Ok(sockets.into_iter().map(UdpSocket::from).collect())
+    };
     open().map_err(|cause| ListenError::new(address, Transport::Udp, cause))
 }
 
@@ -107,6 +122,24 @@ fn bound(address: SocketAddr, device: Option<&str>, transport: Transport) -> io:
         Transport::Udp => (Type::DGRAM, Protocol::UDP),
         Transport::Tcp => (Type::STREAM, Protocol::TCP),
     };
+    let socket = unbound(address, kind, protocol, device)?;
+    if let Transport::Tcp = transport {
+        // A restart must not wait for the last connections' TIME_WAIT.
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// One more UDP socket on an address that has been taken.
+fn another(address: SocketAddr, device: Option<&str>) -> io::Result<Socket> {
+    let socket = unbound(address, Type::DGRAM, Protocol::UDP, device)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn unbound(address: SocketAddr, kind: Type, protocol: Protocol, device: Option<&str>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     match address {
         SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
@@ -115,15 +148,10 @@ fn bound(address: SocketAddr, device: Option<&str>, transport: Transport) -> io:
             socket.set_freebind_v6(true)?;
         }
     }
-    if let Transport::Tcp = transport {
-        // A restart must not wait for the last connections' TIME_WAIT.
-        socket.set_reuse_address(true)?;
-    }
     if let Some(device) = device {
         socket.bind_device(Some(device.as_bytes()))?;
     }
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
     Ok(socket)
 }
 
@@ -181,7 +209,7 @@ mod tests {
     fn an_address_that_is_not_there_yet_can_be_listened_on() {
         in_namespace(|| async {
             for text in ["[2001:db8::53]:53", "192.0.2.53:53"] {
-                udp(address(text), Some("lo")).unwrap();
+                udp(address(text), Some("lo"), 2).unwrap();
                 tcp(address(text), None).unwrap();
             }
         });
@@ -190,7 +218,7 @@ mod tests {
     #[test]
     fn both_families_share_a_port() {
         in_namespace(|| async {
-            let _held = [udp(address("[::]:53"), None).unwrap(), udp(address("0.0.0.0:53"), None).unwrap()];
+            let _held = [udp(address("[::]:53"), None, 1).unwrap(), udp(address("0.0.0.0:53"), None, 1).unwrap()];
             let _listening = [tcp(address("[::]:53"), None).unwrap(), tcp(address("0.0.0.0:53"), None).unwrap()];
         });
     }
@@ -199,14 +227,29 @@ mod tests {
     fn a_busy_port_names_its_owner_and_the_mend() {
         in_namespace(|| async {
             let own = fs::read_to_string("/proc/self/comm").unwrap();
-            let _udp = udp(address("[::1]:53"), None).unwrap();
+            let _udp = udp(address("[::1]:53"), None, 2).unwrap();
             let _tcp = tcp(address("[::1]:53"), None).unwrap();
-            for error in [udp(address("[::1]:53"), None).unwrap_err(), tcp(address("[::1]:53"), None).unwrap_err()] {
+            for error in [udp(address("[::1]:53"), None, 2).unwrap_err(), tcp(address("[::1]:53"), None).unwrap_err()] {
                 let owner = format!("{} (process {})", own.trim(), std::process::id());
                 assert_eq!(error.owner.as_deref(), Some(owner.as_str()));
                 assert!(error.to_string().contains("[::1]:53") && error.to_string().contains(&owner), "{error}");
                 assert!(error.mend().contains(&format!("Stop {owner}")), "{}", error.mend());
             }
+        });
+    }
+
+    #[test]
+    fn sockets_of_one_address_share_its_clients() {
+        in_namespace(|| async {
+            let sockets = udp(address("[::1]:53"), None, 2).unwrap();
+            let clients: Vec<UdpSocket> = (0..64).map(|_| UdpSocket::bind("[::1]:0").unwrap()).collect();
+            for client in &clients {
+                client.send_to(b"?", "[::1]:53").unwrap();
+            }
+            let shares: Vec<usize> =
+                sockets.iter().map(|socket| (0..).take_while(|_| socket.recv(&mut [0; 8]).is_ok()).count()).collect();
+            assert_eq!(shares.iter().sum::<usize>(), 64);
+            assert!(shares.iter().all(|share| *share > 0), "{shares:?}");
         });
     }
 

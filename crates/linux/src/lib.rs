@@ -17,6 +17,8 @@
 //! | [`packet_socket`] | [`packet_socket::PacketSocket`]: packets below the IP stack on one link, for DHCPv4 and ARP |
 //! | [`dns_socket`] | [`dns_socket::udp`], [`dns_socket::tcp`]: the resolver's sockets |
 //! | [`fastpath`] | [`fastpath::FastPath::open`], `attach`, `insert`, `usage`, `remove`: the eBPF program and its sessions |
+//! | [`dns_batch`] | [`dns_batch::Batch::serve`]: queries and responses, many to a system call |
+//! | [`poll`] | [`poll::Poll`], [`poll::Waker`]: a thread that waits for its sockets and for orders |
 //! | [`clock`] | [`clock::now`], [`clock::seed`]: the engine's time and randomness |
 //! | [`system`] | [`system::Machine::read`]: memory, load, uptime for the status |
 //! | [`pid1`] | mounts, modules, consoles, children, power: what `sixgate init` asks of the kernel |
@@ -26,6 +28,7 @@
 //! is opened beside that, and the facts then show it to the plan. The order of a stop: the closed ruleset by `nft::load`,
 //! `stop_forwarding`, `Netlink::withdraw`, `Tun::remove`.
 pub mod clock;
+pub mod dns_batch;
 pub mod dns_socket;
 pub mod events;
 pub mod facts;
@@ -36,6 +39,7 @@ pub mod network;
 pub mod nft;
 pub mod packet_socket;
 pub mod pid1;
+pub mod poll;
 pub mod shortcut;
 pub mod sysctl;
 pub mod system;

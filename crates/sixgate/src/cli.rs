@@ -117,6 +117,14 @@ enum Command {
         #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
         control: PathBuf,
     },
+    /// Have the resolver forget a name and all names below it, or everything.
+    FlushDns {
+        /// The name, as in `example.com`; without one, everything is forgotten.
+        name: Option<String>,
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
     /// Show the console.
     Tui {
         /// Control socket of the router.
@@ -156,6 +164,10 @@ pub fn main() -> ExitCode {
         Command::Status { json, control } => crate::report::report(&control, json),
         Command::Findings { json, control } => crate::report::findings(&control, json),
         Command::Neighbours { json, control } => crate::report::neighbours(&control, json),
+        Command::FlushDns { name, control } => control::Client::connect(&control)
+            .and_then(|mut client| client.command(&control::Request::FlushDns { name }))
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(Into::into),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "sixgate", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -60,6 +60,11 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         confirm: Option<u64>,
     },
+    /// Forget the resolver's answers about a name and all names below it; all answers without a name.
+    FlushDns {
+        /// The name, as in `example.com`.
+        name: Option<String>,
+    },
     /// The configurations that are kept.
     History,
 }
@@ -78,6 +83,7 @@ impl Request {
             Self::Revert { .. } => "Revert",
             Self::History => "History",
             Self::Sessions { .. } => "Sessions",
+            Self::FlushDns { .. } => "Flush",
         }
     }
 }
@@ -232,6 +238,7 @@ mod tests {
             Request::Confirm,
             Request::Revert { to: Some(3), confirm: None },
             Request::History,
+            Request::FlushDns { name: Some("example.com".to_owned()) },
         ] {
             assert_eq!(parse_request(emit_request(&request).as_bytes()), Ok(request));
         }

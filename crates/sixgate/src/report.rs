@@ -279,7 +279,10 @@ fn write_dns64(out: &mut String, dns64: &Dns64) -> fmt::Result {
         row(out, "upstream", &counts)?;
     }
     row(out, "synthesis", if dns64.synthesizing { "on" } else { "off" })?;
-    let counts = format!("{}, {} synthesized, {} failed", dns64.queries, dns64.synthesized, dns64.failures);
+    let counts = format!(
+        "{}, {} from the cache, {} synthesized, {} stale, {} failed",
+        dns64.queries, dns64.cached, dns64.synthesized, dns64.stale, dns64.failures
+    );
     row(out, "queries", &counts)?;
     write_reasons(out, &dns64.dropped)
 }

@@ -14,7 +14,7 @@
 //!                                 v                                                    │
 //!   scrapers ─> metrics ──Ask──┐                                                       │
 //!   clients ──> control ──Ask──┴> status                                               │
-//!                  ├──ConfigurationCommand──> configuration                            │
+//!                  ├──ConfigurationCommand──> configuration, ──Flush──> dns64          │
 //!                  └──Ending──> lifecycle ──Withdraw──> 1. ra  2. nat64 ───────────────┘  3. network
 //!  signals ────────────────────────^  └──Withdraw──> or, before a restart, nat64 alone: it saves its sessions
 //! ```
@@ -127,6 +127,8 @@ pub struct ListSessions {
     pub answer: oneshot::Sender<SessionPage>,
 }
 
+/// Forget the resolver's answers about that name, or all; the answer is what is wrong with the name.
+pub type Flush = (Option<String>, oneshot::Sender<Result<(), String>>);
 /// Take back from the network what this task put there; the answer is that it is done.
 pub type Withdraw = oneshot::Sender<()>;
 
@@ -169,6 +171,7 @@ impl Wiring {
 
         let (command, commands) = mpsc::channel::<ConfigurationCommand>(COMMANDS);
         let (ask, asked) = mpsc::channel::<Ask>(COMMANDS);
+        let (flush, flushes) = mpsc::channel::<Flush>(COMMANDS);
         let (ending, endings) = mpsc::channel::<Ending>(COMMANDS);
         let (nat64_events, nat64_told) = mpsc::channel(COMMANDS);
         let (list_sessions, sessions_wanted) = mpsc::channel::<ListSessions>(COMMANDS);
@@ -207,6 +210,7 @@ impl Wiring {
             dns64: dns64::Ends {
                 desired: desired_seen.clone(),
                 network: network_slice_seen.clone(),
+                flushes,
                 slice: dns64_slice,
             },
             nat64: nat64::Ends {
@@ -243,6 +247,7 @@ impl Wiring {
             control: control::Ends {
                 ask,
                 command: command.clone(),
+                flush,
                 sessions: list_sessions,
                 ending,
                 slice: control_slice,

@@ -62,7 +62,7 @@ fn every_reason_of_router_discovery_is_explained() {
 #[test]
 fn every_reason_of_the_resolver_is_explained() {
     let mut named = literals("engine/src/dns64/reason.rs", "=> \"");
-    for file in ["datagrams", "front", "streams"] {
+    for file in ["worker", "front", "streams"] {
         named.extend(literals(&format!("sixgate/src/tasks/dns64/{file}.rs"), "refuse(\""));
     }
     let answers = documented("Answers of DNS64");

@@ -4,22 +4,30 @@ use core::ops::Range;
 
 use toml::Spanned;
 
-use super::Dns64;
 use super::claim::Claims;
 use super::door::Errors;
 use super::keys;
 use super::raw;
 use super::scalar::{self, At};
+use super::{Clients, Dns64, Lan};
 
 /// The resolver's switch and its table's absence are one thing: off.
 impl Default for Dns64 {
     fn default() -> Self {
-        Self { enabled: false, upstream: Vec::new(), search: Vec::new() }
+        Self {
+            enabled: false,
+            upstream: Vec::new(),
+            search: Vec::new(),
+            untranslated: Vec::new(),
+            cache: 64,
+            serve_stale: 86_400,
+            workers: 2,
+        }
     }
 }
 
 /// Checks the resolver.
-pub(super) fn validate(raw: Spanned<raw::Dns64>, claims: &Claims, errors: &mut Errors) -> Dns64 {
+pub(super) fn validate(raw: Spanned<raw::Dns64>, lans: &[Lan], claims: &Claims, errors: &mut Errors) -> Dns64 {
     let table = raw.span();
     let raw = raw.into_inner();
     let enabled = raw.enabled.as_ref().is_none_or(|key| *key.get_ref());
@@ -31,7 +39,33 @@ pub(super) fn validate(raw: Spanned<raw::Dns64>, claims: &Claims, errors: &mut E
     }
     let upstream = items.iter().filter_map(|(text, span)| upstream(text, span, claims, errors)).collect();
     let search = scalar::items(raw.search).iter().filter_map(|(text, span)| domain(text, span, errors)).collect();
-    Dns64 { enabled, upstream, search }
+    let untranslated =
+        scalar::items(raw.untranslated).iter().filter_map(|(text, span)| clients(text, span, lans, errors)).collect();
+    let default = Dns64::default();
+    Dns64 {
+        enabled,
+        upstream,
+        search,
+        untranslated,
+        cache: scalar::number(At("dns64", "cache"), &raw.cache, 1..=4096, errors).unwrap_or(default.cache),
+        serve_stale: scalar::number(At("dns64", "serve_stale"), &raw.serve_stale, 0..=604_800, errors)
+            .unwrap_or(default.serve_stale),
+        workers: scalar::number(At("dns64", "workers"), &raw.workers, 1..=64, errors).unwrap_or(default.workers),
+    }
+}
+
+/// A LAN's name, or a prefix.
+fn clients(text: &str, span: &Range<usize>, lans: &[Lan], errors: &mut Errors) -> Option<Clients> {
+    if lans.iter().any(|lan| lan.name == text) {
+        return Some(Clients::Lan(text.to_owned()));
+    }
+    let at = At("dns64", "untranslated");
+    if !text.contains(':') {
+        let message = format!("there is no [[lan]] of the name \"{text}\"");
+        errors.note(span.clone(), message, keys::describe(at.0, at.1));
+        return None;
+    }
+    scalar::prefix6(at, text, span, errors).map(Clients::Prefix)
 }
 
 fn upstream(text: &str, span: &Range<usize>, claims: &Claims, errors: &mut Errors) -> Option<SocketAddr> {

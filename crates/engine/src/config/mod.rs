@@ -290,6 +290,23 @@ pub struct Dns64 {
     pub upstream: Vec<SocketAddr>,
     /// DNSSL search domains (RFC 8106).
     pub search: Vec<String>,
+    /// Who is given no synthesized addresses.
+    pub untranslated: Vec<Clients>,
+    /// MiB that answers may take.
+    pub cache: u32,
+    /// For how many seconds answers may be of use after they have expired (RFC 8767).
+    pub serve_stale: u32,
+    /// Threads that answer by UDP.
+    pub workers: u16,
+}
+
+/// Clients of the resolver, by where they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Clients {
+    /// All of a LAN, with the containers behind its VMs.
+    Lan(String),
+    /// Addresses in this prefix.
+    Prefix(Ipv6Net),
 }
 
 /// The translator.

@@ -103,7 +103,7 @@ impl Sections {
         let vms: Vec<_> =
             self.vms.into_iter().filter_map(|raw| vm::validate(raw, &lans, &mut claims, errors)).collect();
         let routes = self.routes.iter().filter_map(|raw| route::validate(raw, &mut claims, errors)).collect();
-        let dns64 = self.dns64.map_or_else(Dns64::default, |raw| dns64::validate(raw, &claims, errors));
+        let dns64 = self.dns64.map_or_else(Dns64::default, |raw| dns64::validate(raw, &lans, &claims, errors));
         let nat64 = self.nat64.and_then(|raw| nat64::validate(raw, &mut claims, errors));
         let lines = Lines::new(text);
         let names = allow::Names { lans: &lans, vms: &vms, claims: &claims };

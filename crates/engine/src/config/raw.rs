@@ -88,6 +88,10 @@ pub(super) struct Dns64 {
     pub(super) enabled: Key<bool>,
     pub(super) upstream: Key<OneOrMany<String>>,
     pub(super) search: Key<OneOrMany<String>>,
+    pub(super) untranslated: Key<OneOrMany<String>>,
+    pub(super) cache: Key<i64>,
+    pub(super) serve_stale: Key<i64>,
+    pub(super) workers: Key<i64>,
 }
 
 /// `[nat64]`.

@@ -12,6 +12,10 @@ use crate::status::{Dns64, Upstream};
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
     queries: u64,
+    cached: u64,
+    /// Of the cached ones.
+    synthesized: u64,
+    stale: u64,
     failures: u64,
     reasons: BTreeMap<Reason, u64>,
     /// Answers and failures.
@@ -19,6 +23,22 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Counts queries that came.
+    pub fn asked(&mut self, queries: u64) {
+        self.queries += queries;
+    }
+
+    /// Counts queries that were answered from the cache, and those of them whose answer was synthesized.
+    pub fn found(&mut self, answers: u64, synthesized: u64) {
+        self.cached += answers;
+        self.synthesized += synthesized;
+    }
+
+    /// Counts an answer that had expired (RFC 8767).
+    pub fn stale(&mut self) {
+        self.stale += 1;
+    }
+
     /// Counts an event.
     pub fn count(&mut self, event: &Event) {
         match event {
@@ -26,7 +46,6 @@ impl Counters {
             Event::UpstreamFailed(upstream) => self.upstreams.entry(*upstream).or_default().1 += 1,
             Event::Mismatch => *self.reasons.entry(Reason::Mismatch).or_default() += 1,
             Event::Finished(outcome) => {
-                self.queries += 1;
                 *self.reasons.entry(outcome.reason).or_default() += 1;
                 let code = outcome.response.as_ref().map(|response| response.metadata.response_code);
                 self.failures += u64::from(code == Some(ResponseCode::ServFail));
@@ -46,7 +65,11 @@ impl Counters {
             upstreams: plan.upstream.iter().map(upstream).collect(),
             synthesizing: plan.synthesis.is_some(),
             queries: self.queries,
-            synthesized: self.reasons.get(&Reason::Synthesized).copied().unwrap_or_default(),
+            cached: self.cached,
+            stale: self.stale,
+            synthesized: self.synthesized + self.reasons.get(&Reason::Synthesized).copied().unwrap_or_default(),
+            cache_answers: 0,
+            cache_bytes: 0,
             failures: self.failures,
             dropped: refused.map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
         }
@@ -62,7 +85,7 @@ mod tests {
 
     fn finished(reason: Reason, code: Option<ResponseCode>) -> Event {
         let response = code.map(|code| Message::error_msg(1, OpCode::Query, code));
-        Event::Finished(Outcome { reason, response })
+        Event::Finished(Outcome::new(reason, response))
     }
 
     #[test]
@@ -85,8 +108,10 @@ mod tests {
         ] {
             counters.count(&event);
         }
+        counters.asked(4);
+        counters.found(2, 1);
         let status = counters.status(&plan, &[first]);
-        assert_eq!((status.queries, status.synthesized, status.failures), (4, 1, 1));
+        assert_eq!((status.queries, status.cached, status.synthesized, status.failures), (4, 2, 2, 1));
         assert!(status.synthesizing);
         assert_eq!(status.listening, [first]);
         let upstreams: Vec<_> =

@@ -4,7 +4,7 @@
 //! it and neither opens sockets nor reads a clock:
 //!
 //! ```text
-//! let mut transaction = Transaction::new(query_bytes, transport, plan, seed, now);
+//! let mut transaction = Transaction::new(query_bytes, transport, plan, view, seed, now);
 //! loop {
 //!     while let Some(event) = transaction.poll_event() {
 //!         // count it; Event::Finished carries the response (or nothing: drop in silence) and ends the loop
@@ -30,18 +30,27 @@
 //! Not here yet: a cache and the joining of equal questions, PTR synthesis (RFC 6147 section 5.3.1), names of the local
 //! network, encrypted upstreams, validation, and a memory of which upstreams are down. They come before
 //! (`Transaction::new`) or behind (`exchange`) what is here.
+mod answer;
+mod cache;
 mod counters;
+mod ede;
 mod exchange;
 mod exclusion;
 mod ipv4only;
+mod plain;
 mod reason;
 mod request;
 mod response;
 mod synthesis;
 mod transaction;
+mod view;
 
+pub use answer::Answer;
+pub use cache::{Cache, Holding, Lookup};
 pub use counters::Counters;
 pub use exchange::{ATTEMPT_TIMEOUT, Transmit};
+pub use plain::{Key, Plain};
 pub use reason::Reason;
 pub use request::{MAX_UDP_PAYLOAD, Transport};
 pub use transaction::{Event, Outcome, TRANSACTION_TIMEOUT, Transaction};
+pub use view::View;

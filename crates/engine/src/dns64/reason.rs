@@ -1,4 +1,5 @@
 //! How a query ended: one reason each, counted by name.
+use super::ede::ExtendedError;
 
 /// How a query ended, or why an upstream's message did not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +64,27 @@ impl Reason {
             Self::Short => "dns-short",
             Self::NotAQuery => "dns-not-a-query",
             Self::Mismatch => "dns-mismatch",
+        }
+    }
+
+    /// What a response says of it beside its code (RFC 8914).
+    pub(super) const fn extended_error(self) -> Option<ExtendedError> {
+        match self {
+            Self::Synthesized => Some(ExtendedError::Synthesized),
+            Self::Unanswered => Some(ExtendedError::NoReachableAuthority),
+            Self::NoUpstream => Some(ExtendedError::NotReady),
+            Self::Opcode | Self::Class | Self::Transfer | Self::MetaType => Some(ExtendedError::NotSupported),
+            Self::NoRecursion => Some(ExtendedError::NotAuthoritative),
+            Self::Forwarded
+            | Self::NoAddress
+            | Self::NotTranslatable
+            | Self::Ipv4Only
+            | Self::Malformed
+            | Self::QuestionCount
+            | Self::EdnsVersion
+            | Self::Short
+            | Self::NotAQuery
+            | Self::Mismatch => None,
         }
     }
 

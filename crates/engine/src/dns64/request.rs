@@ -7,8 +7,8 @@ use super::Reason;
 /// What we say we take, and the most we send, over UDP: RFC 9715 section 3.1, so that nothing is fragmented.
 pub const MAX_UDP_PAYLOAD: u16 = 1232;
 /// RFC 1035 section 4.2.1: what a client takes that says nothing.
-const PLAIN_PAYLOAD: u16 = 512;
-const HEADER_LENGTH: usize = 12;
+pub(super) const PLAIN_PAYLOAD: u16 = 512;
+pub(super) const HEADER_LENGTH: usize = 12;
 
 /// How a message travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

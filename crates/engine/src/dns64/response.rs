@@ -3,6 +3,7 @@ use hickory_proto::op::{Edns, Message, ResponseCode};
 use hickory_proto::rr::{Record, RecordType};
 use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
 
+use super::ede::ExtendedError;
 use super::request::{MAX_UDP_PAYLOAD, Request};
 
 /// A response without records.
@@ -42,10 +43,15 @@ pub(super) fn pass_on(request: &Request, upstream: Message) -> Message {
 ///
 /// RFC 2181 section 9: additional records are left out without a word; where the rest does not fit either, TC tells the
 /// client to come back by TCP, and there is no use in half an answer.
-pub(super) fn fit(mut response: Message, limit: usize) -> Message {
+pub(super) fn fit(mut response: Message, limit: usize, error: Option<ExtendedError>) -> Message {
+    let edns = response.edns.clone();
+    if let (Some(edns), Some(error)) = (&mut response.edns, error) {
+        error.put(edns);
+    }
     if fits(&response, limit) {
         return response;
     }
+    response.edns = edns;
     response.additionals.clear();
     if fits(&response, limit) { response } else { response.truncate() }
 }

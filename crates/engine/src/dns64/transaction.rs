@@ -13,6 +13,7 @@ use sixgate_wire::rfc6052::Pref64;
 use super::exchange::{Exchange, Progress, Transmit};
 use super::request::{Refusal, Request, Transport, asks_aaaa};
 use super::synthesis::{Synthesis, negative_ttl, synthesize};
+use super::view::View;
 use super::{Reason, exclusion, ipv4only, response};
 use crate::plan::Dns64Plan;
 use crate::time::Instant;
@@ -43,14 +44,29 @@ pub enum Event {
 pub struct Outcome {
     /// Why it ended like this.
     pub reason: Reason,
-    /// What goes to the client, cut to its payload size; nothing where the query is dropped in silence.
+    /// The whole response; nothing where the query is dropped in silence.
     pub response: Option<Message>,
+    /// Most bytes that the client takes.
+    limit: usize,
+}
+
+impl Outcome {
+    #[cfg(test)]
+    pub(super) fn new(reason: Reason, response: Option<Message>) -> Self {
+        Self { reason, response, limit: usize::from(u16::MAX) }
+    }
+
+    /// What goes to the client: with the extended error, cut to its payload size.
+    pub fn cut(self) -> Option<Message> {
+        self.response.map(|response| response::fit(response, self.limit, self.reason.extended_error()))
+    }
 }
 
 /// One query on its way to a response.
 #[derive(Debug)]
 pub struct Transaction {
     plan: Arc<Dns64Plan>,
+    view: View,
     rng: ChaCha8Rng,
     step: Step,
     /// When the client is told that nobody answered.
@@ -88,8 +104,9 @@ struct Pending {
 
 impl Transaction {
     /// Takes a client's query. `seed` must not be guessable by others.
-    pub fn new(query: &[u8], transport: Transport, plan: Arc<Dns64Plan>, seed: u64, now: Instant) -> Self {
+    pub fn new(query: &[u8], transport: Transport, plan: Arc<Dns64Plan>, view: View, seed: u64, now: Instant) -> Self {
         let mut transaction = Self {
+            view,
             plan,
             rng: ChaCha8Rng::seed_from_u64(seed),
             step: Step::Finished,
@@ -109,7 +126,7 @@ impl Transaction {
 
     fn begin(&mut self, request: Request, now: Instant) {
         let Some(question) = request.question.clone() else { return self.drop_silently(Reason::QuestionCount) };
-        let pref64 = pref64(self.plan.synthesis);
+        let pref64 = pref64(self.plan.synthesis).filter(|_| self.view == View::Translated);
         // Without a prefix of our own, the upstream's translator may be the one that hosts are to find.
         if self.plan.pref64.is_some()
             && let Some(response) = ipv4only::answer(&request, &question, pref64)
@@ -272,12 +289,12 @@ impl Transaction {
     }
 
     fn finish(&mut self, request: &Request, response: Message, reason: Reason) {
-        let response = Some(response::fit(response, request.limit));
-        self.events.push_back(Event::Finished(Outcome { reason, response }));
+        let outcome = Outcome { reason, response: Some(response), limit: request.limit };
+        self.events.push_back(Event::Finished(outcome));
     }
 
     fn drop_silently(&mut self, reason: Reason) {
-        self.events.push_back(Event::Finished(Outcome { reason, response: None }));
+        self.events.push_back(Event::Finished(Outcome { reason, response: None, limit: 0 }));
     }
 }
 

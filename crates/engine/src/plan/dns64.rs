@@ -1,8 +1,10 @@
 //! The resolver's part of the plan.
+use ipnet::Ipv6Net;
 use sixgate_wire::rfc6052::Pref64;
 
 use super::topology::Topology;
 use super::{Dns64Plan, Nat64Plan, listen};
+use crate::config::Clients;
 
 const PORT: u16 = 53;
 
@@ -21,5 +23,31 @@ pub(super) fn plan(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Dns64P
             .filter(|nat64| Pref64::WELL_KNOWN.prefix() != nat64.pref64.addr())
             .map_or_else(Vec::new, |nat64| nat64.translate_non_global.clone()),
         pref64: nat64.map(|nat64| nat64.pref64),
+        untranslated: untranslated(topology),
+        untranslated_links: topology
+            .lans
+            .iter()
+            .filter(|lan| config.untranslated.contains(&Clients::Lan(lan.lan.name.clone())))
+            .map(|lan| lan.link.index)
+            .collect(),
+        serve_stale: config.serve_stale,
+        cache: usize::try_from(config.cache).unwrap_or(usize::MAX).saturating_mul(1 << 20),
+        workers: config.workers.into(),
     }
+}
+
+/// The prefixes of whoever is given no synthesized addresses.
+fn untranslated(topology: &Topology<'_>) -> Vec<Ipv6Net> {
+    let of_lan = |name: &str| -> Vec<Ipv6Net> {
+        let Some(lan) = topology.lan(name) else { return Vec::new() };
+        let containers = lan.vms.iter().flat_map(|vm| vm.containers.iter().copied());
+        lan.addresses().map(|net| net.trunc()).chain(containers).collect()
+    };
+    let clients = topology.config.dns64.untranslated.iter();
+    clients
+        .flat_map(|clients| match clients {
+            Clients::Lan(name) => of_lan(name),
+            Clients::Prefix(net) => vec![*net],
+        })
+        .collect()
 }

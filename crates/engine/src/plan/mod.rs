@@ -4,6 +4,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::{IpNet, Ipv6Net};
 
 use crate::config::{Config, LogTo};
+use crate::dns64::View;
 use crate::facts::Facts;
 use crate::finding::Finding;
 use crate::firewall;
@@ -221,6 +222,29 @@ pub struct Dns64Plan {
     pub translate_non_global: Vec<ipnet::Ipv4Net>,
     /// Pref64 as configured, also while synthesis is off.
     pub pref64: Option<Ipv6Net>,
+    /// Clients that are given no synthesized addresses.
+    pub untranslated: Vec<Ipv6Net>,
+    /// Links whose link-local clients are given none, by kernel interface index.
+    pub untranslated_links: Vec<u32>,
+    /// For how many seconds answers may be of use after they have expired (RFC 8767); 0 for never.
+    pub serve_stale: u32,
+    /// Bytes that answers may take in all.
+    pub cache: usize,
+    /// Threads that answer by UDP.
+    pub workers: usize,
+}
+
+impl Dns64Plan {
+    /// What a client gets to see.
+    pub fn view(&self, client: SocketAddr) -> View {
+        let SocketAddr::V6(client) = client else { return View::Translated };
+        let untranslated = if client.ip().is_unicast_link_local() {
+            self.untranslated_links.contains(&client.scope_id())
+        } else {
+            self.untranslated.iter().any(|net| net.contains(client.ip()))
+        };
+        if untranslated { View::Untranslated } else { View::Translated }
+    }
 }
 
 /// What the translator does.

@@ -158,9 +158,13 @@ fn resolver(dns64: &Dns64Plan, out: &mut String, facts: &Facts) -> fmt::Result {
         writeln!(out, "  upstream {upstream}")?;
     }
     match dns64.synthesis {
-        Some(prefix) => writeln!(out, "  synthesis {prefix}"),
-        None => writeln!(out, "  synthesis off"),
+        Some(prefix) => writeln!(out, "  synthesis {prefix}")?,
+        None => writeln!(out, "  synthesis off")?,
     }
+    for clients in &dns64.untranslated {
+        writeln!(out, "  not for {clients}")?;
+    }
+    Ok(())
 }
 
 fn translator(nat64: &Nat64Plan, out: &mut String) -> fmt::Result {

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use crate::backoff::Backoff;
 use crate::control::{ErrorKind, MAX_REQUEST, Reply, Request, emit_reply, parse_request, refusal};
 use crate::lifecycle::{Ending, SUPERVISOR_VARIABLE};
-use crate::wiring::{Answer, Ask, ConfigurationCommand, ListSessions};
+use crate::wiring::{Answer, Ask, ConfigurationCommand, Flush, ListSessions};
 
 mod port;
 mod socket;
@@ -34,6 +34,8 @@ const WRITE_WITHIN: Duration = Duration::from_secs(5);
 pub struct Ends {
     /// Asks for the whole state.
     pub ask: mpsc::Sender<Ask>,
+    /// Asks the resolver to forget.
+    pub flush: mpsc::Sender<Flush>,
     /// Asks for another configuration.
     pub command: mpsc::Sender<ConfigurationCommand>,
     /// Asks for a part of the translator's sessions.
@@ -64,8 +66,8 @@ impl Slice {
 
 /// Serves for ever.
 pub async fn run(ends: Ends, path: PathBuf) {
-    let Ends { ask, command, sessions, ending, slice } = ends;
-    let desk = Desk { ask, command, sessions, ending, slice };
+    let Ends { ask, command, flush, sessions, ending, slice } = ends;
+    let desk = Desk { ask, command, flush, sessions, ending, slice };
     let mut backoff = Backoff::default();
     let mut connections = JoinSet::new();
     connections.spawn(port::serve(desk.clone()));
@@ -110,6 +112,7 @@ async fn serve_client(desk: Desk, stream: tokio::net::UnixStream) {
 struct Desk {
     ask: mpsc::Sender<Ask>,
     command: mpsc::Sender<ConfigurationCommand>,
+    flush: mpsc::Sender<Flush>,
     sessions: mpsc::Sender<ListSessions>,
     ending: mpsc::Sender<Ending>,
     slice: watch::Sender<Slice>,
@@ -132,7 +135,7 @@ impl Desk {
 
     async fn serve(&self, request: Request) -> Reply {
         match request {
-            Request::Status => match self.question(&self.ask).await {
+            Request::Status => match self.question(&self.ask, |answer| answer).await {
                 Some(status) => Reply::Status { status: Box::new(status) },
                 None => refusal(ErrorKind::Unavailable, "the daemon is busy or ending; ask again"),
             },
@@ -160,6 +163,11 @@ impl Desk {
                 Some(page) => Reply::Sessions { page },
                 None => refusal(ErrorKind::Unavailable, "nothing is translated, or the translator is busy"),
             },
+            Request::FlushDns { name } => match self.question(&self.flush, |answer| (name, answer)).await {
+                Some(Ok(())) => Reply::Accepted,
+                Some(Err(why)) => refusal(ErrorKind::Refused, why),
+                None => refusal(ErrorKind::Unavailable, "the daemon is busy or ending; ask again"),
+            },
             Request::Stop => self.end(Ending::StopForGood),
             Request::Restart => self.end(Ending::Restart),
             Request::PowerOff if supervised_by_init() => self.end(Ending::PowerOff),
@@ -169,9 +177,9 @@ impl Desk {
         }
     }
 
-    async fn question<A>(&self, task: &mpsc::Sender<oneshot::Sender<A>>) -> Option<A> {
+    async fn question<Q, A>(&self, task: &mpsc::Sender<Q>, ask: impl FnOnce(oneshot::Sender<A>) -> Q) -> Option<A> {
         let (asked, answer) = oneshot::channel();
-        task.try_send(asked).ok()?;
+        task.try_send(ask(asked)).ok()?;
         timeout(PATIENCE, answer).await.ok()?.ok()
     }
 
@@ -289,7 +297,9 @@ mod tests {
         let (sessions, listed) = mpsc::channel(1);
         let (ending, endings) = mpsc::channel(1);
         let (slice, seen) = watch::channel(Slice::default());
-        (Desk { ask, command, sessions, ending, slice }, Others { asked, commands, listed, endings, slice: seen })
+        let (flush, _) = mpsc::channel(1);
+        let others = Others { asked, commands, listed, endings, slice: seen };
+        (Desk { ask, command, flush, sessions, ending, slice }, others)
     }
 
     async fn dialogue(desk: &Desk, input: &[u8]) -> Vec<Reply> {

@@ -1,27 +1,36 @@
 //! Runs the resolver: a listener for each address and transport, one front behind all of them.
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use sixgate_engine::dns64::{Counters, Transport};
+use hickory_proto::rr::Name;
+use hickory_proto::serialize::binary::BinEncodable;
+use sixgate_engine::dns64::{Counters, Holding, Transport};
 use sixgate_engine::finding::Finding;
 use sixgate_engine::plan::Dns64Plan;
 use sixgate_engine::status;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::tasks::network;
-use crate::wiring::Desired;
+use crate::wiring::{Desired, Flush};
 
 mod answer;
-mod datagrams;
+mod answers;
 mod dialogue;
 mod front;
 mod listener;
 mod streams;
 mod turns;
+mod worker;
 
+use answers::{Answers, Rules};
 use front::Front;
 use listener::Place;
+use worker::{Order, Tally, Worker};
+
+/// Queries without an answer that may wait for the front; the next one is dropped.
+const MISSED: usize = 1024;
 
 /// This task's ends of the channels.
 pub struct Ends {
@@ -29,6 +38,8 @@ pub struct Ends {
     pub desired: watch::Receiver<Desired>,
     /// Whether a ruleset is in force.
     pub network: watch::Receiver<network::Slice>,
+    /// Asks for answers to be forgotten.
+    pub flushes: mpsc::Receiver<Flush>,
     /// What the console shows.
     pub slice: watch::Sender<Slice>,
 }
@@ -40,6 +51,8 @@ pub struct Slice {
     counters: Counters,
     /// Queries that the engine did not see, by reason.
     refused: BTreeMap<&'static str, u64>,
+    /// What the caches hold: all answers under number 0, then the workers' copies.
+    holdings: BTreeMap<usize, Holding>,
     listening: BTreeSet<Place>,
     problems: BTreeMap<Place, Finding>,
 }
@@ -52,8 +65,20 @@ impl Slice {
             |address| [Transport::Udp, Transport::Tcp].map(|transport| self.listening.contains(&(address, transport)));
         let listening: Vec<_> = plan.listen.iter().copied().filter(|address| both(*address) == [true, true]).collect();
         let mut status = self.counters.status(plan, &listening);
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        status.cache_answers = self.holdings.get(&0).map_or(0, |all| count(all.answers));
+        status.cache_bytes = self.holdings.values().map(|holding| count(holding.bytes)).sum();
         status.dropped.extend(self.refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)));
         Some(status)
+    }
+
+    /// Takes what a worker has counted.
+    fn take_tally(&mut self, tally: Tally) {
+        self.counters.asked(tally.hits);
+        self.counters.found(tally.hits, tally.synthesized);
+        for (reason, count) in tally.refused {
+            *self.refused.entry(reason).or_default() += count;
+        }
     }
 
     /// What is wrong.
@@ -65,25 +90,52 @@ impl Slice {
 /// Runs until the plan's sender is gone. Without a ruleset in force it listens nowhere: the resolver is for the LANs, and
 /// only the ruleset keeps the uplink from it.
 pub async fn run(mut ends: Ends) {
-    let (plan, plan_seen) = watch::channel(Arc::default());
-    let front = Front::new(plan_seen, ends.slice.clone());
-    let mut listeners = JoinSet::new();
+    let mut office: Option<Office> = None;
+    let mut tasks = JoinSet::new();
     let mut places: BTreeMap<Place, AbortHandle> = BTreeMap::new();
     loop {
         let desired = ends.desired.borrow_and_update().clone();
         if desired != Desired::Unknown {
             let wanted = desired.plan().map(|plan| plan.dns64.clone()).unwrap_or_default();
-            adopt(&plan, &ends.slice, wanted);
             let guarded = ends.network.borrow_and_update().ruleset.is_some();
-            let addresses = if guarded { plan.borrow().listen.clone() } else { Vec::new() };
-            listen_at(&addresses, &mut places, &ends.slice, |place| {
-                listeners.spawn(listener::listen(place, front.clone(), ends.slice.clone()))
-            });
+            let addresses = if guarded { wanted.listen.as_slice() } else { &[] };
+            if office.as_ref().is_some_and(|office| !office.suits(&wanted)) {
+                // Sockets are bound once for each worker.
+                leave_all_but(&BTreeSet::new(), &mut places, &ends.slice);
+                office = None;
+            }
+            let by_both =
+                |address: &SocketAddr| [Transport::Udp, Transport::Tcp].map(|transport| (*address, transport));
+            let wanted_places = addresses.iter().flat_map(by_both).collect();
+            leave_all_but(&wanted_places, &mut places, &ends.slice);
+            if office.is_none() && !wanted.listen.is_empty() {
+                office = match Office::open(&wanted, &mut tasks, &ends.slice) {
+                    Ok(office) => Some(office),
+                    Err(error) => return tracing::error!("the resolver's threads cannot be started: {error}"),
+                };
+            }
+            let listens = !wanted.listen.is_empty();
+            let plan = Arc::new(wanted);
+            if let Some(office) = &mut office {
+                office.adopt(&plan);
+                for place in wanted_places {
+                    let listen = || listener::listen(place, office.front.clone(), ends.slice.clone());
+                    places.entry(place).or_insert_with(|| tasks.spawn(listen()));
+                }
+            }
+            let plan = listens.then_some(plan);
+            if ends.slice.borrow().plan != plan {
+                ends.slice.send_modify(|slice| slice.plan = plan);
+            }
         }
         tokio::select! {
             changed = ends.desired.changed() => if changed.is_err() { return },
             changed = ends.network.changed() => if changed.is_err() { return },
-            Some(ended) = listeners.join_next() => match ended {
+            Some((name, done)) = ends.flushes.recv() => {
+                // Whoever asked may have given up.
+                drop(done.send(office.as_ref().map_or(Ok(()), |office| office.flush(name.as_deref()))));
+            }
+            Some(ended) = tasks.join_next() => match ended {
                 Err(error) if error.is_panic() => return tracing::error!("a listener ended: {error}"),
                 Ok(()) | Err(_) => {}
             },
@@ -91,25 +143,8 @@ pub async fn run(mut ends: Ends) {
     }
 }
 
-/// Listeners see the new plan with their next query.
-fn adopt(plan: &watch::Sender<Arc<Dns64Plan>>, slice: &watch::Sender<Slice>, wanted: Dns64Plan) {
-    if **plan.borrow() == wanted && slice.borrow().plan.is_some() {
-        return;
-    }
-    let wanted = Arc::new(wanted);
-    plan.send_replace(wanted.clone());
-    slice.send_modify(|slice| slice.plan = (!wanted.listen.is_empty()).then_some(wanted));
-}
-
 /// Addresses that stay keep their sockets and connections.
-fn listen_at(
-    addresses: &[std::net::SocketAddr],
-    places: &mut BTreeMap<Place, AbortHandle>,
-    slice: &watch::Sender<Slice>,
-    mut start: impl FnMut(Place) -> AbortHandle,
-) {
-    let wanted: BTreeSet<Place> =
-        addresses.iter().flat_map(|address| [(*address, Transport::Udp), (*address, Transport::Tcp)]).collect();
+fn leave_all_but(wanted: &BTreeSet<Place>, places: &mut BTreeMap<Place, AbortHandle>, slice: &watch::Sender<Slice>) {
     places.retain(|place, listener| {
         let stays = wanted.contains(place);
         if !stays {
@@ -121,8 +156,76 @@ fn listen_at(
         }
         stays
     });
-    for place in wanted {
-        places.entry(place).or_insert_with(|| start(place));
+}
+
+/// The front, and the workers before it.
+struct Office {
+    front: Front,
+    workers: Arc<Vec<Worker>>,
+    answers: Answers,
+    rules: watch::Sender<Rules>,
+    /// What it was opened for.
+    cache: usize,
+}
+
+impl Office {
+    fn open(plan: &Dns64Plan, tasks: &mut JoinSet<()>, slice: &watch::Sender<Slice>) -> std::io::Result<Self> {
+        let (rules, rules_seen) = watch::channel(Rules::default());
+        let (missed, missed_seen) = mpsc::channel(MISSED);
+        // One half for all answers, the other for the copies of them that the workers have at hand.
+        let (all, each) = (plan.cache / 2, plan.cache / 2 / plan.workers.max(1));
+        let workers = (0..plan.workers.max(1))
+            .map(|number| Worker::start(number, each, missed.clone(), slice.clone()))
+            .collect::<std::io::Result<Vec<Worker>>>()?;
+        let (workers, answers) = (Arc::new(workers), Answers::new(all));
+        let front = Front::new(rules_seen, answers.clone(), workers.clone(), slice.clone());
+        tasks.spawn(front.clone().hear(missed_seen));
+        Ok(Self { front, workers, answers, rules, cache: plan.cache })
+    }
+
+    fn suits(&self, plan: &Dns64Plan) -> bool {
+        self.cache == plan.cache && self.workers.len() == plan.workers.max(1) && !plan.listen.is_empty()
+    }
+
+    /// New rules for the next query. What was answered by other ones is forgotten; an address more or less changes no answer.
+    fn adopt(&self, plan: &Arc<Dns64Plan>) {
+        let before = self.rules.borrow().clone();
+        if before.plan == *plan {
+            return;
+        }
+        let with_their_addresses = Dns64Plan { listen: plan.listen.clone(), ..Dns64Plan::clone(&before.plan) };
+        let generation = before.generation + u64::from(with_their_addresses != **plan);
+        let rules = Rules { generation, plan: plan.clone() };
+        if generation != before.generation {
+            self.answers.follow(&rules);
+            for worker in &*self.workers {
+                worker.order(Order::Follow(rules.clone()));
+            }
+        }
+        self.rules.send_replace(rules);
+    }
+}
+
+impl Office {
+    /// Forgets a name and all names below it, or everything. An error says what is wrong with the name.
+    fn flush(&self, name: Option<&str>) -> Result<(), String> {
+        let mut name = Name::from_ascii(name.unwrap_or(".")).map_err(|error| error.to_string())?.to_lowercase();
+        name.set_fqdn(true);
+        let name: Arc<[u8]> = name.to_bytes().map_err(|error| error.to_string())?.into();
+        let count = self.answers.flush(&name);
+        for worker in &*self.workers {
+            worker.order(Order::Flush(name.clone()));
+        }
+        tracing::info!("{count} answers forgotten");
+        Ok(())
+    }
+}
+
+impl Drop for Office {
+    fn drop(&mut self) {
+        for worker in &*self.workers {
+            worker.order(Order::End);
+        }
     }
 }
 
@@ -148,7 +251,8 @@ mod tests {
         let (_desired, desired) = watch::channel(Desired::Open(Arc::new(plan)));
         let (network, network_seen) = watch::channel(network::Slice::default());
         let (slice, mut seen) = watch::channel(Slice::default());
-        let task = tokio::spawn(run(Ends { desired, network: network_seen, slice }));
+        let (_flush, flushes) = mpsc::channel(1);
+        let task = tokio::spawn(run(Ends { desired, network: network_seen, flushes, slice }));
 
         seen.wait_for(|slice| slice.plan.is_some()).await.unwrap();
         for _ in 0..32 {

@@ -184,6 +184,7 @@ impl App {
                     Request::Confirm => "The configuration stays.",
                     Request::Apply { .. } | Request::Revert { .. } => "The configuration is in force.",
                     Request::Status | Request::Sessions { .. } | Request::History => "The daemon answers.",
+                    Request::FlushDns { .. } => "The resolver forgets what it knew.",
                 };
                 self.tell(Role::Title, text.to_owned());
             }

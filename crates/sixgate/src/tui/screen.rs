@@ -253,7 +253,8 @@ fn draw_question(app: &App, request: &Request, frame: &mut Frame<'_>) {
         | Request::Apply { .. }
         | Request::Confirm
         | Request::Revert { .. }
-        | Request::History => (
+        | Request::History
+        | Request::FlushDns { .. } => (
             " Restart ",
             "Restart the daemon? Addresses, routes and the firewall stay as they are; NAT64 sessions begin anew."
                 .to_owned(),

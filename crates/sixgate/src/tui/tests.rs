@@ -197,6 +197,7 @@ fn normal(second: u64) -> Status {
         synthesized: 88_012 + 9 * second,
         failures: 12,
         dropped: BTreeMap::new(),
+        ..Dns64::default()
     });
     status.firewall.loaded = true;
     status.firewall.forwarding = true;

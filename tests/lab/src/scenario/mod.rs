@@ -17,6 +17,7 @@ mod lifecycle;
 mod metrics;
 mod mtu;
 mod publish;
+mod resolver;
 mod shared_address;
 
 /// A scenario.
@@ -76,6 +77,10 @@ table! {
     statically_configured_hosts_on_76s_are_served_too:             BOTH, Slash76, Running => client::is_served_without_slaac;
     the_default_refuses_to_translate_to_private_ipv4:              NAMESPACE, Slaac, Running => client::is_refused_private_ipv4;
     without_ipv4_pref64_is_withdrawn_and_synthesis_stops:          NAMESPACE, Slaac, Running => client::loses_and_regains_nat64;
+
+    // The resolver.
+    an_answer_is_remembered_until_it_is_flushed:                   NAMESPACE, Slaac, Running => resolver::remembers;
+    a_lan_with_ipv4_of_its_own_gets_no_synthesized_answers:        NAMESPACE, Slaac, Running => resolver::leaves_untranslated;
 
     // Containers behind VMs.
     containers_behind_a_vm_reach_ipv6_and_ipv4:                    BOTH, Slaac, Running => container::reach_out;

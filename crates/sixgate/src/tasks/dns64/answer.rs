@@ -1,6 +1,6 @@
-//! One query through hickory-server's handler, and the way back to whoever asked.
-use std::net::SocketAddr;
-use std::sync::Arc;
+//! Who asked, and the way back; and hickory-server's handler for what is no plain query.
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Weak;
 
 use hickory_proto::rr::Record;
 use hickory_proto::serialize::binary::BinEncoder;
@@ -9,59 +9,103 @@ use hickory_server::net::runtime::TokioTime;
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponse;
-use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
+use sixgate_engine::dns64::{Answer, Plain, Transport};
+use sixgate_engine::time::Instant;
+use tokio::sync::oneshot;
 
 use super::front::Front;
+use super::turns::Turn;
+
+/// Who asked.
+pub(super) struct Client {
+    pub(super) query: Vec<u8>,
+    pub(super) peer: SocketAddr,
+    pub(super) reply: Reply,
+    /// The worker that wants to know the answer, too.
+    pub(super) worker: Option<usize>,
+    /// Held until the response is sent.
+    pub(super) turn: Option<Turn>,
+}
+
+impl Client {
+    /// Whether it has an answer and the name is only to be asked for again.
+    pub(super) fn asks_anew(&self) -> bool {
+        matches!(self.reply, Reply::Nobody)
+    }
+
+    /// Sends the answer.
+    pub(super) fn deliver(self, answer: &Answer, now: Instant) {
+        let mut response = Vec::new();
+        if let Some(plain) = Plain::parse(&self.query, self.reply.transport()) {
+            answer.write(&plain, now, &mut response);
+            self.reply.send(response);
+        }
+        drop(self.turn);
+    }
+}
 
 /// The way back to a client.
-#[derive(Clone)]
 pub(super) enum Reply {
-    /// By a datagram to that address.
-    Datagram(Arc<UdpSocket>, SocketAddr),
+    /// By a datagram to that address, if the socket is still there.
+    Datagram(Weak<UdpSocket>, SocketAddr),
     /// To whoever writes into the client's connection.
-    Stream(mpsc::Sender<Vec<u8>>),
+    Stream(oneshot::Sender<Vec<u8>>),
+    /// There is nobody, or the response is sent.
+    Nobody,
 }
 
 impl Reply {
-    fn protocol(&self) -> Protocol {
+    pub(super) fn transport(&self) -> Transport {
         match self {
-            Self::Datagram(..) => Protocol::Udp,
-            Self::Stream(_) => Protocol::Tcp,
+            Self::Stream(_) => Transport::Tcp,
+            Self::Datagram(..) | Self::Nobody => Transport::Udp,
         }
     }
 
-    async fn send(&self, response: Vec<u8>) {
+    fn protocol(&self) -> Protocol {
+        match self.transport() {
+            Transport::Udp => Protocol::Udp,
+            Transport::Tcp => Protocol::Tcp,
+        }
+    }
+
+    pub(super) fn send(self, response: Vec<u8>) {
         match self {
             // A full send buffer is a lost datagram like any other; the client asks again.
             Self::Datagram(socket, peer) => {
-                if let Err(error) = socket.try_send_to(&response, *peer) {
+                if let Some(Err(error)) = socket.upgrade().map(|socket| socket.send_to(&response, peer)) {
                     tracing::trace!(%peer, "a response could not be sent: {error}");
                 }
             }
             // The connection may have ended meanwhile.
-            Self::Stream(responses) => drop(responses.send(response).await),
+            Self::Stream(waiting) => drop(waiting.send(response)),
+            Self::Nobody => {}
         }
     }
 }
 
-/// Answers a message; what cannot be decoded is left to the engine, which counts it and knows whether it deserves an answer.
-pub(super) async fn answer(front: &Front, query: Vec<u8>, peer: SocketAddr, reply: Reply) {
+/// Answers what is no plain query; what cannot be decoded is left to the engine, which counts it and knows whether it
+/// deserves an answer.
+pub(super) async fn answer(front: &Front, client: Client) {
+    let Client { query, peer, reply, turn, .. } = client;
     let protocol = reply.protocol();
     match Request::from_bytes(query.clone(), peer, protocol) {
         Ok(request) => {
-            front.handle_request::<_, TokioTime>(&request, reply).await;
+            front.handle_request::<_, TokioTime>(&request, Handler(reply)).await;
         }
         Err(_) => {
-            if let Some(Ok(response)) = front.resolve(&query, protocol).await.map(|response| response.to_vec()) {
-                reply.send(response).await;
+            if let Some(Ok(response)) = front.resolve(&query, peer, protocol).await.map(|response| response.to_vec()) {
+                reply.send(response);
             }
         }
     }
+    drop(turn);
 }
 
+struct Handler(Reply);
+
 #[async_trait::async_trait]
-impl ResponseHandler for Reply {
+impl ResponseHandler for Handler {
     async fn send_response<'a>(
         &mut self,
         response: MessageResponse<
@@ -75,7 +119,14 @@ impl ResponseHandler for Reply {
     ) -> Result<ResponseInfo, NetError> {
         let mut bytes = Vec::with_capacity(512);
         let info = response.destructive_emit(&mut BinEncoder::new(&mut bytes))?;
-        self.send(bytes).await;
+        std::mem::replace(&mut self.0, Reply::Nobody).send(bytes);
         Ok(info)
+    }
+}
+
+// ResponseHandler asks for clones; each query has one response, which the original sends.
+impl Clone for Handler {
+    fn clone(&self) -> Self {
+        Self(Reply::Nobody)
     }
 }

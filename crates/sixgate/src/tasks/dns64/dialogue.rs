@@ -4,8 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use hickory_proto::op::Message;
-use sixgate_engine::dns64::{Event, Transaction, Transmit, Transport};
+use sixgate_engine::dns64::{Event, Outcome, Transaction, Transmit, Transport, View};
 use sixgate_engine::plan::Dns64Plan;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -15,21 +14,22 @@ use crate::clock::{now, seed, sleep_until};
 /// Room for a datagram; the questions announce 1,232 bytes.
 const DATAGRAM: usize = 4096;
 
-/// Drives a query to its end. The result is the response, or nothing where it is dropped in silence.
+/// Drives a query to its end.
 pub(super) async fn resolve(
     query: &[u8],
     transport: Transport,
     plan: Arc<Dns64Plan>,
+    view: View,
     mut count: impl FnMut(&Event),
-) -> Option<Message> {
-    let mut transaction = Transaction::new(query, transport, plan, seed(), now());
+) -> Outcome {
+    let mut transaction = Transaction::new(query, transport, plan, view, seed(), now());
     let mut line = Line::Ended;
     let mut message = Vec::new();
     loop {
         while let Some(event) = transaction.poll_event() {
             count(&event);
             if let Event::Finished(outcome) = event {
-                return outcome.response;
+                return outcome;
             }
         }
         if let Some(transmit) = transaction.poll_transmit() {
@@ -116,7 +116,7 @@ async fn exchange(transmit: Transmit) -> io::Result<Vec<u8>> {
 mod tests {
     use std::str::FromStr;
 
-    use hickory_proto::op::{OpCode, Query, ResponseCode};
+    use hickory_proto::op::{Message, OpCode, Query, ResponseCode};
     use hickory_proto::rr::rdata::A;
     use hickory_proto::rr::{Name, RData, Record, RecordType};
     use tokio::net::TcpListener;
@@ -152,8 +152,9 @@ mod tests {
 
     async fn outcome(upstream: &[SocketAddr]) -> (Option<Message>, Vec<Event>) {
         let mut events = Vec::new();
-        let response = resolve(&query(), Transport::Udp, plan(upstream), |event| events.push(event.clone())).await;
-        (response, events)
+        let count = |event: &Event| events.push(event.clone());
+        let outcome = resolve(&query(), Transport::Udp, plan(upstream), View::Translated, count).await;
+        (outcome.cut(), events)
     }
 
     #[tokio::test]

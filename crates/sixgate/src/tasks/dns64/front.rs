@@ -1,4 +1,5 @@
-//! hickory-server's handler: takes each query through a transaction of the engine.
+//! The front behind all listeners: what is known is answered, what is not is asked once for all who want to know, and
+//! hickory-server's handler has the rest.
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,42 +10,71 @@ use hickory_server::net::runtime::Time;
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
-use sixgate_engine::dns64::{Event, Transport};
+use sixgate_engine::dns64::{Answer, Event, Key, Outcome, Plain, Transport, View};
 use sixgate_engine::plan::Dns64Plan;
-use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep};
 
+use super::answer::{Client, Reply, answer};
+use super::answers::{Answers, Found, Rules};
 use super::listener::Place;
 use super::turns::{Refusal, Turn, Turns};
+use super::worker::{Missed, Worker};
 use super::{Slice, dialogue};
+use crate::clock::now;
 
 /// An upstream that failed is asked last for this long.
 const REST: Duration = Duration::from_secs(20);
+/// RFC 8767 section 5: how long a client waits for news before it gets what is stale.
+const CLIENT_RESPONSE_TIMER: Duration = Duration::from_millis(1800);
+/// Missed queries that are taken at a time.
+const MISSED: usize = 64;
 
 /// What every listener answers with.
 #[derive(Clone)]
 pub(super) struct Front {
-    plan: watch::Receiver<Arc<Dns64Plan>>,
+    rules: watch::Receiver<Rules>,
+    answers: Answers,
+    workers: Arc<Vec<Worker>>,
     turns: Turns,
-    /// Whose front this is.
-    place: Option<Place>,
     resting: watch::Sender<BTreeMap<SocketAddr, Instant>>,
     slice: watch::Sender<Slice>,
 }
 
 impl Front {
-    pub(super) fn new(plan: watch::Receiver<Arc<Dns64Plan>>, slice: watch::Sender<Slice>) -> Self {
-        Self { plan, turns: Turns::default(), place: None, resting: watch::Sender::default(), slice }
+    pub(super) fn new(
+        rules: watch::Receiver<Rules>,
+        answers: Answers,
+        workers: Arc<Vec<Worker>>,
+        slice: watch::Sender<Slice>,
+    ) -> Self {
+        Self { rules, answers, workers, turns: Turns::default(), resting: watch::Sender::default(), slice }
     }
 
-    /// The front of one listener: all of them share the turns.
-    pub(super) fn at(&self, place: Place) -> Self {
-        Self { place: Some(place), ..self.clone() }
+    pub(super) fn workers(&self) -> &[Worker] {
+        &self.workers
+    }
+
+    /// Takes what the workers have no answers to, until they are gone.
+    pub(super) async fn hear(self, mut missed: mpsc::Receiver<Missed>) {
+        let mut queries = Vec::with_capacity(MISSED);
+        while missed.recv_many(&mut queries, MISSED).await > 0 {
+            for Missed { query, peer, place, socket, worker } in queries.drain(..) {
+                let (reply, turn) = match socket {
+                    Some(socket) => match self.turn(peer, place) {
+                        Some(turn) => (Reply::Datagram(socket, peer), Some(turn)),
+                        None => continue,
+                    },
+                    None => (Reply::Nobody, None),
+                };
+                self.take(Client { query, peer, reply, worker: Some(worker), turn });
+            }
+        }
     }
 
     /// The right to resolve a query, held until it is answered; nothing while too many are under way.
-    pub(super) fn turn(&self, peer: SocketAddr) -> Option<Turn> {
-        let turn = self.turns.take(peer, self.place);
+    pub(super) fn turn(&self, peer: SocketAddr, place: Place) -> Option<Turn> {
+        let turn = self.turns.take(peer, Some(place));
         turn.inspect_err(|refusal| match refusal {
             Refusal::Client => self.refuse("dns-client-overload"),
             Refusal::Place => self.refuse("dns-overload"),
@@ -57,18 +87,105 @@ impl Front {
         self.slice.send_modify(|slice| *slice.refused.entry(reason).or_default() += 1);
     }
 
-    /// The response to a query, or nothing where it is dropped in silence.
-    pub(super) async fn resolve(&self, query: &[u8], protocol: Protocol) -> Option<Message> {
+    /// Answers a client, now or when the answer is there.
+    pub(super) fn take(&self, client: Client) {
+        let Some(key) = self.key(&client) else {
+            let front = self.clone();
+            self.slice.send_modify(|slice| slice.counters.asked(1));
+            tokio::spawn(async move { answer(&front, client).await });
+            return;
+        };
+        if !client.asks_anew() {
+            self.slice.send_modify(|slice| slice.counters.asked(1));
+        }
+        let query = client.query.clone();
+        match self.answers.find(&key, client, now()) {
+            Found::Answer(answer, client) => {
+                self.slice.send_modify(|slice| slice.counters.found(1, u64::from(answer.is_synthesized())));
+                self.share(self.rules.borrow().generation, &answer, &[&client]);
+                client.deliver(&answer, now());
+            }
+            Found::Waiting => {}
+            Found::Ask { former, generation } => {
+                let front = self.clone();
+                tokio::spawn(async move { front.ask(&key, query, former, generation).await });
+            }
+        }
+    }
+
+    fn key(&self, client: &Client) -> Option<Key> {
+        let view = self.rules.borrow().plan.view(client.peer);
+        Some(Plain::parse(&client.query, client.reply.transport())?.key(view))
+    }
+
+    /// Finds out the answer to a question for all who wait for it.
+    async fn ask(&self, key: &Key, query: Vec<u8>, former: Option<Answer>, generation: u64) {
+        let (plan, stale) = (self.ordered_plan(), self.rules.borrow().plan.serve_stale);
+        let outcome = dialogue::resolve(&query, Transport::Udp, plan, key.view(), |event| self.count(event));
+        let mut outcome = std::pin::pin!(outcome);
+        let outcome = tokio::select! {
+            outcome = &mut outcome => outcome,
+            () = sleep(CLIENT_RESPONSE_TIMER), if former.is_some() => {
+                // RFC 8767 section 5: who waits is told what was true before; whoever comes later waits anew.
+                if let Some(stale) = former.as_ref().and_then(|former| former.stale(now())) {
+                    for client in self.answers.take_waiting(key, generation) {
+                        self.slice.send_modify(|slice| slice.counters.stale());
+                        client.deliver(&stale, now());
+                    }
+                }
+                outcome.await
+            }
+        };
+        let Outcome { response, reason, .. } = outcome;
+        let answer = response.and_then(|response| Answer::build(key, response, reason, stale, now()));
+        let answer = match answer {
+            Some(answer) if !answer.is_failure() => Some(answer),
+            failure => match former.and_then(|former| former.stale(now())) {
+                Some(stale) => {
+                    self.slice.send_modify(|slice| slice.counters.stale());
+                    Some(stale)
+                }
+                None => failure,
+            },
+        };
+        let waiting = self.answers.settle(key, answer.clone(), generation, now());
+        let holding = self.answers.holding();
+        self.slice.send_modify(|slice| {
+            slice.holdings.insert(0, holding);
+        });
+        let Some(answer) = answer else { return };
+        self.share(generation, &answer, &waiting.iter().collect::<Vec<_>>());
+        for client in waiting {
+            client.deliver(&answer, now());
+        }
+    }
+
+    /// Tells the workers that were asked.
+    fn share(&self, generation: u64, answer: &Answer, clients: &[&Client]) {
+        for (number, worker) in self.workers.iter().enumerate() {
+            if clients.iter().any(|client| client.worker == Some(number)) {
+                worker.keep(generation, answer.clone());
+            }
+        }
+    }
+
+    /// The response to a query that is not plain, or nothing where it is dropped in silence.
+    pub(super) async fn resolve(&self, query: &[u8], peer: SocketAddr, protocol: Protocol) -> Option<Message> {
         let transport = match protocol {
             Protocol::Udp => Transport::Udp,
             _ => Transport::Tcp,
         };
-        dialogue::resolve(query, transport, self.ordered_plan(), |event| self.count(event)).await
+        let view = self.view(peer);
+        dialogue::resolve(query, transport, self.ordered_plan(), view, |event| self.count(event)).await.cut()
+    }
+
+    fn view(&self, client: SocketAddr) -> View {
+        self.rules.borrow().plan.view(client)
     }
 
     /// The plan with the upstreams that failed lately at the end.
     fn ordered_plan(&self) -> Arc<Dns64Plan> {
-        let plan = self.plan.borrow().clone();
+        let plan = self.rules.borrow().plan.clone();
         let now = Instant::now();
         let resting = self.resting.borrow();
         let rests = |upstream: &SocketAddr| resting.get(upstream).is_some_and(|until| *until > now);
@@ -103,7 +220,8 @@ impl RequestHandler for Front {
             let metadata = Metadata::response_from_request(&request.metadata);
             ResponseInfo::from(Header { metadata, counts: HeaderCounts::default() })
         };
-        let Some(response) = self.resolve(request.as_slice(), request.protocol()).await else { return silence() };
+        let resolved = self.resolve(request.as_slice(), request.src(), request.protocol()).await;
+        let Some(response) = resolved else { return silence() };
         let message = MessageResponseBuilder::new(&request.queries, response.edns.as_ref()).build(
             response.metadata,
             &response.answers,
@@ -119,35 +237,4 @@ impl RequestHandler for Front {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn an_upstream_that_failed_comes_last_for_a_while() {
-        let [first, second]: [SocketAddr; 2] = ["[::1]:1".parse().unwrap(), "[::1]:2".parse().unwrap()];
-        let plan = Dns64Plan { upstream: vec![first, second], ..Dns64Plan::default() };
-        let (_plan, receiver) = watch::channel(Arc::new(plan));
-        let front = Front::new(receiver, watch::Sender::default());
-        assert_eq!(front.ordered_plan().upstream, [first, second]);
-        front.count(&Event::UpstreamFailed(first));
-        assert_eq!(front.ordered_plan().upstream, [second, first]);
-        tokio::time::advance(REST).await;
-        assert_eq!(front.ordered_plan().upstream, [first, second]);
-        front.count(&Event::UpstreamFailed(first));
-        front.count(&Event::UpstreamAnswered(first));
-        assert_eq!(front.ordered_plan().upstream, [first, second]);
-    }
-
-    #[test]
-    fn a_client_that_asks_too_much_at_a_time_is_counted_as_such_and_others_are_heard() {
-        let (_plan, plan) = watch::channel(Arc::default());
-        let (slice, seen) = watch::channel(Slice::default());
-        let front = Front::new(plan, slice).at(("[2001:db8::53]:53".parse().unwrap(), Transport::Udp));
-        let held: Vec<Turn> =
-            (1..).map_while(|port| front.turn(([0xfd00, 0, 0, 0, 0, 0, 0, 1], port).into())).collect();
-        assert_eq!(held.len(), 64);
-        assert_eq!(seen.borrow().refused, BTreeMap::from([("dns-client-overload", 1)]));
-        assert!(front.turn("[fd00::2]:1".parse().unwrap()).is_some());
-        assert_eq!(seen.borrow().refused.len(), 1);
-    }
-}
+mod tests;

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use sixgate_engine::dns64::Transport;
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_linux::dns_socket::{self, ListenError};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::front::Front;
-use super::{Slice, datagrams, streams};
+use super::worker::Order;
+use super::{Slice, streams};
 use crate::backoff::Backoff;
 
 /// One place to listen at.
@@ -44,14 +45,36 @@ async fn serve(place: Place, front: &Front, slice: &watch::Sender<Slice>) -> Res
     };
     match place {
         (address, Transport::Udp) => {
-            let socket = dns_socket::udp(address, None)?;
+            let sockets = dns_socket::udp(address, None, front.workers().len())?;
+            let (failed, mut failures) = mpsc::channel(1);
+            let seats = Seats { place, front };
+            for (worker, socket) in front.workers().iter().zip(sockets) {
+                worker.order(Order::Open(place, socket, failed.clone()));
+            }
+            drop(failed);
             listening();
-            Ok(datagrams::serve(socket, &front.at(place)).await.to_string())
+            let failure = failures.recv().await;
+            drop(seats);
+            Ok(failure.map_or_else(|| "its workers have ended".to_owned(), |error| error.to_string()))
         }
         (address, Transport::Tcp) => {
             let socket = dns_socket::tcp(address, None)?;
             listening();
-            Ok(streams::serve(socket, &front.at(place)).await.to_string())
+            Ok(streams::serve(socket, place, front).await.to_string())
+        }
+    }
+}
+
+/// The workers' sockets of one place, given up when dropped.
+struct Seats<'a> {
+    place: Place,
+    front: &'a Front,
+}
+
+impl Drop for Seats<'_> {
+    fn drop(&mut self) {
+        for worker in self.front.workers() {
+            worker.order(Order::Close(self.place));
         }
     }
 }
@@ -79,6 +102,8 @@ mod tests {
     use std::net::Ipv6Addr;
     use std::sync::Arc;
 
+    use super::super::answers::{Answers, Rules};
+    use super::super::worker::Worker;
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -86,8 +111,11 @@ mod tests {
         let other = std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
         let place = (other.local_addr().unwrap(), Transport::Udp);
         let (slice, mut seen) = watch::channel(Slice::default());
-        let (_plan, plan) = watch::channel(Arc::default());
-        let task = tokio::spawn(listen(place, Front::new(plan, slice.clone()), slice));
+        let (_rules, rules) = watch::channel(Rules::default());
+        let (missed, _missed) = mpsc::channel(1);
+        let worker = Worker::start(0, 1 << 20, missed, slice.clone()).unwrap();
+        let front = Front::new(rules, Answers::new(1 << 20), Arc::new(vec![worker]), slice.clone());
+        let task = tokio::spawn(listen(place, front, slice));
         seen.wait_for(|slice| slice.problems.contains_key(&place)).await.unwrap();
         assert_eq!(seen.borrow().problems[&place].code, "dns-port-busy");
         drop(other);

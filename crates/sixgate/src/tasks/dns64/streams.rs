@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::answer::{Reply, answer};
+use super::answer::{Client, Reply};
 use super::front::Front;
+use super::listener::Place;
 
 /// Connections at a time to one address.
 const MAX_CONNECTIONS: usize = 256;
@@ -27,7 +28,7 @@ const IDLE: Duration = Duration::from_secs(10);
 const MAX_QUERIES: usize = 32;
 
 /// Answers until the socket fails.
-pub(super) async fn serve(listener: TcpListener, front: &Front) -> io::Error {
+pub(super) async fn serve(listener: TcpListener, place: Place, front: &Front) -> io::Error {
     let mut connections = JoinSet::new();
     let mut clients: HashMap<IpAddr, usize> = HashMap::new();
     loop {
@@ -43,7 +44,7 @@ pub(super) async fn serve(listener: TcpListener, front: &Front) -> io::Error {
                     *of_client += 1;
                     let front = front.clone();
                     connections.spawn(async move {
-                        converse(stream, peer, &front).await;
+                        converse(stream, peer, place, &front).await;
                         peer.ip()
                     });
                 }
@@ -66,11 +67,11 @@ pub(super) async fn serve(listener: TcpListener, front: &Front) -> io::Error {
 }
 
 /// One connection, until its client has nothing more to ask or does not read the responses.
-async fn converse(stream: TcpStream, peer: SocketAddr, front: &Front) {
+async fn converse(stream: TcpStream, peer: SocketAddr, place: Place, front: &Front) {
     let (reader, writer) = stream.into_split();
     let (responses, ready) = mpsc::channel(MAX_QUERIES);
     let mut asked = false;
-    let mut asking = pin!(ask(reader, peer, front, responses));
+    let mut asking = pin!(ask(reader, (peer, place), front, responses));
     let mut answering = pin!(write(writer, ready));
     loop {
         tokio::select! {
@@ -82,7 +83,12 @@ async fn converse(stream: TcpStream, peer: SocketAddr, front: &Front) {
 }
 
 /// Reads queries and has them answered. It returns once the last of them is.
-async fn ask(mut reader: impl AsyncRead + Unpin, peer: SocketAddr, front: &Front, responses: mpsc::Sender<Vec<u8>>) {
+async fn ask(
+    mut reader: impl AsyncRead + Unpin,
+    (peer, place): (SocketAddr, Place),
+    front: &Front,
+    responses: mpsc::Sender<Vec<u8>>,
+) {
     let mut queries = JoinSet::new();
     loop {
         let query = match read(&mut reader).await {
@@ -97,11 +103,15 @@ async fn ask(mut reader: impl AsyncRead + Unpin, peer: SocketAddr, front: &Front
         if queries.len() >= MAX_QUERIES {
             queries.join_next().await;
         }
-        let Some(turn) = front.turn(peer) else { break };
-        let (front, reply) = (front.clone(), Reply::Stream(responses.clone()));
+        let Some(turn) = front.turn(peer, place) else { break };
+        let (reply, response) = oneshot::channel();
+        front.take(Client { query, peer, reply: Reply::Stream(reply), worker: None, turn: Some(turn) });
+        let responses = responses.clone();
         queries.spawn(async move {
-            answer(&front, query, peer, reply).await;
-            drop(turn);
+            // Where there is no response, the query is dropped in silence; where nobody takes it, the connection has ended.
+            if let Ok(response) = response.await {
+                drop(responses.send(response).await);
+            }
         });
     }
     while queries.join_next().await.is_some() {}
@@ -144,18 +154,20 @@ mod tests {
     use std::sync::Arc;
 
     use hickory_proto::op::Message;
+    use sixgate_engine::dns64::Transport;
     use sixgate_engine::plan::Dns64Plan;
     use tokio::sync::watch;
     use tokio::task::JoinHandle;
 
     use super::*;
     use crate::tasks::dns64::Slice;
+    use crate::tasks::dns64::answers::{Answers, Rules};
 
     struct Server {
         address: SocketAddr,
         seen: watch::Receiver<Slice>,
         task: JoinHandle<io::Error>,
-        _plan: watch::Sender<Arc<Dns64Plan>>,
+        _rules: watch::Sender<Rules>,
     }
 
     impl Server {
@@ -163,12 +175,12 @@ mod tests {
             let (slice, seen) = watch::channel(Slice::default());
             let plan = Arc::new(Dns64Plan { listen: vec!["[::1]:53".parse().unwrap()], ..Dns64Plan::default() });
             slice.send_modify(|slice| slice.plan = Some(plan.clone()));
-            let (plan, plans) = watch::channel(plan);
+            let (rules, rules_seen) = watch::channel(Rules { generation: 0, plan });
             let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.unwrap();
             let address = listener.local_addr().unwrap();
-            let front = Front::new(plans, slice);
-            let task = tokio::spawn(async move { serve(listener, &front).await });
-            Self { address, seen, task, _plan: plan }
+            let front = Front::new(rules_seen, Answers::new(1 << 20), Arc::default(), slice);
+            let task = tokio::spawn(async move { serve(listener, (address, Transport::Tcp), &front).await });
+            Self { address, seen, task, _rules: rules }
         }
 
         async fn connect(&self) -> TcpStream {

@@ -1,0 +1,372 @@
+//! A worker: a thread that answers by UDP what it knows, and hands the rest to the front.
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::mpsc::{self as std_mpsc, TrySendError};
+use std::sync::{Arc, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use sixgate_engine::dns64::{Answer, Cache, Lookup, Plain, Transport};
+use sixgate_engine::plan::Dns64Plan;
+use sixgate_engine::time::Instant;
+use sixgate_linux::dns_batch::{BATCH, Batch};
+use sixgate_linux::poll::{Poll, Waker};
+use tokio::sync::{mpsc, watch};
+
+use super::Slice;
+use super::answers::Rules;
+use super::listener::Place;
+use crate::clock::{now, seed};
+
+/// Answers that may wait to be kept; one that finds no room is asked for again.
+const ANSWERS: usize = 4096;
+/// Batches of one socket before the others have their turn.
+const ROUNDS: usize = 16;
+/// How often the counts are handed over while queries keep coming.
+const REPORT_EVERY: Duration = Duration::from_millis(200);
+
+/// A query that a worker has no answer to.
+#[derive(Debug)]
+pub(super) struct Missed {
+    pub(super) query: Vec<u8>,
+    pub(super) peer: SocketAddr,
+    pub(super) place: Place,
+    /// Where the response leaves; nothing where the client has its answer and the name is only to be asked for again.
+    pub(super) socket: Option<Weak<UdpSocket>>,
+    /// Who wants to know the answer.
+    pub(super) worker: usize,
+}
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Answer by these rules from now on; what was kept under the ones before is forgotten.
+    Follow(Rules),
+    /// Answer there as well. Whoever holds the other end of the channel hears when the socket fails.
+    Open(Place, UdpSocket, mpsc::Sender<io::Error>),
+    /// No longer answer there.
+    Close(Place),
+    /// Forget a name and all names below it.
+    Flush(Arc<[u8]>),
+    /// End.
+    End,
+}
+
+/// A worker's handle.
+#[derive(Debug)]
+pub(super) struct Worker {
+    thread: Option<JoinHandle<()>>,
+    orders: std_mpsc::Sender<Order>,
+    answers: std_mpsc::SyncSender<(u64, Answer)>,
+    waker: Waker,
+}
+
+impl Worker {
+    /// Starts the thread. `capacity` is in bytes.
+    pub(super) fn start(
+        number: usize,
+        capacity: usize,
+        missed: mpsc::Sender<Missed>,
+        slice: watch::Sender<Slice>,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = poll.waker();
+        let (orders, ordered) = std_mpsc::channel();
+        let (answers, answered) = std_mpsc::sync_channel(ANSWERS);
+        let desk = Desk {
+            number,
+            cache: Cache::new(capacity, (seed(), seed())),
+            rules: Rules::default(),
+            seats: BTreeMap::new(),
+            free: 0,
+            poll,
+            answered,
+            missed,
+            tally: Tally::default(),
+            reported: Instant::ZERO,
+            slice,
+        };
+        let thread = thread::Builder::new().name(format!("dns64-{number}")).spawn(move || desk.work(&ordered))?;
+        Ok(Self { thread: Some(thread), orders, answers, waker })
+    }
+
+    /// Gives an order. A worker that is gone has taken the daemon along.
+    pub(super) fn order(&self, order: Order) {
+        drop(self.orders.send(order));
+        self.waker.wake();
+    }
+
+    /// Has an answer kept, if there is room to tell of it. The worker sees it with its next query.
+    pub(super) fn keep(&self, generation: u64, answer: Answer) {
+        match self.answers.try_send((generation, answer)) {
+            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+        }
+    }
+}
+
+impl Drop for Worker {
+    /// Returns when the sockets are closed.
+    fn drop(&mut self) {
+        self.order(Order::End);
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// What a worker counts before it hands it over.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tally {
+    /// Queries that were answered from the cache, and of which nobody else knows.
+    pub(super) hits: u64,
+    /// Those of them whose answer was synthesized.
+    pub(super) synthesized: u64,
+    /// Queries that were dropped, by reason.
+    pub(super) refused: BTreeMap<&'static str, u64>,
+}
+
+impl Tally {
+    fn refuse(&mut self, reason: &'static str) {
+        *self.refused.entry(reason).or_default() += 1;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.hits == 0 && self.refused.is_empty()
+    }
+}
+
+/// A socket that is answered on.
+struct Seat {
+    place: Place,
+    socket: Arc<UdpSocket>,
+    failed: mpsc::Sender<io::Error>,
+}
+
+struct Desk {
+    number: usize,
+    cache: Cache,
+    rules: Rules,
+    seats: BTreeMap<u32, Seat>,
+    /// The next seat's number.
+    free: u32,
+    poll: Poll,
+    answered: std_mpsc::Receiver<(u64, Answer)>,
+    missed: mpsc::Sender<Missed>,
+    tally: Tally,
+    reported: Instant,
+    slice: watch::Sender<Slice>,
+}
+
+impl Desk {
+    fn work(mut self, ordered: &std_mpsc::Receiver<Order>) {
+        let mut batch = Batch::new();
+        let mut ready: Vec<u32> = Vec::new();
+        loop {
+            if let Err(error) = self.poll.wait(&mut ready) {
+                return tracing::error!("a worker of the resolver ended: {error}");
+            }
+            loop {
+                match ordered.try_recv() {
+                    Ok(Order::End) | Err(std_mpsc::TryRecvError::Disconnected) => return,
+                    Ok(order) => self.obey(order),
+                    Err(std_mpsc::TryRecvError::Empty) => break,
+                }
+            }
+            let mut quiet = true;
+            for token in &ready {
+                quiet &= self.serve(*token, &mut batch);
+            }
+            let now = now();
+            if !self.tally.is_empty() && (quiet || now.saturating_since(self.reported) >= REPORT_EVERY) {
+                self.report(now);
+            }
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Follow(rules) => {
+                self.rules = rules;
+                self.cache.clear();
+            }
+            Order::Open(place, socket, failed) => {
+                let token = self.free;
+                self.free = self.free.wrapping_add(1);
+                match self.poll.add(&socket, token) {
+                    Ok(()) => drop(self.seats.insert(token, Seat { place, socket: Arc::new(socket), failed })),
+                    Err(error) => drop(failed.try_send(error)),
+                }
+            }
+            Order::Close(place) => {
+                let poll = &self.poll;
+                self.seats.retain(|_, seat| {
+                    let stays = seat.place != place;
+                    if !stays {
+                        drop(poll.remove(&*seat.socket));
+                    }
+                    stays
+                });
+            }
+            Order::Flush(name) => drop(self.cache.flush(&name)),
+            Order::End => {}
+        }
+    }
+
+    /// Answers what has come to one socket. False while more may be waiting.
+    fn serve(&mut self, token: u32, batch: &mut Batch) -> bool {
+        let Some(seat) = self.seats.get(&token) else { return true };
+        for _ in 0..ROUNDS {
+            let now = now();
+            while let Ok((generation, answer)) = self.answered.try_recv() {
+                if generation == self.rules.generation {
+                    self.cache.insert(answer, now);
+                }
+            }
+            let (cache, plan, tally) = (&mut self.cache, &*self.rules.plan, &mut self.tally);
+            let (missed, number) = (&self.missed, self.number);
+            let served = batch.serve(&*seat.socket, |query, peer, response| {
+                answer((cache, plan, tally), (query, peer), now, response, |tally, refresh| {
+                    let socket = (!refresh).then(|| Arc::downgrade(&seat.socket));
+                    let query = query.to_vec();
+                    let missed = missed.try_send(Missed { query, peer, place: seat.place, socket, worker: number });
+                    if missed.is_err() && !refresh {
+                        tally.refuse("dns-overload");
+                    }
+                });
+            });
+            match served {
+                Ok(BATCH) => {}
+                Ok(_) => return true,
+                // An ICMP error about an earlier response.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) => {
+                    drop(seat.failed.try_send(error));
+                    drop(self.poll.remove(&*seat.socket));
+                    self.seats.remove(&token);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn report(&mut self, now: Instant) {
+        self.reported = now;
+        let (tally, holding) = (std::mem::take(&mut self.tally), self.cache.holding());
+        self.slice.send_modify(|slice| {
+            slice.take_tally(tally);
+            slice.holdings.insert(self.number + 1, holding);
+        });
+    }
+}
+
+/// One query: answered, or handed on by `miss`, which is told whether the client has its answer already.
+fn answer(
+    (cache, plan, tally): (&mut Cache, &Dns64Plan, &mut Tally),
+    (query, peer): (&[u8], SocketAddr),
+    now: Instant,
+    response: &mut Vec<u8>,
+    miss: impl FnOnce(&mut Tally, bool),
+) {
+    if !can_be_answered(peer) {
+        return tally.refuse("dns-source");
+    }
+    let Some(plain) = Plain::parse(query, Transport::Udp) else { return miss(tally, false) };
+    match cache.answer(&plain.key(plan.view(peer)), &plain, now, response) {
+        Lookup::Miss => miss(tally, false),
+        Lookup::Hit { synthesized, refresh } => {
+            tally.hits += 1;
+            tally.synthesized += u64::from(synthesized);
+            if refresh {
+                miss(tally, true);
+            }
+        }
+    }
+}
+
+fn can_be_answered(peer: SocketAddr) -> bool {
+    let address = match peer.ip() {
+        IpAddr::V4(address) => !address.is_broadcast() && !address.is_multicast() && !address.is_unspecified(),
+        IpAddr::V6(address) => !address.is_multicast() && !address.is_unspecified(),
+    };
+    address && peer.port() != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use hickory_proto::op::{Message, OpCode, Query};
+    use hickory_proto::rr::rdata::AAAA;
+    use hickory_proto::rr::{Name, RData, Record, RecordType};
+    use sixgate_engine::dns64::{Reason, View};
+
+    use super::*;
+
+    const PLACE: Place = (SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 53), Transport::Udp);
+
+    fn query() -> Message {
+        let mut message = Message::query();
+        message.metadata.recursion_desired = true;
+        message.add_query(Query::query(Name::from_ascii("www.example.com.").unwrap(), RecordType::AAAA));
+        message
+    }
+
+    fn answer(query: &[u8]) -> Answer {
+        let key = Plain::parse(query, Transport::Udp).unwrap().key(View::Translated);
+        let question = Message::from_vec(query).unwrap().queries.remove(0);
+        let mut message = Message::response(0, OpCode::Query);
+        message.add_answer(Record::from_rdata(
+            question.name().clone(),
+            60,
+            RData::AAAA(AAAA("64:ff9b::808:808".parse().unwrap())),
+        ));
+        message.add_query(question);
+        Answer::build(&key, message, Reason::Synthesized, 0, now()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_a_worker_knows_it_answers_and_the_rest_it_hands_on() {
+        let (missed, mut missed_seen) = mpsc::channel(8);
+        let (slice, mut seen) = watch::channel(Slice::default());
+        let worker = Worker::start(3, 1 << 20, missed, slice).unwrap();
+        let socket = UdpSocket::bind("[::1]:0").unwrap();
+        let client = UdpSocket::bind("[::1]:0").unwrap();
+        client.connect(socket.local_addr().unwrap()).unwrap();
+        let (failed, _failed) = mpsc::channel(1);
+        worker.order(Order::Open(PLACE, socket, failed));
+        let query = query().to_vec().unwrap();
+
+        client.send(&query).unwrap();
+        let first = missed_seen.recv().await.unwrap();
+        assert_eq!((first.query.as_slice(), first.worker, first.place), (query.as_slice(), 3, PLACE));
+        worker.keep(7, answer(&query));
+        client.send(&query).unwrap();
+        assert!(missed_seen.recv().await.is_some(), "an answer by other rules is not kept");
+
+        worker.keep(0, answer(&query));
+        client.send(&query).unwrap();
+        let mut buffer = [0; 512];
+        let length = client.recv(&mut buffer).unwrap();
+        assert_eq!(Message::from_vec(&buffer[..length]).unwrap().answers.len(), 1);
+        seen.wait_for(|slice| slice.holdings.get(&4).is_some_and(|holding| holding.answers == 1)).await.unwrap();
+
+        let name = b"\x07example\x03com\0";
+        worker.order(Order::Flush(name[..].into()));
+        client.send(&query).unwrap();
+        assert!(missed_seen.recv().await.is_some(), "a flushed name is asked for again");
+        worker.order(Order::Close(PLACE));
+        drop(worker);
+        assert!(first.socket.unwrap().upgrade().is_none(), "the socket is closed");
+    }
+
+    #[test]
+    fn nobody_is_answered_at_an_address_that_cannot_be_a_clients() {
+        for peer in ["[::1]:0", "[::]:53", "0.0.0.0:53", "255.255.255.255:53", "[ff02::1]:53", "224.0.0.1:53"] {
+            assert!(!can_be_answered(peer.parse().unwrap()), "{peer}");
+        }
+        assert!(can_be_answered("[fe80::1%7]:4711".parse().unwrap()));
+    }
+}
