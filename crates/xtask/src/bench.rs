@@ -1,9 +1,13 @@
 //! `cargo xtask bench`: side by side with the peers, in one run, as ratios.
+mod asker;
+mod dns64;
+mod dns64_report;
 mod engine;
 mod generator;
 mod host;
 mod nat64;
 mod report;
+mod resolver;
 mod series;
 mod track;
 
@@ -22,15 +26,22 @@ enum Subject {
     /// NAT64's userspace path against plain forwarding and Tayga, and the engine by itself; writes
     /// docs/benchmarks/nat64.md.
     Nat64(nat64::Options),
+    /// The resolver against unbound and BIND; writes docs/benchmarks/dns64.md.
+    Dns64(dns64::Options),
     /// Sends datagrams as fast as it can, inside a namespace of the benchmark.
     #[command(hide = true)]
     Generate(generator::Options),
+    /// Asks a resolver as fast as it answers, inside a namespace of the benchmark.
+    #[command(hide = true)]
+    Ask(asker::Options),
 }
 
 /// Runs one.
 pub(crate) fn bench(options: &Options) -> Result<()> {
     match &options.subject {
         Subject::Nat64(options) => nat64::run(options),
+        Subject::Dns64(options) => dns64::run(options),
         Subject::Generate(options) => generator::run(options),
+        Subject::Ask(options) => asker::run(options),
     }
 }

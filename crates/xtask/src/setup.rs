@@ -17,6 +17,8 @@ pub(crate) enum Purpose {
     Test,
     /// Measuring.
     Bench,
+    /// Measuring the resolver beside others.
+    BenchDns,
 }
 
 /// A Debian package, the program that shows whether it is there, and from which purpose on it is needed.
@@ -27,10 +29,11 @@ struct Need {
 }
 
 const EVERYTHING: &[Purpose] = &[Purpose::Image, Purpose::Run, Purpose::Test];
-const BUILDS: &[Purpose] = &[Purpose::Image, Purpose::Run, Purpose::Test, Purpose::Bench];
+const BUILDS: &[Purpose] = &[Purpose::Image, Purpose::Run, Purpose::Test, Purpose::Bench, Purpose::BenchDns];
 const MACHINES: &[Purpose] = &[Purpose::Run, Purpose::Test];
 const TESTS: &[Purpose] = &[Purpose::Test];
-const LABS: &[Purpose] = &[Purpose::Test, Purpose::Bench];
+const LABS: &[Purpose] = &[Purpose::Test, Purpose::Bench, Purpose::BenchDns];
+const RESOLVERS: &[Purpose] = &[Purpose::BenchDns];
 const BENCHES: &[Purpose] = &[Purpose::Bench];
 
 const NEEDS: &[Need] = &[
@@ -44,13 +47,17 @@ const NEEDS: &[Need] = &[
     Need { program: "qemu-system-x86_64", package: "qemu-system-x86", purposes: MACHINES },
     Need { program: "ip", package: "iproute2", purposes: LABS },
     Need { program: "nft", package: "nftables", purposes: LABS },
-    Need { program: "dig", package: "bind9-dnsutils", purposes: TESTS },
+    Need { program: "dig", package: "bind9-dnsutils", purposes: LABS },
     Need { program: "curl", package: "curl", purposes: TESTS },
     Need { program: "ping", package: "iputils-ping", purposes: LABS },
     Need { program: "rdisc6", package: "ndisc6", purposes: TESTS },
     Need { program: "tcpdump", package: "tcpdump", purposes: TESTS },
     Need { program: "iperf3", package: "iperf3", purposes: BENCHES },
     Need { program: "tayga", package: "tayga", purposes: BENCHES },
+    Need { program: "dnsperf", package: "dnsperf", purposes: RESOLVERS },
+    Need { program: "unbound", package: "unbound", purposes: RESOLVERS },
+    Need { program: "named", package: "bind9", purposes: RESOLVERS },
+    Need { program: "nsd", package: "nsd", purposes: RESOLVERS },
 ];
 
 /// Subcommands of cargo that the tests use, and the toolchain's components that they come with.
@@ -78,7 +85,39 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
     };
     eprintln!("installing {}", missing.join(", "));
     run(&mut apt(privilege, &["apt-get", "update", "--quiet"]))?;
-    run(&mut apt(privilege, &install))
+    let services: Vec<&str> = SERVICES.iter().copied().filter(|service| missing.contains(service)).collect();
+    let _silence = if services.is_empty() { None } else { Some(Silence::keep(privilege)?) };
+    run(&mut apt(privilege, &install))?;
+    for service in services {
+        // Without systemd nothing starts it.
+        let _ = apt(privilege, &["systemctl", "--quiet", "disable", service]).status();
+    }
+    Ok(())
+}
+
+/// Packages whose service is not wanted: the programs are run by the benchmark itself.
+const SERVICES: &[&str] = &["unbound", "bind9", "nsd"];
+/// Debian's way to say that packages may not start services.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// While it is held, no package that is installed starts a service.
+struct Silence(&'static [&'static str]);
+
+impl Silence {
+    fn keep(privilege: &'static [&'static str]) -> Result<Option<Self>> {
+        if std::path::Path::new(POLICY).exists() {
+            return Ok(None);
+        }
+        let script = format!("printf '#!/bin/sh\\nexit 101\\n' > {POLICY} && chmod 755 {POLICY}");
+        run(&mut apt(privilege, &["sh", "-c", &script]))?;
+        Ok(Some(Self(privilege)))
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        let _ = run(&mut apt(self.0, &["rm", POLICY]));
+    }
 }
 
 /// Makes sure that the toolchain's formatter and linter are there: rustup's minimal profile leaves them out.

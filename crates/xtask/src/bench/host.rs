@@ -94,6 +94,14 @@ impl Program {
         }
         Ok(Duration::from_nanos(nanoseconds))
     }
+
+    /// Bytes of memory that it takes.
+    pub(super) fn resident(&self) -> Result<f64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes: f64 = line.and_then(|rest| rest.trim().strip_suffix(" kB")).context("VmRSS")?.parse()?;
+        Ok(kibibytes * 1024.0)
+    }
 }
 
 impl Drop for Program {
