@@ -60,6 +60,13 @@ const NEEDS: &[Need] = &[
     Need { program: "nsd", package: "nsd", purposes: RESOLVERS },
 ];
 
+/// Servers that the lab's provider is made of. Installed, they would run on the host: they are unpacked into
+/// `target/tools/debian` instead, where the lab looks for programs.
+const UNPACKED: &[Need] = &[
+    Need { program: "dhcpd", package: "isc-dhcp-server", purposes: TESTS },
+    Need { program: "radvd", package: "radvd", purposes: TESTS },
+];
+
 /// Subcommands of cargo that the tests use, and the toolchain's components that they come with.
 const COMPONENTS: &[(&str, &str)] = &[("fmt", "rustfmt"), ("clippy", "clippy")];
 
@@ -118,6 +125,28 @@ impl Drop for Silence {
     fn drop(&mut self) {
         let _ = run(&mut apt(self.0, &["rm", POLICY]));
     }
+}
+
+/// Unpacks what must not be installed, unless it is there already.
+pub(crate) fn unpack(purpose: Purpose) -> Result<()> {
+    let home = crate::command::target().join("tools/debian");
+    let lacks = |need: &&Need| !home.join("usr/sbin").join(need.program).is_file() && !on_path(need.program);
+    for need in UNPACKED.iter().filter(|need| need.purposes.contains(&purpose)).filter(lacks) {
+        eprintln!("unpacking {}", need.package);
+        let folder = home.join("packages").join(need.package);
+        std::fs::create_dir_all(&folder)?;
+        let download = || run(Command::new("apt-get").current_dir(&folder).args(["download", "--quiet", need.package]));
+        if download().is_err() {
+            // A fresh machine has no lists of packages yet.
+            let Some(privilege) = privilege() else { bail!("run `sudo apt-get update` once and try again") };
+            run(&mut apt(privilege, &["apt-get", "update", "--quiet"]))?;
+            download()?;
+        }
+        for file in std::fs::read_dir(&folder)? {
+            run(Command::new("dpkg-deb").arg("-x").arg(file?.path()).arg(&home))?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes sure that the toolchain's formatter and linter are there: rustup's minimal profile leaves them out.

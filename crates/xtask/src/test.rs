@@ -66,6 +66,7 @@ const ALL: &[Phase] = &[
 /// Runs the phases; a failing one does not keep the later ones from running.
 pub(crate) fn test(options: &Options) -> Result<()> {
     setup::ensure(setup::Purpose::Test)?;
+    setup::unpack(setup::Purpose::Test)?;
     setup::ensure_components()?;
     let phases = if options.phases.is_empty() { ALL } else { &options.phases };
     let mut results: Vec<(Phase, Duration, Result<()>)> = Vec::new();

@@ -77,7 +77,10 @@ pub fn exists(name: &str) -> bool {
 
 fn search_path() -> String {
     // A user's PATH often lacks the folders of `ip`, `nft` and `tcpdump`.
-    format!("{}:/usr/local/sbin:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned()))
+    // Servers that would start with the host are unpacked there and not installed.
+    let unpacked = crate::world::target_folder().join("tools/debian/usr/sbin");
+    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
+    format!("{path}:/usr/local/sbin:/usr/sbin:/sbin:{}", unpacked.display())
 }
 
 fn plain_environment(command: &mut Command) -> &mut Command {

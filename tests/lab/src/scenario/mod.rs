@@ -19,6 +19,7 @@ mod mtu;
 mod publish;
 mod resolver;
 mod shared_address;
+mod uplink;
 
 /// A scenario.
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +110,11 @@ table! {
     clients_keep_to_one_of_the_further_addresses:                  NAMESPACE, Slaac, ByBody => publish::further_addresses;
     further_addresses_of_a_32_leave_the_routers_own_alone:         NAMESPACE, Slash76, ByBody => publish::further_addresses;
     a_new_uplink_address_ends_old_sessions_and_serves_new_ones:    NAMESPACE, Slaac, Running => publish::new_address;
+
+    // An uplink that is learnt.
+    nat64_follows_the_uplinks_lease_when_the_provider_renumbers:   NAMESPACE, Slaac, ByBody => uplink::nat64_follows_the_lease;
+    a_dhcp_lease_outlives_the_daemon_and_its_server:               NAMESPACE, Slaac, ByBody => uplink::lease_outlives_the_daemon;
+    an_address_that_somebody_else_has_is_declined:                 NAMESPACE, Slaac, ByBody => uplink::conflict_is_declined;
 
     // Packets that are too big.
     an_upload_finds_the_mtu_of_a_narrow_ipv4_link:                 BOTH, Slaac, Running => mtu::upload_through_a_narrow_ipv4_link;

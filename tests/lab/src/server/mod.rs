@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 
+pub mod dhcpd;
 pub mod dns;
 pub mod udp;
 pub mod web;
