@@ -93,6 +93,16 @@ pub struct Interface {
 pub struct Uplink {
     /// The DHCPv4 client; absent where the configuration asks for none.
     pub dhcp4: Option<Dhcp4>,
+    /// The DHCPv6 client; absent where the configuration asks for none.
+    pub dhcp6: Option<Dhcp6>,
+    /// Router discovery; absent where the configuration asks for none.
+    pub discovery: Option<Discovery>,
+    /// Delegated prefixes, those in use before those that are retired.
+    pub delegated: Vec<DelegatedPrefix>,
+    /// The site's own prefix (RFC 4193), where a LAN uses it.
+    pub unique_local: Option<Ipv6Net>,
+    /// Resolvers that the uplink names.
+    pub resolvers: Vec<IpAddr>,
     /// What has changed lately, the newest last.
     pub changes: Vec<UplinkChange>,
 }
@@ -107,6 +117,42 @@ pub struct UplinkChange {
     pub gone: Vec<String>,
     /// What is there now and was not before.
     pub new: Vec<String>,
+}
+
+/// The DHCPv6 client.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Dhcp6 {
+    /// What it is doing.
+    pub state: String,
+    /// Messages received, by what became of them.
+    pub messages: BTreeMap<String, u64>,
+}
+
+/// Router discovery on the uplink.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Discovery {
+    /// The default router in use.
+    pub router: Option<Ipv6Addr>,
+    /// M flag: addresses are to be had by DHCPv6.
+    pub managed: bool,
+    /// Messages received, by what became of them.
+    pub messages: BTreeMap<String, u64>,
+}
+
+/// A delegated prefix.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DelegatedPrefix {
+    /// The prefix.
+    pub prefix: Ipv6Net,
+    /// Seconds for which hosts are told to prefer it; absent where there is no end.
+    pub preferred: Option<u64>,
+    /// Seconds until it ends; absent where there is no end.
+    pub valid: Option<u64>,
+    /// It is told to hosts as deprecated until it ends.
+    pub retired: bool,
 }
 
 /// The DHCPv4 client.

@@ -3,7 +3,8 @@ use core::ops::{Add, Sub};
 pub use core::time::Duration;
 
 /// A point on CLOCK_MONOTONIC, in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub struct Instant(u64);
 
 impl Instant {

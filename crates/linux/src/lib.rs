@@ -15,6 +15,7 @@
 //! | [`shortcut`] | [`shortcut::Shortcut`]: small packets of the translator straight to their next hop |
 //! | [`icmpv6`] | [`icmpv6::RaSocket`]: router advertisements on one link |
 //! | [`packet_socket`] | [`packet_socket::PacketSocket`]: packets below the IP stack on one link, for DHCPv4 and ARP |
+//! | [`dhcpv6_socket`] | [`dhcpv6_socket::Dhcpv6Socket`]: the DHCPv6 client's socket |
 //! | [`dns_socket`] | [`dns_socket::udp`], [`dns_socket::tcp`]: the resolver's sockets |
 //! | [`fastpath`] | [`fastpath::FastPath::open`], `attach`, `insert`, `usage`, `remove`: the eBPF program and its sessions |
 //! | [`dns_batch`] | [`dns_batch::Batch::serve`]: queries and responses, many to a system call |
@@ -28,6 +29,7 @@
 //! is opened beside that, and the facts then show it to the plan. The order of a stop: the closed ruleset by `nft::load`,
 //! `stop_forwarding`, `Netlink::withdraw`, `Tun::remove`.
 pub mod clock;
+pub mod dhcpv6_socket;
 pub mod dns_batch;
 pub mod dns_socket;
 pub mod events;

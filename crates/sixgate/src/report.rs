@@ -81,6 +81,21 @@ fn write_uplink(out: &mut String, uplink: &Uplink) -> fmt::Result {
         let ends = dhcp.remaining.map_or_else(String::new, |seconds| format!(", ends in {}", span(seconds)));
         row(out, "dhcpv4", &format!("{}{lease}{ends}", dhcp.state))?;
     }
+    if let Some(discovery) = &uplink.discovery {
+        let router = discovery.router.map_or_else(|| "none".to_owned(), |router| router.to_string());
+        row(out, "router", &router)?;
+    }
+    if let Some(dhcp) = &uplink.dhcp6 {
+        row(out, "dhcpv6", &dhcp.state)?;
+    }
+    for prefix in &uplink.delegated {
+        let ends = prefix.valid.map_or_else(String::new, |seconds| format!(", ends in {}", span(seconds)));
+        let retired = if prefix.retired { ", deprecated" } else { "" };
+        row(out, "delegated", &format!("{}{retired}{ends}", prefix.prefix))?;
+    }
+    if let Some(prefix) = uplink.unique_local {
+        row(out, "unique local", &prefix.to_string())?;
+    }
     for change in uplink.changes.iter().rev().take(LATEST_CHANGES) {
         let gone = change.gone.iter().map(|item| format!("- {item}"));
         let new = change.new.iter().map(|item| format!("+ {item}"));

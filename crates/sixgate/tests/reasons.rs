@@ -60,6 +60,16 @@ fn every_reason_of_router_discovery_is_explained() {
 }
 
 #[test]
+fn every_verdict_on_the_uplink_is_explained() {
+    let mut named: BTreeSet<String> = BTreeSet::new();
+    for (file, prefix) in [("dhcp/v4", "dhcp4-"), ("dhcp/v6", "dhcp6-"), ("uplink/discovery", "ra-")] {
+        let found = literals(&format!("engine/src/{file}.rs"), &format!("=> \"{prefix}"));
+        named.extend(found.into_iter().map(|name| format!("{prefix}{name}")));
+    }
+    ensure_same("Uplink", &named);
+}
+
+#[test]
 fn every_reason_of_the_resolver_is_explained() {
     let mut named = literals("engine/src/dns64/reason.rs", "=> \"");
     for file in ["worker", "front", "streams"] {

@@ -74,7 +74,8 @@ pub(super) fn target(at: At, text: &str, span: &Range<usize>, names: Names<'_>, 
     } else if let Some((name, suffix)) = text.split_once("::")
         && let Some(lan) = lan(name)
     {
-        let nets: Vec<Ipv6Net> = routable(&lan.addresses);
+        let mut nets: Vec<Ipv6Net> = routable(&lan.addresses);
+        nets.extend(lan.prefixes.iter().filter_map(|prefix| Ipv6Net::new(prefix.router, prefix.length).ok()));
         let suffix = inside(at, &format!("::{suffix}"), &nets, text, span, errors)?;
         return Some(Target::Lan(lan.name.clone(), Some(suffix)));
     }
@@ -92,7 +93,7 @@ pub(super) fn target(at: At, text: &str, span: &Range<usize>, names: Names<'_>, 
 }
 
 fn vm_address(vm: &Vm, span: &Range<usize>, errors: &mut Errors) -> Option<Target> {
-    if vm.address.is_none_or(|address| address.is_unicast_link_local()) {
+    if vm.relative.address.is_none() && vm.address.is_none_or(|address| address.is_unicast_link_local()) {
         errors.note(
             span.clone(),
             format!("{} has no address that can be reached from outside", vm.name),
@@ -104,7 +105,7 @@ fn vm_address(vm: &Vm, span: &Range<usize>, errors: &mut Errors) -> Option<Targe
 }
 
 fn containers(at: At, vm: &Vm, rest: &str, span: &Range<usize>, errors: &mut Errors) -> Option<Target> {
-    let Some(first) = vm.containers.first() else {
+    let Some(first) = vm.containers.first().or(vm.relative.containers.first()) else {
         errors.note(
             span.clone(),
             format!("{} has no container prefix", vm.name),
@@ -122,7 +123,7 @@ fn containers(at: At, vm: &Vm, rest: &str, span: &Range<usize>, errors: &mut Err
 
 fn whole_lan(lan: &Lan, vms: &[Vm], span: &Range<usize>, errors: &mut Errors) -> Option<Target> {
     let gateways = vms.iter().any(|vm| vm.lan == lan.name && vm.gateway.is_some());
-    if routable(&lan.addresses).is_empty() && !gateways {
+    if routable(&lan.addresses).is_empty() && lan.prefixes.is_empty() && !gateways {
         errors.note(
             span.clone(),
             format!("{} has no prefix that can be reached from outside", lan.name),

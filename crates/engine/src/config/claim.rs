@@ -7,6 +7,7 @@ use ipnet::{IpNet, Ipv6Net};
 
 use super::Interface;
 use super::door::Errors;
+use super::relative::Suffixes;
 
 /// A prefix that somebody owns.
 #[derive(Clone, Debug)]
@@ -44,6 +45,8 @@ pub(super) struct Claims {
     on_link: Vec<Claim<IpNet>>,
     containers: Vec<Claim<Ipv6Net>>,
     routes: Vec<Claim<IpNet>>,
+    /// What lies in the LANs' prefixes by its suffix.
+    pub(super) suffixes: Suffixes,
 }
 
 impl Claims {

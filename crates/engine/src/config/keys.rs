@@ -42,7 +42,8 @@ pub(super) const KEYS: &[KeyText] = &[
     key("wan", "mac", "hardware address of the uplink as in \"52:54:00:12:34:56\"; or give interface instead"),
     key("wan", "mtu", "integer, 1280 (RFC 8200 section 5) to 65535; default: as the link has it"),
     key("wan", "ipv4", "{ address = \"203.0.113.136/26\", gateway = \"203.0.113.129\" }, or \"dhcp\" (RFC 2131); default: none"),
-    key("wan", "ipv6", "{ address = \"2001:db8:1:2:10::1/76\", gateway = \"fe80::1\" }; default: none"),
+    key("wan", "ipv6", "{ address = \"2001:db8:1:2:10::1/76\", gateway = \"fe80::1\" }, \"ra\" (RFC 4861, 4862) or \"dhcpv6-pd\" (RFC 8415); default: none"),
+    key("wan", "prefix_hint", "length of the delegated prefix that is asked for, integer, 16 to 64 (RFC 8415 section 18.2.1); default: as the server gives"),
     key("wan", "present_mac", LATER),
     key("wan", "ndp_proxy", LATER),
 
@@ -57,7 +58,12 @@ pub(super) const KEYS: &[KeyText] = &[
     key("lan", "addresses", "list of the router's own IPv6 addresses with prefix length, as in [\"2001:db8:1:2::1/64\"]; default: none but the kernel's link-local one"),
     key("lan", "advertise", "true, false, or a table of RFC 4861 section 6.2.1 variables; default true (AdvSendAdvertisements)"),
     key("lan", "mtu", "integer, 1280 (RFC 8200 section 5) to 65535; default: as the link has it"),
-    key("lan", "prefix", LATER),
+    key("lan", "prefix", "prefixes that are delegated or unique local, { delegated = \"wan\", subnet = 1 }, { ula = true, subnet = 1 } or a list of them; default: none"),
+    key("lan.prefix", "delegated", "\"wan\": out of what is delegated to the uplink (RFC 8415)"),
+    key("lan.prefix", "ula", "true: out of the site's own unique local /48, which is generated once and kept (RFC 4193)"),
+    key("lan.prefix", "subnet", "number of the subnet there, integer, 0 to 65535; default 0"),
+    key("lan.prefix", "length", "its length, integer, 48 to 120; default 64"),
+    key("lan.prefix", "router", "the router's own address in it, by its suffix; default \"::1\""),
 
     key("lan.advertise", "max_rtr_adv_interval", "MaxRtrAdvInterval, integer seconds, 4 to 65535 (RFC 4861 section 6.2.1, RFC 8319); default 600"),
     key("lan.advertise", "min_rtr_adv_interval", "MinRtrAdvInterval, integer seconds, 3 to 0.75 * MaxRtrAdvInterval (RFC 4861 section 6.2.1); default 0.33 * MaxRtrAdvInterval, or 0.75 * it below 9"),
@@ -75,10 +81,10 @@ pub(super) const KEYS: &[KeyText] = &[
 
     key("vm", "name", "1 to 32 letters, digits, hyphens and underscores, unlike every other lan and vm; not \"wan\" or \"router\""),
     key("vm", "lan", "name of a [[lan]]"),
-    key("vm", "gateway", "IPv6 unicast address with prefix length that the router takes on the LAN as this VM's gateway; default: none"),
-    key("vm", "address", "the VM's own IPv6 unicast address, without prefix length; next hop for its containers"),
+    key("vm", "gateway", "IPv6 unicast address with prefix length that the router takes on the LAN as this VM's gateway, or a suffix as in \"::20:0:0:1/76\"; default: none"),
+    key("vm", "address", "the VM's own IPv6 unicast address, without prefix length, or a suffix as in \"::20:0:0:2\"; next hop for its containers"),
     key("vm", "mac", "the VM's hardware address as in \"52:54:00:12:34:58\"; its link-local address is the next hop where there is no address"),
-    key("vm", "containers", "an IPv6 prefix or a list of them, as in \"2001:db8:1:2:21::/80\", that is routed to the VM; default: none"),
+    key("vm", "containers", "an IPv6 prefix or a list of them, as in \"2001:db8:1:2:21::/80\", that is routed to the VM, or a suffix as in \"::21:0:0:0/80\" in each /64 of its LAN; default: none"),
 
     key("route", "to", "an IPv6 or IPv4 prefix without host bits, as in \"2001:db8:77::/48\""),
     key("route", "via", "next hop inside a prefix of wan, lan or vm; \"fe80::1%eth1\" (or %wan, or % and a lan's name) for a link-local one; or \"unreachable\""),

@@ -1,20 +1,25 @@
 //! `[[lan]]`: a link with clients.
+use core::net::Ipv6Addr;
+use core::ops::Range;
+
 use ipnet::IpNet;
 use toml::Spanned;
 
 use super::claim::{Claims, Holder};
 use super::door::Errors;
 use super::raw::{self, SwitchOr};
-use super::scalar::{self, At};
-use super::{Advertise, Interface, Lan, advertise};
+use super::scalar::{self, At, Placed};
+use super::{Advertise, Interface, Lan, LanPrefix, PrefixOrigin, advertise, keys};
 
 /// Checks a LAN. One with errors comes back as far as it could be read, so that references to it are not errors too.
-pub(super) fn validate(raw: Spanned<raw::Lan>, claims: &mut Claims, errors: &mut Errors) -> Option<Lan> {
+pub(super) fn validate(
+    raw: Spanned<raw::Lan>,
+    delegates: Delegates,
+    claims: &mut Claims,
+    errors: &mut Errors,
+) -> Option<(Lan, Vec<Placed<LanPrefix>>)> {
     let table = raw.span();
     let raw = raw.into_inner();
-    if let Some(key) = &raw.prefix {
-        scalar::later(key.span(), "`prefix` of a lan", errors);
-    }
     let at = At("lan", "name");
     let name = scalar::required(at, &raw.name, &table, errors).and_then(|(text, span)| {
         let name = scalar::name(at, text, &span, errors)?;
@@ -35,18 +40,77 @@ pub(super) fn validate(raw: Spanned<raw::Lan>, claims: &mut Claims, errors: &mut
             addresses.push(address);
         }
     }
+    let placed: Vec<Placed<LanPrefix>> = scalar::spanned(raw.prefix)
+        .map(|(tables, whole)| {
+            let tables = tables.0.into_iter().map(|table| match table.span() {
+                span if span.is_empty() => (table.into_inner(), whole.clone()),
+                span => (table.into_inner(), span),
+            });
+            tables.filter_map(|(table, span)| Some((prefix(&table, &span, delegates, errors)?, span))).collect()
+        })
+        .unwrap_or_default();
     let advertise = match scalar::spanned(raw.advertise) {
         None | Some((SwitchOr::Switch(true), _)) => Some(Advertise::default()),
         Some((SwitchOr::Switch(false), _)) => None,
         Some((SwitchOr::Table(table), span)) => Some(advertise::validate(&table, &span, mtu, errors)),
     };
-    Some(Lan {
+    let lan = Lan {
         name: name?,
         interface: interface.unwrap_or(Interface::Name(String::new())),
         addresses,
-        prefixes: Vec::new(),
+        prefixes: placed.iter().map(|(prefix, _)| *prefix).collect(),
         lifetimes: Vec::new(),
         advertise,
         mtu,
-    })
+    };
+    Some((lan, placed))
+}
+
+/// Whether prefixes are delegated to the uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delegates {
+    Yes,
+    No,
+}
+
+/// One table of `prefix`.
+fn prefix(raw: &raw::LanPrefix, span: &Range<usize>, delegates: Delegates, errors: &mut Errors) -> Option<LanPrefix> {
+    let at = |key| At("lan.prefix", key);
+    let ula = raw.ula.as_ref().is_some_and(|key| *key.get_ref());
+    let origin = match (&raw.delegated, ula) {
+        (Some(key), false) if key.get_ref() == "wan" => {
+            if delegates == Delegates::No {
+                errors.note(key.span(), "nothing is delegated to the uplink", "write ipv6 = \"dhcpv6-pd\" in [wan]");
+            }
+            PrefixOrigin::Delegated
+        }
+        (Some(key), false) => {
+            errors.note(
+                key.span(),
+                format!("prefixes are not delegated to \"{}\"", key.get_ref()),
+                keys::describe("lan.prefix", "delegated"),
+            );
+            return None;
+        }
+        (None, true) => PrefixOrigin::Ula,
+        (Some(_), true) | (None, false) => {
+            errors.note(
+                span.clone(),
+                "a prefix is either delegated or unique local",
+                "write { delegated = \"wan\", subnet = 1 } or { ula = true, subnet = 1 }",
+            );
+            return None;
+        }
+    };
+    let length = scalar::number(at("length"), &raw.length, 48..=120, errors).unwrap_or(64);
+    let subnet = scalar::number(at("subnet"), &raw.subnet, 0..=0xffff_u32, errors).unwrap_or(0);
+    let mut router = Ipv6Addr::LOCALHOST;
+    if let Some(key) = &raw.router {
+        router = scalar::read(at("router"), key.get_ref(), &key.span(), errors)?;
+        let outside = u128::from(router).leading_zeros() < length.into();
+        if router.is_unspecified() || outside {
+            errors.range(key.span(), "lan.prefix", "router", router);
+        }
+    }
+    Some(LanPrefix { origin, subnet, length, router })
 }

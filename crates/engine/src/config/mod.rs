@@ -21,6 +21,7 @@ mod parse;
 mod pool;
 mod publish;
 mod raw;
+mod relative;
 mod route;
 mod scalar;
 mod vm;

@@ -8,7 +8,8 @@ use super::claim::Claims;
 use super::door::{self, Errors};
 use super::error::{ConfigErrors, Lines};
 use super::keys;
-use super::{Config, Dns64, allow, dns64, lan, metrics, nat64, publish, raw, route, vm, wan};
+use super::lan::Delegates;
+use super::{Config, Dns64, Ipv6Source, allow, dns64, lan, metrics, nat64, publish, raw, relative, route, vm, wan};
 
 /// Name of a router that has none.
 const DEFAULT_HOSTNAME: &str = "sixgate";
@@ -99,9 +100,17 @@ impl Sections {
             );
         }
         let wan = self.wan.and_then(|raw| wan::validate(raw, &mut claims, errors));
-        let lans: Vec<_> = self.lans.into_iter().filter_map(|raw| lan::validate(raw, &mut claims, errors)).collect();
+        let delegates = match &wan {
+            Some(wan) if wan.ipv6_source != Ipv6Source::Dhcpv6Pd => Delegates::No,
+            Some(_) | None => Delegates::Yes,
+        };
+        let lans = self.lans.into_iter().filter_map(|raw| lan::validate(raw, delegates, &mut claims, errors));
+        let (lans, prefixes): (Vec<_>, Vec<_>) =
+            lans.map(|(lan, prefixes)| (lan.clone(), (lan.name, prefixes))).unzip();
+        relative::check_subnets(&prefixes, errors);
         let vms: Vec<_> =
             self.vms.into_iter().filter_map(|raw| vm::validate(raw, &lans, &mut claims, errors)).collect();
+        std::mem::take(&mut claims.suffixes).check(&lans, errors);
         let routes = self.routes.iter().filter_map(|raw| route::validate(raw, &mut claims, errors)).collect();
         let dns64 = self.dns64.map_or_else(Dns64::default, |raw| dns64::validate(raw, &lans, &claims, errors));
         let nat64 = self.nat64.and_then(|raw| nat64::validate(raw, &mut claims, errors));

@@ -17,6 +17,7 @@ pub(super) struct Wan {
     pub(super) mtu: Key<i64>,
     pub(super) ipv4: Key<WordOr<Uplink>>,
     pub(super) ipv6: Key<WordOr<Uplink>>,
+    pub(super) prefix_hint: Key<i64>,
     pub(super) present_mac: Key<toml::Value>,
     pub(super) ndp_proxy: Key<toml::Value>,
 }
@@ -39,7 +40,18 @@ pub(super) struct Lan {
     pub(super) addresses: Key<OneOrMany<String>>,
     pub(super) advertise: Key<SwitchOr<Advertise>>,
     pub(super) mtu: Key<i64>,
-    pub(super) prefix: Key<toml::Value>,
+    pub(super) prefix: Key<TableOrMany<LanPrefix>>,
+}
+
+/// `lan.prefix`: a prefix that is not in the file.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LanPrefix {
+    pub(super) delegated: Key<String>,
+    pub(super) ula: Key<bool>,
+    pub(super) subnet: Key<i64>,
+    pub(super) length: Key<i64>,
+    pub(super) router: Key<String>,
 }
 
 /// `[lan.advertise]`: RFC 4861 section 6.2.1 in snake case.
@@ -188,6 +200,10 @@ pub(super) enum OneOrMany<T> {
     Many(Vec<Spanned<T>>),
 }
 
+/// A table, or a list of them.
+#[derive(Debug)]
+pub(super) struct TableOrMany<T>(pub(super) Vec<Spanned<T>>);
+
 /// A word such as `"dhcp"`, or a table.
 #[derive(Debug)]
 pub(super) enum WordOr<T> {
@@ -281,6 +297,27 @@ impl<'de, T: Scalar + Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
             }
         }
         from.deserialize_any(ListVisitor(std::marker::PhantomData))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for TableOrMany<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct TablesVisitor<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for TablesVisitor<T> {
+            type Value = TableOrMany<T>;
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a table as in { delegated = \"wan\", subnet = 1 }, or a list of them")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Self::Value, A::Error> {
+                // The key's own place is the table's.
+                T::deserialize(MapAccessDeserializer::new(table))
+                    .map(|table| TableOrMany(vec![Spanned::new(0..0, table)]))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(TableOrMany)
+            }
+        }
+        from.deserialize_any(TablesVisitor(std::marker::PhantomData))
     }
 }
 

@@ -8,6 +8,7 @@ use toml::Spanned;
 use super::claim::{Claims, Holder};
 use super::door::Errors;
 use super::raw;
+use super::relative::is_relative;
 use super::scalar::{self, At};
 use super::{Lan, Relative, Vm};
 
@@ -31,6 +32,7 @@ pub(super) fn validate(raw: Spanned<raw::Vm>, lans: &[Lan], claims: &mut Claims,
     });
     let lan = lan.unwrap_or_default();
 
+    let mut relative = Relative::default();
     let gateway = raw.gateway.as_ref().and_then(|key| {
         let gateway = scalar::interface6(At("vm", "gateway"), key.get_ref(), &key.span(), errors)?;
         if gateway.addr().is_unicast_link_local() {
@@ -41,6 +43,11 @@ pub(super) fn validate(raw: Spanned<raw::Vm>, lans: &[Lan], claims: &mut Claims,
             );
             return None;
         }
+        if is_relative(gateway) {
+            claims.suffixes.address(&lan, gateway.addr(), &format!("the router (gateway of {owner})"), key.span());
+            relative.gateway = Some(gateway);
+            return None;
+        }
         claims.address(gateway.addr().into(), &lan, Holder::Router(format!("gateway of {owner}")), key.span(), errors);
         claims.on_link(IpNet::V6(gateway), &lan, key.span());
         Some(gateway)
@@ -48,6 +55,11 @@ pub(super) fn validate(raw: Spanned<raw::Vm>, lans: &[Lan], claims: &mut Claims,
     let at = At("vm", "address");
     let address = raw.address.as_ref().and_then(|key| {
         let address: Ipv6Addr = scalar::read(at, key.get_ref(), &key.span(), errors)?;
+        if is_relative(address.into()) && !address.is_unspecified() {
+            claims.suffixes.address(&lan, address, &owner, key.span());
+            relative.address = Some(address);
+            return None;
+        }
         scalar::usable6(at, address, &key.span(), errors).then(|| {
             claims.address(address.into(), &lan, Holder::Other(owner.clone()), key.span(), errors);
             address
@@ -61,6 +73,11 @@ pub(super) fn validate(raw: Spanned<raw::Vm>, lans: &[Lan], claims: &mut Claims,
     for (text, span) in scalar::items(raw.containers) {
         let at = At("vm", "containers");
         let Some(net) = scalar::prefix6(at, &text, &span, errors) else { continue };
+        if is_relative(net) {
+            claims.suffixes.containers(&lan, net, &owner, span);
+            relative.containers.push(net);
+            continue;
+        }
         if net.prefix_len() < 16 || !scalar::usable6(at, net.addr(), &span, errors) {
             if net.prefix_len() < 16 {
                 errors.note(
@@ -82,5 +99,5 @@ pub(super) fn validate(raw: Spanned<raw::Vm>, lans: &[Lan], claims: &mut Claims,
         claims.container(net, &owner, span);
         containers.push(net);
     }
-    Some(Vm { name: name?, lan, gateway, address, mac, containers, relative: Relative::default() })
+    Some(Vm { name: name?, lan, gateway, address, mac, containers, relative })
 }

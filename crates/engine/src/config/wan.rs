@@ -29,17 +29,15 @@ pub(super) fn validate(raw: Spanned<raw::Wan>, claims: &mut Claims, errors: &mut
         Some("dhcp") => Ipv4Source::Dhcp,
         Some(_) | None => Ipv4Source::Static,
     };
+    let ipv6_source = match word(&raw.ipv6) {
+        Some("ra") => Ipv6Source::Ra,
+        Some("dhcpv6-pd") => Ipv6Source::Dhcpv6Pd,
+        Some(_) | None => Ipv6Source::Static,
+    };
+    let prefix_hint = scalar::number(At("wan", "prefix_hint"), &raw.prefix_hint, 16..=64, errors);
     let ipv4 = uplink(raw.ipv4, "wan.ipv4", errors).and_then(|(uplink, span)| ipv4(&uplink, &span, claims, errors));
     let ipv6 = uplink(raw.ipv6, "wan.ipv6", errors).and_then(|(uplink, span)| ipv6(&uplink, &span, claims, errors));
-    Some(Wan {
-        interface: interface?,
-        ipv4_source,
-        ipv4,
-        ipv6_source: Ipv6Source::Static,
-        ipv6,
-        prefix_hint: None,
-        mtu,
-    })
+    Some(Wan { interface: interface?, ipv4_source, ipv4, ipv6_source, ipv6, prefix_hint, mtu })
 }
 
 fn word(key: &Key<WordOr<raw::Uplink>>) -> Option<&str> {
@@ -55,15 +53,15 @@ fn uplink(key: Key<WordOr<raw::Uplink>>, section: &str, errors: &mut Errors) -> 
     match value {
         WordOr::Table(uplink) => Some((uplink, span)),
         WordOr::Word(word) if section == "wan.ipv4" && word == "dhcp" => None,
-        WordOr::Word(word) if matches!(word.as_str(), "ra" | "dhcpv6-pd" | "slaac") => {
-            scalar::later(span, &format!("{section} = \"{word}\""), errors);
-            None
-        }
+        WordOr::Word(word) if section == "wan.ipv6" && matches!(word.as_str(), "ra" | "dhcpv6-pd") => None,
         WordOr::Word(word) => {
             errors.note(
                 span,
                 format!("{section} cannot be \"{word}\""),
-                "write { address = \"ADDRESS/LENGTH\", gateway = \"ADDRESS\" }",
+                match section {
+                    "wan.ipv4" => "write \"dhcp\", or { address = \"ADDRESS/LENGTH\", gateway = \"ADDRESS\" }",
+                    _ => "write \"ra\", \"dhcpv6-pd\", or { address = \"ADDRESS/LENGTH\", gateway = \"ADDRESS\" }",
+                },
             );
             None
         }

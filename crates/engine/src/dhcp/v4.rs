@@ -14,9 +14,6 @@ use crate::time::Instant;
 mod lease;
 mod message;
 
-#[cfg(test)]
-mod tests;
-
 pub use lease::Lease;
 use message::{BROADCAST, Said};
 
@@ -408,3 +405,6 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,9 +15,6 @@ mod binding;
 mod exchange;
 mod message;
 
-#[cfg(test)]
-mod tests;
-
 pub use binding::{Binding, Bindings};
 use exchange::{Exchange, Timing};
 
@@ -392,3 +389,6 @@ fn usable(net: Ipv6Net) -> bool {
     let address: Ipv6Addr = net.addr();
     !(address.is_multicast() || address.is_loopback() || address.is_unspecified() || address.is_unicast_link_local())
 }
+
+#[cfg(test)]
+mod tests;

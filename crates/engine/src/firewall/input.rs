@@ -3,8 +3,11 @@ use super::icmp::{
     ECHO_REPLY_V6, ECHO_REQUEST_V4, ECHO_REQUEST_V6, ERRORS_V4, ERRORS_V6, ICMP, ICMPV6, MULTICAST_LISTENER, NEIGHBOR,
     NEIGHBOR_DISCOVERY, TCP, UDP,
 };
+use super::prerouting::LINK_LOCAL;
 use super::ruleset::{ConntrackState, Match, Rule, Statement};
 use super::{Scene, allow, rule};
+use crate::config::Ipv6Source;
+use sixgate_wire::dhcpv6::CLIENT_PORT;
 
 const DROP: [Statement; 2] = [Statement::Counter, Statement::Drop];
 
@@ -40,6 +43,19 @@ pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
         ));
     }
     rules.extend(metrics(scene));
+    if scene.topology.config.wan.ipv6_source != Ipv6Source::Static {
+        // RFC 8415 section 18.2: what is asked goes to a multicast address, so the answer is no reply for conntrack.
+        rules.push(rule(
+            vec![
+                scene.input_wan(),
+                Match::Source6(vec![LINK_LOCAL]),
+                Match::Protocol(vec![UDP]),
+                Match::DestinationPort(vec![CLIENT_PORT..=CLIENT_PORT]),
+            ],
+            &[Statement::Accept],
+            "answers to the DHCPv6 client, RFC 8415",
+        ));
+    }
     rules.extend(allow::router(scene));
     rules.push(rule(vec![scene.input_wan()], &DROP, "drop: to the router from the uplink, no allow entry"));
     rules.push(rule(Vec::new(), &DROP, "drop: to the router, no allow entry"));

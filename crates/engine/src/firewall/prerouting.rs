@@ -9,7 +9,7 @@ use core::ops::RangeInclusive;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 /// RFC 4291 section 2.4.
-const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
+pub(super) const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
 
 /// RFC 4291 sections 2.5.2, 2.5.3, 2.5.5.2 and 2.7: unspecified and loopback, IPv4-mapped, multicast.
 const IMPOSSIBLE: [Ipv6Net; 3] = [

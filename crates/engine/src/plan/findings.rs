@@ -5,7 +5,7 @@ use ipnet::IpNet;
 
 use super::topology::{LanLink, Topology, next_hop, wan_nets};
 use super::{Dns64Plan, NAT64_DEVICE, Nat64Plan, Obstacle};
-use crate::config::{Ipv4Source, Target, Via};
+use crate::config::{Ipv4Source, Ipv6Source, Lan, PrefixOrigin, Target, Via};
 use crate::facts::AddressState;
 use crate::finding::{Finding, Severity};
 
@@ -52,7 +52,29 @@ fn uplink(topology: &Topology<'_>, findings: &mut Vec<Finding>) {
     let routed = |v4: bool| {
         topology.config.routes.iter().any(|route| route.to.prefix_len() == 0 && route.to.addr().is_ipv4() == v4)
     };
-    if topology.config.wan.ipv6.as_ref().is_none_or(|ipv6| ipv6.gateway.is_none()) && !routed(false) {
+    let learns = topology.config.wan.ipv6_source != Ipv6Source::Static;
+    if learns && topology.config.wan.ipv6.as_ref().is_none_or(|ipv6| ipv6.gateway.is_none()) {
+        findings.push(Finding::new(
+            Severity::Warning,
+            "uplink-without-router",
+            "wan",
+            "no router advertises itself on the uplink: there is no IPv6 default route",
+            "see that the provider's router sends advertisements on that link; it is solicited again and again",
+        ));
+    }
+    let wants = |lan: &&Lan| lan.prefixes.iter().any(|prefix| prefix.origin == PrefixOrigin::Delegated);
+    if let Some(lan) = topology.config.lans.iter().find(wants)
+        && topology.facts.learnt.delegated.iter().all(|prefix| prefix.retired)
+    {
+        findings.push(Finding::new(
+            Severity::Warning,
+            "no-prefix-delegated",
+            lan.name.as_str(),
+            format!("{} waits for a prefix: nothing is delegated to the uplink, or no longer", lan.name),
+            "see that a DHCPv6 server answers on the uplink and delegates prefixes; it is asked again and again",
+        ));
+    }
+    if !learns && topology.config.wan.ipv6.as_ref().is_none_or(|ipv6| ipv6.gateway.is_none()) && !routed(false) {
         findings.push(Finding::new(
             Severity::Note,
             "wan-no-ipv6",

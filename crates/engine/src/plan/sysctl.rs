@@ -22,6 +22,11 @@ pub(super) fn plan(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<Sy
         early.push((format!("net/ipv4/conf/{}/send_redirects", link.name), "0".to_owned()));
         early.push((format!("net/ipv4/conf/{}/accept_redirects", link.name), "0".to_owned()));
     }
+    if let (Some(link), Some(mtu)) = (topology.wan, topology.config.wan.ipv6.as_ref().and_then(|ipv6| ipv6.mtu)) {
+        // RFC 4861 section 6.3.4: within what the link itself carries.
+        let mtu = mtu.min(topology.config.wan.mtu.unwrap_or(link.mtu));
+        early.push((format!("net/ipv6/conf/{}/mtu", link.name), mtu.to_string()));
+    }
     // A VM that claims an IPv4 source from elsewhere, such as the resolver that the router asks, is not believed.
     early
         .extend(topology.lans.iter().map(|lan| (format!("net/ipv4/conf/{}/rp_filter", lan.link.name), "1".to_owned())));

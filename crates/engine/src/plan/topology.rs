@@ -196,7 +196,13 @@ pub fn uplink_link(config: &Config, facts: &Facts) -> Option<crate::uplink::Link
         IpAddr::V6(_) | IpAddr::V4(_) => None,
     });
     let carrier = link.up && link.carrier;
-    Some(crate::uplink::Link { index: link.index, mac: link.mac?, link_local: link_local.min(), carrier })
+    Some(crate::uplink::Link {
+        index: link.index,
+        name: link.name.clone(),
+        mac: link.mac?,
+        link_local: link_local.min(),
+        carrier,
+    })
 }
 
 /// The next hop towards a VM: its address, or the link-local address derived from its hardware address.

@@ -54,7 +54,7 @@ pub struct LearntAddress {
 }
 
 /// A prefix with its lifetimes. A lifetime that is infinite has no end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LearntPrefix {
     /// The prefix.
     pub prefix: Ipv6Net,

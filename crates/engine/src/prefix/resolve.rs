@@ -147,3 +147,6 @@ fn place_vm(vm: &mut Vm, lan: &Lan) {
     vm.gateway = vm.gateway.or_else(|| vm.relative.gateway.as_ref().and_then(|suffix| within(suffix, *first)));
     vm.address = vm.address.or_else(|| vm.relative.address.map(|suffix| place(*first, suffix)));
 }
+
+#[cfg(test)]
+mod tests;

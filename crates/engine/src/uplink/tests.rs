@@ -8,7 +8,7 @@ fn moment(seconds: u64, boot: &str) -> Moment {
 }
 
 fn link(last: u8) -> Link {
-    Link { index: 2, mac: MacAddr([2, 0, 0, 0, 0, last]), link_local: None, carrier: true }
+    Link { index: 2, name: "wan0".to_owned(), mac: MacAddr([2, 0, 0, 0, 0, last]), link_local: None, carrier: true }
 }
 
 fn wanted() -> Wanted {
@@ -30,13 +30,19 @@ fn lease(ends: u64) -> v4::Lease {
     }
 }
 
+fn remembered(at: u64) -> Memory {
+    let mut kept = Kept { mac: Some(link(9).mac.to_string()), ..Kept::default() };
+    kept.set_lease4(Some(&lease(1000)));
+    Memory::new(&kept, &moment(at, "a"))
+}
+
 #[test]
 fn a_lease_is_kept_over_a_restart_and_a_boot_with_the_time_that_is_left() {
-    let memory = Memory::new(Some(link(9).mac), Some(&lease(1000)), &moment(400, "a"));
-    let text = toml::to_string(&memory).unwrap();
-    let memory: Memory = toml::from_str(&text).unwrap();
+    let memory = remembered(400);
+    let text = serde_json::to_string(&memory).unwrap();
+    let memory: Memory = serde_json::from_str(&text).unwrap();
     for (moment, left) in [(moment(500, "a"), Some(500)), (moment(1000, "a"), None)] {
-        let mut uplink = Uplink::new(memory.clone(), 1);
+        let mut uplink = Uplink::new(memory.clone(), 1, &moment);
         uplink.follow(&wanted(), Some(&link(9)), &moment);
         let status = uplink.status(&moment).dhcp4.unwrap();
         assert_eq!((status.address.is_some(), status.remaining), (left.is_some(), left));
@@ -44,19 +50,19 @@ fn a_lease_is_kept_over_a_restart_and_a_boot_with_the_time_that_is_left() {
     }
     // 100 s later by the wall clock, on a machine that has just booted.
     let booted = Moment { now: Instant::from_nanos(5), unix: 1_000_500, boot: "b".to_owned() };
-    let mut uplink = Uplink::new(memory.clone(), 1);
+    let mut uplink = Uplink::new(memory.clone(), 1, &booted);
     uplink.follow(&wanted(), Some(&link(9)), &booted);
     assert_eq!(uplink.status(&booted).dhcp4.unwrap().remaining, Some(500));
 
-    let mut other = Uplink::new(memory, 1);
+    let mut other = Uplink::new(memory, 1, &moment(1, "a"));
     other.follow(&wanted(), Some(&link(8)), &moment(500, "a"));
     assert_eq!(other.learnt().ipv4, None, "it was another interface's");
 }
 
 #[test]
 fn a_link_that_loses_its_carrier_keeps_the_address_and_has_it_confirmed() {
-    let memory = Memory::new(Some(link(9).mac), Some(&lease(1000)), &moment(0, "a"));
-    let mut uplink = Uplink::new(memory, 1);
+    let memory = remembered(0);
+    let mut uplink = Uplink::new(memory, 1, &moment(1, "a"));
     uplink.follow(&wanted(), Some(&link(9)), &moment(1, "a"));
     uplink.handle_timeout(moment(30, "a").now);
     uplink.handle_timeout(moment(60, "a").now);

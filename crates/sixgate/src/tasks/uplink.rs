@@ -43,7 +43,7 @@ pub struct Slice {
 /// Runs until a source of input is gone. What is to outlive the daemon is kept in the folder `state`.
 pub async fn run(mut ends: Ends, state: PathBuf) {
     let mut remembered = Remembered::open(state);
-    let mut uplink = Uplink::new(remembered.memory(), seed());
+    let mut uplink = Uplink::new(remembered.memory(), seed(), &moment());
     let mut sockets = Sockets::default();
     loop {
         let config = ends.configured.borrow_and_update().clone();
@@ -79,6 +79,8 @@ pub async fn run(mut ends: Ends, state: PathBuf) {
             received = sockets.receive() => match received {
                 Received::Dhcp4(packet, from) => uplink.handle_ipv4(packet, from, now()),
                 Received::Arp(packet) => uplink.handle_arp(packet, now()),
+                Received::Icmpv6(message, source, hop) => uplink.handle_icmpv6(message, source, hop, now()),
+                Received::Dhcp6(datagram) => uplink.handle_dhcp6(datagram, now()),
                 Received::Nothing => {}
             },
             () = sleep_until(uplink.poll_timeout()) => {}

@@ -11,6 +11,7 @@ mod change;
 mod client;
 mod command_line;
 mod container;
+mod delegation;
 mod firewall;
 mod hostile;
 mod lifecycle;
@@ -115,6 +116,8 @@ table! {
     nat64_follows_the_uplinks_lease_when_the_provider_renumbers:   NAMESPACE, Slaac, ByBody => uplink::nat64_follows_the_lease;
     a_dhcp_lease_outlives_the_daemon_and_its_server:               NAMESPACE, Slaac, ByBody => uplink::lease_outlives_the_daemon;
     an_address_that_somebody_else_has_is_declined:                 NAMESPACE, Slaac, ByBody => uplink::conflict_is_declined;
+    a_delegation_that_changes_renumbers_everything_at_once:        NAMESPACE, Slaac, ByBody => delegation::renumbers;
+    a_delegation_that_is_lost_ages_out_and_comes_back:             NAMESPACE, Slaac, ByBody => delegation::goes_and_returns;
 
     // Packets that are too big.
     an_upload_finds_the_mtu_of_a_narrow_ipv4_link:                 BOTH, Slaac, Running => mtu::upload_through_a_narrow_ipv4_link;

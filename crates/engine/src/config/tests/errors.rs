@@ -280,8 +280,6 @@ fn the_resolver_needs_somebody_else_to_ask() {
 #[test]
 fn what_comes_later_says_so() {
     for (text, what) in [
-        ("[wan]\ninterface = \"eth0\"\nipv6 = \"ra\"\n", "wan.ipv6 = \"ra\""),
-        ("[wan]\ninterface = \"eth0\"\nipv6 = \"dhcpv6-pd\"\n", "wan.ipv6 = \"dhcpv6-pd\""),
         ("[wan]\ninterface = \"eth0\"\nndp_proxy = true\n", "`ndp_proxy`"),
         ("[wan]\ninterface = \"eth0\"\npresent_mac = \"00:50:56:00:aa:bb\"\n", "`present_mac`"),
     ] {

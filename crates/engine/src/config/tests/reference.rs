@@ -67,6 +67,7 @@ fn tables() -> Vec<(&'static str, Vec<&'static str>)> {
         ("wan.ipv4", fields::<raw::Uplink>()),
         ("wan.ipv6", fields::<raw::Uplink>()),
         ("lan", fields::<raw::Lan>()),
+        ("lan.prefix", fields::<raw::LanPrefix>()),
         ("lan.advertise", fields::<raw::Advertise>()),
         ("vm", fields::<raw::Vm>()),
         ("route", fields::<raw::Route>()),

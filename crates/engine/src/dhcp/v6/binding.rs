@@ -16,7 +16,7 @@ const MOST: usize = 16;
 const MOST_RESOLVERS: usize = 4;
 
 /// An address (128 bits) or a prefix. A lifetime that is infinite has no end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Binding {
     /// The address or prefix.
     pub net: Ipv6Net,
@@ -27,7 +27,8 @@ pub struct Binding {
 }
 
 /// Everything that is held, and of whom.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Bindings {
     /// DUID of the server.
     pub server: Vec<u8>,
@@ -39,6 +40,7 @@ pub struct Bindings {
     pub t2: Option<Instant>,
     /// Resolvers.
     pub resolvers: Vec<Ipv6Addr>,
+    #[serde(skip)]
     /// Taken back by a lifetime of zero.
     withdrawn: Vec<Ipv6Net>,
 }
