@@ -37,8 +37,26 @@ pub struct Status {
     /// The control socket.
     #[serde(default)]
     pub control: Control,
+    /// The image's machine; absent on a host.
+    #[serde(default)]
+    pub appliance: Option<Appliance>,
     /// What an operator should know, worst first.
     pub findings: Vec<Finding>,
+}
+
+/// The image's machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Appliance {
+    /// The slot that it runs from, `a` or `b`; absent where the kernel was loaded directly.
+    pub slot: Option<String>,
+    /// The slot is on trial after an update.
+    pub trial: bool,
+    /// It has proven healthy since it started.
+    pub healthy: bool,
+    /// There is a partition that keeps configuration and state.
+    pub state: bool,
+    /// Where the configuration comes from.
+    pub configuration: String,
 }
 
 /// The machine and the daemon.

@@ -11,7 +11,7 @@ use clap_complete::Shell;
 use ipnet::Ipv6Net;
 use tracing_subscriber::EnvFilter;
 
-use crate::{change, control, init, tui};
+use crate::{agent, change, control, init, tui};
 
 /// A router for IPv6-only virtual machines and containers.
 #[derive(Parser)]
@@ -25,6 +25,10 @@ struct Arguments {
 enum Command {
     /// Run as PID 1 of the image.
     Init,
+    /// Prepare the image's state and first configuration; PID 1 runs this before the router.
+    Prepare,
+    /// Answer QEMU's questions on the guest agent's port; PID 1 runs this where there is one.
+    Agent,
     /// Run the router.
     Run {
         /// Configuration file.
@@ -159,6 +163,8 @@ pub fn main() -> ExitCode {
     log_to_stderr();
     let ended = match arguments.command {
         Command::Init => return init::run(),
+        Command::Prepare => return init::prepare::run(),
+        Command::Agent => agent::run(),
         Command::Run { config, control, state } => crate::run::run(&config, &control, &state),
         Command::Check { file } => return crate::check::check(&file),
         Command::Status { json, control } => crate::report::report(&control, json),

@@ -32,6 +32,8 @@ pub enum Request {
     Reload,
     /// Stop, then power the machine off; refused where PID 1 is not `sixgate init`.
     PowerOff,
+    /// Something about the machine and its disk; refused where PID 1 is not `sixgate init`.
+    Machine(MachineAction),
     /// A part of the translator's sessions.
     Sessions {
         /// Where it begins: 0, or the `next` of the part before.
@@ -78,6 +80,10 @@ impl Request {
             Self::Restart => "Restart",
             Self::Reload => "Reload",
             Self::PowerOff => "Power-off",
+            Self::Machine(MachineAction::Reboot) => "Restart of the machine",
+            Self::Machine(MachineAction::FactoryReset) => "Reset",
+            Self::Machine(MachineAction::Update) => "Update",
+            Self::Machine(MachineAction::Rollback) => "Rollback",
             Self::Apply { .. } => "Apply",
             Self::Confirm => "Confirm",
             Self::Revert { .. } => "Revert",
@@ -105,6 +111,20 @@ pub struct PastConfiguration {
     pub removed: usize,
     /// The lines, each place under its line number.
     pub difference: String,
+}
+
+/// What can be asked of the image's machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MachineAction {
+    /// Stop, then start the machine anew.
+    Reboot,
+    /// Start the machine anew, with nothing kept of configuration and state.
+    FactoryReset,
+    /// Install the update bundle on an attached drive, and start the machine anew to try it.
+    Update,
+    /// Start the machine anew from the other slot.
+    Rollback,
 }
 
 /// What the daemon answers.
@@ -247,6 +267,9 @@ mod tests {
         let all = parse_request(b"{\"version\":1,\"request\":{\"sessions\":{}}}");
         assert_eq!(all, Ok(Request::Sessions { from: 0, clients: None }));
         assert_eq!(emit_request(&Request::PowerOff), "{\"version\":1,\"request\":\"power-off\"}\n");
+        let update = Request::Machine(MachineAction::Update);
+        assert_eq!(emit_request(&update), "{\"version\":1,\"request\":{\"machine\":\"update\"}}\n");
+        assert_eq!(parse_request(emit_request(&update).as_bytes()), Ok(update));
     }
 
     #[test]

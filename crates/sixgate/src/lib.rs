@@ -1,6 +1,7 @@
 //! The sixgate daemon: tasks around the engine, wired by channels, with a control socket, a console and PID 1.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod backoff;
 pub mod change;
 pub mod check;

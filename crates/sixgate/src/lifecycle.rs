@@ -15,6 +15,9 @@ pub const SUPERVISOR_VARIABLE: &str = "SIXGATE_SUPERVISOR";
 /// Exit status that asks `sixgate init` to power the machine off. The router has been stopped properly before.
 pub const EXIT_POWER_OFF: u8 = 90;
 
+/// Exit status that asks `sixgate init` to start the machine anew. The router has been stopped properly before.
+pub const EXIT_REBOOT: u8 = 92;
+
 /// Exit status after a `stop` request: a supervisor that restarts whatever ends leaves this daemon stopped
 /// (`RestartPreventExitStatus=` in `docs/sixgate.service`). `sixgate init` starts it again, for nobody else could.
 pub const EXIT_STOPPED: u8 = 91;
@@ -36,6 +39,8 @@ pub enum Ending {
     Restart,
     /// A `power-off` request: as [`Ending::Stop`], then PID 1 powers the machine off.
     PowerOff,
+    /// A `reboot` request, or an update that is to be tried: as [`Ending::Stop`], then PID 1 starts the machine anew.
+    Reboot,
     /// A task ended or panicked: everything stays in place, the supervisor starts the daemon anew.
     Failure,
 }
@@ -47,6 +52,7 @@ impl Ending {
             Self::Stop | Self::Restart => ExitCode::SUCCESS,
             Self::StopForGood => ExitCode::from(EXIT_STOPPED),
             Self::PowerOff => ExitCode::from(EXIT_POWER_OFF),
+            Self::Reboot => ExitCode::from(EXIT_REBOOT),
             Self::Failure => ExitCode::FAILURE,
         }
     }
@@ -78,7 +84,7 @@ pub async fn run(mut ends: Ends, mut tasks: JoinSet<&'static str>) -> Ending {
         }
     };
     match ending {
-        Ending::Stop | Ending::StopForGood | Ending::PowerOff => stop(&ends).await,
+        Ending::Stop | Ending::StopForGood | Ending::PowerOff | Ending::Reboot => stop(&ends).await,
         Ending::Restart => {
             withdraw("sessions", &ends.leave_nat64, Instant::now() + SAVE_WITHIN).await;
             tracing::info!("ending, everything stays in place for the next start");

@@ -26,7 +26,7 @@ pub fn run(config: &Path, control: &Path, state: &Path) -> anyhow::Result<ExitCo
     let ending = runtime.block_on(Wiring::new().run(config, control, state, instance.starts));
     match ending {
         // A socket that answers nobody is only confusing; after a crash or a restart the next daemon replaces it.
-        Ending::Stop | Ending::StopForGood | Ending::PowerOff => drop(std::fs::remove_file(control)),
+        Ending::Stop | Ending::StopForGood | Ending::PowerOff | Ending::Reboot => drop(std::fs::remove_file(control)),
         Ending::Restart | Ending::Failure => {}
     }
     runtime.shutdown_timeout(ABANDON_AFTER);

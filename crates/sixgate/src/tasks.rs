@@ -1,4 +1,5 @@
 //! The tasks. Each one receives the plan, receives input, waits for its next time-out and transmits.
+pub mod appliance;
 pub mod configuration;
 pub mod control;
 pub mod dns64;

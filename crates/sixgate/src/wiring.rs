@@ -19,6 +19,7 @@
 //!  signals ────────────────────────^  └──Withdraw──> or, before a restart, nat64 alone: it saves its sessions
 //! ```
 //!
+//! control asks appliance for what concerns the machine: updates, reset, restart; it asks status whether the router is healthy.
 //! nat64's thread sends what happens to bindings, in batches, to nat64_log; control asks it for sessions.
 //!
 //! State travels in `watch` channels, the newest value wins; commands travel in bounded `mpsc` channels.
@@ -39,7 +40,7 @@ use tokio::task::JoinSet;
 use crate::control::PastConfiguration;
 use crate::lifecycle::{self, Ending};
 use crate::tasks::{
-    configuration, control, dns64, facts, metrics, nat64, nat64_log, network, planner, ra, status, uplink,
+    appliance, configuration, control, dns64, facts, metrics, nat64, nat64_log, network, planner, ra, status, uplink,
 };
 
 /// Commands that may wait in a channel; a sender that finds it full is told so.
@@ -146,6 +147,7 @@ pub struct Wiring {
     metrics: metrics::Ends,
     status: status::Ends,
     control: control::Ends,
+    appliance: appliance::Ends,
     lifecycle: lifecycle::Ends,
 }
 
@@ -167,6 +169,8 @@ impl Wiring {
         let (nat64_log_slice, nat64_log_slice_seen) = watch::channel(nat64_log::Slice::default());
         let (nat64_slice, nat64_slice_seen) = watch::channel(nat64::Slice::default());
         let (metrics_slice, metrics_slice_seen) = watch::channel(metrics::Slice::default());
+        let (appliance_slice, appliance_slice_seen) = watch::channel(appliance::Slice::default());
+        let (order, orders) = mpsc::channel::<appliance::Order>(1);
         let (control_slice, control_slice_seen) = watch::channel(control::Slice::default());
 
         let (command, commands) = mpsc::channel::<ConfigurationCommand>(COMMANDS);
@@ -242,14 +246,17 @@ impl Wiring {
                 nat64: nat64_slice_seen,
                 nat64_log: nat64_log_slice_seen,
                 metrics: metrics_slice_seen,
+                appliance: appliance_slice_seen,
                 control: control_slice_seen,
             },
+            appliance: appliance::Ends { ask: ask.clone(), orders, ending: ending.clone(), slice: appliance_slice },
             control: control::Ends {
                 ask,
                 command: command.clone(),
                 flush,
                 sessions: list_sessions,
                 ending,
+                order,
                 slice: control_slice,
             },
             lifecycle: lifecycle::Ends { endings, command, withdraw_ra, withdraw_nat64, leave_nat64, withdraw_network },
@@ -271,6 +278,7 @@ impl Wiring {
         tasks.spawn(named("metrics", metrics::run(self.metrics)));
         tasks.spawn(named("nat64-log", nat64_log::run(self.nat64_log)));
         tasks.spawn(named("status", status::run(self.status, starts)));
+        tasks.spawn(named("appliance", appliance::run(self.appliance)));
         tasks.spawn(named("control", control::run(self.control, socket)));
         lifecycle::run(self.lifecycle, tasks).await
     }

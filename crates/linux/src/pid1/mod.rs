@@ -1,6 +1,7 @@
 //! What process 1 of the image asks of the kernel: mounts, modules, children, consoles, the power button.
 pub mod children;
 pub mod consoles;
+pub mod filesystem;
 pub mod modules;
 pub mod mounts;
 pub mod power;

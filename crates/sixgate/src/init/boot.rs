@@ -1,5 +1,8 @@
 //! From the kernel's hand-over to a machine on which `sixgate run` can start. Nothing here is fatal: what fails is said, the rest goes on.
 use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use sixgate_linux::pid1;
 use sixgate_linux::pid1::modules::Modules;
@@ -15,6 +18,10 @@ const PRELOAD: &str = "/etc/modules";
 /// A driver that reveals hardware which reveals hardware: nothing is nested deeper than that.
 const COLD_PLUG_PASSES: usize = 4;
 
+/// Disks that appear late, a damaged file system that is made new: all of that under emulation.
+const PREPARED_WITHIN: Duration = Duration::from_secs(90);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
 /// Brings the machine up.
 pub(super) fn boot(voice: &mut Voice) {
     voice.say(format_args!("sixgate {} starts", env!("CARGO_PKG_VERSION")));
@@ -24,11 +31,33 @@ pub(super) fn boot(voice: &mut Voice) {
     voice.attempt("Ctrl-Alt-Del will reset at once", power::catch_ctrl_alt_del());
     voice.attempt("the kernel's log stays limited", pid1::open_kernel_log_to_programs());
     modules(voice);
+    prepare(voice);
     let hostname = hostname(&fs::read_to_string(CONFIG).unwrap_or_default());
     voice.attempt("cannot set the host name", pid1::set_hostname(&hostname));
     voice.attempt("cannot raise the loopback interface", pid1::raise_loopback());
     voice.attempt("no random numbers", pid1::wait_for_randomness());
     voice.say("random numbers are ready");
+}
+
+/// State and first boot, by a process that may fail or hang without taking this one along.
+fn prepare(voice: &Voice) {
+    let started = std::env::current_exe().and_then(|program| Command::new(program).arg("prepare").spawn());
+    let mut child = match started {
+        Ok(child) => child,
+        Err(error) => return voice.say(format_args!("the machine cannot be prepared: {error}")),
+    };
+    let deadline = Instant::now() + PREPARED_WITHIN;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => return,
+            Ok(Some(status)) => return voice.say(format_args!("preparing the machine ended with {status}")),
+            Ok(None) if Instant::now() < deadline => thread::sleep(LOOK_AGAIN),
+            Ok(None) | Err(_) => {
+                voice.attempt("it cannot be ended", child.kill());
+                return voice.say("preparing the machine took too long");
+            }
+        }
+    }
 }
 
 fn modules(voice: &Voice) {

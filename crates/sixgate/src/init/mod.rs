@@ -3,9 +3,20 @@
 //! The kernel's command line may hold `sixgate.consoles=log`, which prints the log on the console instead of drawing
 //! there, and `sixgate.log=FILTER`, which becomes the router's RUST_LOG.
 mod boot;
+mod cloud_init;
+pub(crate) mod loader;
+pub(crate) mod partition;
+pub(crate) mod prepare;
+mod seed;
 mod service;
+mod starter;
+pub(crate) mod state;
 mod supervisor;
+pub(crate) mod update;
 mod voice;
+
+pub(crate) use state::HOME as STATE_HOME;
+pub(crate) use supervisor::CONFIG;
 
 use std::path::Path;
 use std::process::ExitCode;

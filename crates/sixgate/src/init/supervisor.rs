@@ -1,6 +1,6 @@
 //! Process 1 after booting: it reaps, keeps the programs running, and ends the machine when somebody asks for it.
-use std::fs::OpenOptions;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,15 +13,23 @@ use sixgate_linux::pid1::power::{self, Ending, PowerButton};
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::loader;
 use super::service::Service;
 use super::voice::Voice;
-use crate::lifecycle::{EXIT_POWER_OFF, SUPERVISOR_VARIABLE};
+use crate::agent;
+use crate::lifecycle::{EXIT_POWER_OFF, EXIT_REBOOT, SUPERVISOR_VARIABLE};
 
 /// The router's configuration.
-pub(super) const CONFIG: &str = "/etc/sixgate/sixgate.toml";
+pub(crate) const CONFIG: &str = "/etc/sixgate/sixgate.toml";
 
 /// How long the router may take to withdraw from its networks before the machine ends.
 const STOP: Duration = Duration::from_secs(5);
+
+/// How often the watchdog is fed; it waits for half a minute.
+const FEED: Duration = Duration::from_secs(5);
+
+/// How long a system on trial may take to prove healthy.
+const TRIAL: Duration = Duration::from_secs(300);
 
 /// From which level on the kernel's messages are shown: while something is drawn, emergencies only; otherwise informational ones.
 const DRAWN: u8 = 1;
@@ -55,7 +63,13 @@ fn fail(voice: &Voice, error: &io::Error) -> Ending {
 struct Supervisor<'a> {
     voice: &'a mut Voice,
     router: Service,
-    consoles: Vec<Service>,
+    /// Consoles, and the guest agent where the host asks for one.
+    others: Vec<Service>,
+    has_consoles: bool,
+    /// Resets the machine unless it is written to: nothing else notices that process 1 hangs.
+    watchdog: Option<File>,
+    /// When a system on trial is given up.
+    trial_ends: Option<Instant>,
     children: Signals,
     /// Ctrl-Alt-Del.
     interrupt: Signals,
@@ -72,22 +86,30 @@ impl<'a> Supervisor<'a> {
         let button = watch_power_button(voice);
         let router = Service::new("sixgate run", now, run_command);
         // `sixgate.consoles=log` shows the log instead of drawing: for looking into a machine that does not come up.
-        let consoles = if pid1::kernel_argument("sixgate.consoles").as_deref() == Some("log") {
+        let mut others: Vec<Service> = if pid1::kernel_argument("sixgate.consoles").as_deref() == Some("log") {
             voice.attempt("cannot set the console's level", pid1::set_console_level(LOGGED));
             Vec::new()
         } else {
             let found = consoles::present();
             found.into_iter().map(|console| Service::new(&name(&console), now, move || tui_command(&console))).collect()
         };
-        Ok(Self { voice, router, consoles, children, interrupt, terminate, button })
+        let has_consoles = !others.is_empty();
+        if sixgate_linux::virtio_port::find(agent::PORT).is_some() {
+            others.push(Service::new("the guest agent", now, agent_command));
+        }
+        let watchdog = OpenOptions::new().write(true).open("/dev/watchdog0").ok();
+        let trial_ends = pid1::kernel_argument("sixgate.trial").map(|_| now + TRIAL);
+        Ok(Self { voice, router, others, has_consoles, watchdog, trial_ends, children, interrupt, terminate, button })
     }
 
     async fn run(mut self) -> Ending {
-        if !self.consoles.is_empty() {
-            self.voice.say(format_args!("starting the router and {} consoles", self.consoles.len()));
+        if self.has_consoles {
+            let names: Vec<&str> = self.others.iter().map(|service| service.name.as_str()).collect();
+            self.voice.say(format_args!("starting the router, {}", names.join(", ")));
             self.voice.attempt("cannot set the console's level", pid1::set_console_level(DRAWN));
             self.voice.leave_console();
         }
+        let mut fed = tokio::time::interval(FEED);
         loop {
             self.start_what_is_due();
             let due = self.services().filter_map(|service| service.poll_timeout()).min();
@@ -96,6 +118,10 @@ impl<'a> Supervisor<'a> {
                 _ = self.interrupt.recv() => Some((Ending::Reboot, "Ctrl-Alt-Del")),
                 _ = self.terminate.recv() => Some((Ending::PowerOff, "told to power off")),
                 Some(()) = self.button.recv() => Some((Ending::PowerOff, "power button")),
+                _ = fed.tick() => {
+                self.feed();
+                self.judge_trial()
+            }
                 () = until(due) => None,
             };
             if let Some((ending, why)) = ending {
@@ -105,13 +131,29 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    /// Whatever is written counts, but for the letter that disarms it.
+    fn feed(&mut self) {
+        if let Some(watchdog) = &mut self.watchdog {
+            let fed = watchdog.write_all(b"1");
+            self.voice.attempt("the watchdog is not fed", fed);
+        }
+    }
+
+    /// A system on trial that has not proven healthy in time: the loader boots the one before.
+    fn judge_trial(&mut self) -> Option<(Ending, &'static str)> {
+        self.trial_ends.filter(|ends| *ends <= Instant::now())?;
+        self.trial_ends = None;
+        let confirmed = loader::read().is_ok_and(|environment| environment.on_trial.is_none());
+        (!confirmed).then_some((Ending::Reboot, "the update did not prove healthy"))
+    }
+
     fn services(&mut self) -> impl Iterator<Item = &mut Service> {
-        std::iter::once(&mut self.router).chain(&mut self.consoles)
+        std::iter::once(&mut self.router).chain(&mut self.others)
     }
 
     fn start_what_is_due(&mut self) {
         let now = Instant::now();
-        for service in std::iter::once(&mut self.router).chain(&mut self.consoles) {
+        for service in std::iter::once(&mut self.router).chain(&mut self.others) {
             if let Err(error) = service.handle_timeout(now) {
                 self.voice.say(format_args!("cannot start {}: {error}", service.name));
             }
@@ -127,7 +169,11 @@ impl<'a> Supervisor<'a> {
                 self.router.retire();
                 ending = Some((Ending::PowerOff, "the router was told to power off"));
             }
-            for service in std::iter::once(&mut self.router).chain(&mut self.consoles) {
+            if self.router.owns(process) && end == End::Exited(i32::from(EXIT_REBOOT)) {
+                self.router.retire();
+                ending = Some((Ending::Reboot, "the router was told to restart the machine"));
+            }
+            for service in std::iter::once(&mut self.router).chain(&mut self.others) {
                 if let Some(wait) = service.handle_end(process, now) {
                     let wait = wait.as_secs_f64();
                     self.voice.say(format_args!("{} ended with {end}, starting it again in {wait} s", service.name));
@@ -186,6 +232,14 @@ fn run_command() -> io::Result<Command> {
     if let Some(filter) = pid1::kernel_argument("sixgate.log") {
         command.env("RUST_LOG", filter);
     }
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    Ok(command)
+}
+
+fn agent_command() -> io::Result<Command> {
+    let log = OpenOptions::new().write(true).open("/dev/kmsg")?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("agent").env("NO_COLOR", "1");
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     Ok(command)
 }

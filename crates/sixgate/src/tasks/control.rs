@@ -12,8 +12,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::backoff::Backoff;
-use crate::control::{ErrorKind, MAX_REQUEST, Reply, Request, emit_reply, parse_request, refusal};
+use crate::control::{ErrorKind, MAX_REQUEST, MachineAction, Reply, Request, emit_reply, parse_request, refusal};
 use crate::lifecycle::{Ending, SUPERVISOR_VARIABLE};
+use crate::tasks::appliance::Order;
 use crate::wiring::{Answer, Ask, ConfigurationCommand, Flush, ListSessions};
 
 mod port;
@@ -27,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const CHANGE_PATIENCE: Duration = Duration::from_secs(15);
 /// How long a configuration can be tried.
 const LONGEST_TRIAL: u64 = 24 * 3600;
+/// How long an update may take to be written and read again, from slow drives.
+const DISK_PATIENCE: Duration = Duration::from_secs(180);
 /// How long a client may take to read a reply.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -42,6 +45,8 @@ pub struct Ends {
     pub sessions: mpsc::Sender<ListSessions>,
     /// Asks the daemon to end.
     pub ending: mpsc::Sender<Ending>,
+    /// Asks something of the machine.
+    pub order: mpsc::Sender<Order>,
     /// What the console shows.
     pub slice: watch::Sender<Slice>,
 }
@@ -66,8 +71,8 @@ impl Slice {
 
 /// Serves for ever.
 pub async fn run(ends: Ends, path: PathBuf) {
-    let Ends { ask, command, flush, sessions, ending, slice } = ends;
-    let desk = Desk { ask, command, flush, sessions, ending, slice };
+    let Ends { ask, command, flush, sessions, ending, order, slice } = ends;
+    let desk = Desk { ask, command, flush, sessions, ending, order, slice };
     let mut backoff = Backoff::default();
     let mut connections = JoinSet::new();
     connections.spawn(port::serve(desk.clone()));
@@ -115,6 +120,7 @@ struct Desk {
     flush: mpsc::Sender<Flush>,
     sessions: mpsc::Sender<ListSessions>,
     ending: mpsc::Sender<Ending>,
+    order: mpsc::Sender<Order>,
     slice: watch::Sender<Slice>,
 }
 
@@ -171,9 +177,22 @@ impl Desk {
             Request::Stop => self.end(Ending::StopForGood),
             Request::Restart => self.end(Ending::Restart),
             Request::PowerOff if supervised_by_init() => self.end(Ending::PowerOff),
+            Request::Machine(action) => self.machine(action).await,
             Request::PowerOff => {
                 refusal(ErrorKind::Refused, "this router runs on a host; only the image's own PID 1 powers off")
             }
+        }
+    }
+
+    async fn machine(&self, action: MachineAction) -> Reply {
+        let (answer, answered) = oneshot::channel();
+        if self.order.try_send((action, answer)).is_err() {
+            return refusal(ErrorKind::Unavailable, "the machine is busy with another request");
+        }
+        match timeout(DISK_PATIENCE, answered).await {
+            Ok(Ok(Ok(()))) => Reply::Accepted,
+            Ok(Ok(Err(why))) => refusal(ErrorKind::Refused, why),
+            Ok(Err(_)) | Err(_) => refusal(ErrorKind::Unavailable, "it did not end in time, or the daemon is ending"),
         }
     }
 
@@ -299,7 +318,8 @@ mod tests {
         let (slice, seen) = watch::channel(Slice::default());
         let (flush, _) = mpsc::channel(1);
         let others = Others { asked, commands, listed, endings, slice: seen };
-        (Desk { ask, command, flush, sessions, ending, slice }, others)
+        let (order, _) = mpsc::channel(1);
+        (Desk { ask, command, flush, sessions, ending, order, slice }, others)
     }
 
     async fn dialogue(desk: &Desk, input: &[u8]) -> Vec<Reply> {

@@ -15,7 +15,7 @@ use sixgate_linux::system::Machine;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::tasks::{control, dns64, facts, metrics, nat64, nat64_log, network, ra, uplink};
+use crate::tasks::{appliance, control, dns64, facts, metrics, nat64, nat64_log, network, ra, uplink};
 use crate::wiring::{Ask, Configured, Desired};
 
 mod clients;
@@ -52,6 +52,8 @@ pub struct Ends {
     pub nat64_log: watch::Receiver<nat64_log::Slice>,
     /// Slice of the metrics' listeners.
     pub metrics: watch::Receiver<metrics::Slice>,
+    /// Slice of the machine's task.
+    pub appliance: watch::Receiver<appliance::Slice>,
     /// Slice of the control socket.
     pub control: watch::Receiver<control::Slice>,
 }
@@ -133,8 +135,10 @@ fn assemble(ends: &Ends, readings: &Readings) -> Status {
     let log = ends.nat64_log.borrow().status.clone();
     nat64.iter_mut().for_each(|nat64| nat64.log.clone_from(&log));
     let dns64 = ends.dns64.borrow().status();
+    let appliance = ends.appliance.borrow().status.clone();
     let findings = findings(ends);
-    let mut status = Status { version: status::VERSION, nat64, dns64, control, findings, ..Status::default() };
+    let version = status::VERSION;
+    let mut status = Status { version, nat64, dns64, control, appliance, findings, ..Status::default() };
     let Some(config) = config else { return status };
     let learnt = ends.learnt.borrow().clone().unwrap_or_default();
     // What does not fit is among the plan's findings already.
@@ -219,6 +223,7 @@ fn findings(ends: &Ends) -> Vec<Finding> {
     all.extend(ends.nat64.borrow().findings.iter().cloned());
     all.extend(ends.nat64_log.borrow().findings.iter().cloned());
     all.extend(ends.metrics.borrow().problems.values().cloned());
+    all.extend(ends.appliance.borrow().findings.iter().cloned());
     all.extend(ends.control.borrow().findings.iter().cloned());
     all.sort_by(|a, b| (b.severity, &a.code, &a.subject).cmp(&(a.severity, &b.code, &b.subject)));
     all
@@ -323,6 +328,7 @@ mod tests {
             nat64: nat64.subscribe(),
             nat64_log: watch::channel(nat64_log::Slice::default()).1,
             metrics: watch::channel(metrics::Slice::default()).1,
+            appliance: watch::channel(appliance::Slice::default()).1,
             control: control.subscribe(),
         };
         let (done, finished) = std::sync::mpsc::channel();

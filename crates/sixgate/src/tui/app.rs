@@ -181,6 +181,7 @@ impl App {
                     Request::Restart => "The daemon restarts.",
                     Request::Reload => "The configuration is read again.",
                     Request::Stop => "The router stops.",
+                    Request::Machine(_) => "The machine starts anew: the router withdraws from its networks first.",
                     Request::Confirm => "The configuration stays.",
                     Request::Apply { .. } | Request::Revert { .. } => "The configuration is in force.",
                     Request::Status | Request::Sessions { .. } | Request::History => "The daemon answers.",
@@ -233,6 +234,7 @@ impl App {
                 | Command::Quit
                 | Command::PowerOff
                 | Command::Restart
+                | Command::Machine(_)
                 | Command::Show(_)
                 | Command::Further(_)
                 | Command::Filter
@@ -248,6 +250,7 @@ impl App {
             Command::Repaint => return Some(Action::Repaint),
             Command::PowerOff => self.ask(Request::PowerOff),
             Command::Restart => self.ask(Request::Restart),
+            Command::Machine(action) => self.ask(Request::Machine(action)),
             Command::Show(view) => self.show(if self.view == view { View::Overview } else { view }),
             Command::Further(pages) => self.show(self.view.further(pages)),
             Command::Filter => self.typing = true,

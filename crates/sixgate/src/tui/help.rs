@@ -17,6 +17,9 @@ const KEYS: &[(&str, &str)] = &[
     ),
     ("r", "restart the daemon, after a question; the network stays as it is"),
     ("p", "power the machine off, after a question"),
+    ("U", "the image: install the update on an attached drive and try it, after a question"),
+    ("Z", "the image: go back to the system before the last update, after a question"),
+    ("X", "the image: forget configuration and state and start anew, after a question"),
     ("Ctrl-L", "find out the terminal's size again and draw everything"),
     ("?", "this help, and back"),
 ];

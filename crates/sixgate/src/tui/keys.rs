@@ -2,6 +2,7 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::app::View;
+use crate::control::MachineAction;
 
 /// What a key asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub(super) enum Command {
     PowerOff,
     /// Ask whether to restart the daemon.
     Restart,
+    /// Ask whether to do something with the machine.
+    Machine(MachineAction),
     /// To a page, and from there back to the overview.
     Show(View),
     /// To the page so many places further.
@@ -63,6 +66,9 @@ pub(super) fn command(key: KeyEvent) -> Option<Command> {
         KeyCode::Char('q' | 'Q') => Some(Command::Quit),
         KeyCode::Char('p' | 'P') => Some(Command::PowerOff),
         KeyCode::Char('r' | 'R') => Some(Command::Restart),
+        KeyCode::Char('U') => Some(Command::Machine(MachineAction::Update)),
+        KeyCode::Char('X') => Some(Command::Machine(MachineAction::FactoryReset)),
+        KeyCode::Char('Z') => Some(Command::Machine(MachineAction::Rollback)),
         KeyCode::Tab | KeyCode::Right => Some(Command::Further(1)),
         KeyCode::BackTab | KeyCode::Left => Some(Command::Further(-1)),
         KeyCode::Char('>') => Some(Command::Order(1)),

@@ -12,7 +12,7 @@ use super::keys::legend;
 use super::page::{clip, harmless, rule, width, wrap};
 use super::theme::Role;
 use super::{findings, help, overview, sessions};
-use crate::control::Request;
+use crate::control::{MachineAction, Request};
 
 /// A daemon that does not answer is starting rather than gone for so many seconds after the appliance's console came up.
 const BOOT_SECONDS: u64 = 15;
@@ -245,6 +245,19 @@ fn draw_question(app: &App, request: &Request, frame: &mut Frame<'_>) {
             " Power off ",
             format!("Power {host} off? Everything behind it loses its network until the machine is started again."),
         ),
+        Request::Machine(MachineAction::FactoryReset) => (
+            " Reset ",
+            format!("Forget the configuration and all state of {host}, and start the machine anew as after its first boot?"),
+        ),
+        Request::Machine(MachineAction::Update) => (
+            " Update ",
+            "Install the update on the attached drive and start the machine anew? It goes back by itself if that does not prove healthy."
+                .to_owned(),
+        ),
+        Request::Machine(MachineAction::Rollback) => {
+            (" Go back ", "Start the machine anew with the system that it ran before the last update?".to_owned())
+        }
+        Request::Machine(MachineAction::Reboot) => (" Restart ", "Start the machine anew?".to_owned()),
         Request::Restart
         | Request::Reload
         | Request::Stop

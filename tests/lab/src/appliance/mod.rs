@@ -1,6 +1,10 @@
 //! The appliance: its disk image in QEMU, from the firmware on. No root is needed; nothing is plugged into its networks but other ends of cables.
+mod agent;
+mod first_boot;
 mod hardware;
+mod iso;
 mod unit;
+mod update;
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -48,8 +52,11 @@ pub fn main() -> ExitCode {
 
 fn cases() -> Vec<Case> {
     let mut cases = hardware::cases();
+    cases.extend(first_boot::cases());
+    cases.extend(update::cases());
     if std::env::var_os("LAB_MATRIX").is_some() {
         cases.extend(hardware::matrix());
+        cases.extend(update::power_cuts());
     }
     cases
 }
@@ -58,7 +65,7 @@ fn obstacle() -> Option<String> {
     if !program::exists("qemu-system-x86_64") {
         return Some("not installed: qemu-system-x86_64; `cargo xtask test` installs it".to_owned());
     }
-    unit::image("qcow2").err().map(|error| format!("{error:#}"))
+    unit::image("raw").err().map(|error| format!("{error:#}"))
 }
 
 fn run(case: &Case) -> Result<(), Failed> {

@@ -1,6 +1,7 @@
 //! One appliance: its disk, which outlives its boots, and the machine while it runs.
-use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::world::target_folder;
 
 /// How long firmware, loader and system may take to answer, on a machine that others share.
 pub(super) const BOOT: Duration = Duration::from_secs(240);
-const REPLY: Duration = Duration::from_secs(10);
+const REPLY: Duration = Duration::from_secs(120);
 const END: Duration = Duration::from_secs(90);
 
 /// An appliance.
@@ -49,8 +50,8 @@ impl Unit {
         let folder = target_folder().join("lab").join(format!("disk-{name}"));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder)?;
-        let disk = folder.join("disk.qcow2");
-        fs::copy(image("qcow2")?, &disk).context("cannot copy the image")?;
+        let disk = folder.join("disk.raw");
+        copy_sparse(&image("raw")?, &disk).context("cannot copy the image")?;
         Ok(Self {
             folder,
             disk,
@@ -61,6 +62,22 @@ impl Unit {
             model: Model::Virtio,
             nics: 2,
         })
+    }
+
+    /// Changes the disk of a machine that is off: a partition's bytes from an offset on.
+    pub fn overwrite(&mut self, partition: &str, offset: u64, bytes: &[u8]) -> Result<()> {
+        ensure!(self.running.is_none(), "the machine runs");
+        let file = OpenOptions::new().read(true).write(true).open(&self.disk)?;
+        let at = start_of(&file, partition)?;
+        Ok(file.write_all_at(bytes, at + offset)?)
+    }
+
+    /// What a partition holds, of a machine that is off.
+    pub fn read(&self, partition: &str, offset: u64, length: usize) -> Result<Vec<u8>> {
+        let file = File::open(&self.disk)?;
+        let mut bytes = vec![0; length];
+        file.read_exact_at(&mut bytes, start_of(&file, partition)? + offset)?;
+        Ok(bytes)
     }
 
     /// Where its traces are.
@@ -139,6 +156,14 @@ impl Unit {
         Ok(())
     }
 
+    /// Waits until the kernel has panicked and has ended the machine.
+    pub fn await_panic(&mut self) -> Result<()> {
+        let mut running = self.running.take().context("the machine is off")?;
+        running.wait(Instant::now() + BOOT)?;
+        ensure!(running.console().text().contains("Kernel panic"), "the kernel did not panic");
+        Ok(())
+    }
+
     /// Pulls the plug.
     pub fn kill(&mut self) -> Result<()> {
         self.running.take().map_or(Ok(()), |mut running| running.kill())
@@ -150,6 +175,36 @@ impl Unit {
             self.request(&json!("status")).map_or_else(|error| format!("{error:#}"), |status| format!("{status:#}"));
         let _ = fs::write(self.folder.join("status.json"), status);
         let _ = fs::remove_file(&self.disk);
+    }
+}
+
+/// Where a partition begins, by the table at the disk's start.
+fn start_of(disk: &File, partition: &str) -> Result<u64> {
+    const TABLE: u64 = 1024;
+    const ENTRY: usize = 128;
+    const ENTRIES: usize = 128;
+    let mut table = vec![0; ENTRY * ENTRIES];
+    disk.read_exact_at(&mut table, TABLE)?;
+    let name: Vec<u8> = partition.encode_utf16().flat_map(u16::to_le_bytes).chain([0, 0]).collect();
+    let entry = table.chunks(ENTRY).find(|entry| entry[56..].starts_with(&name));
+    let first = entry.and_then(|entry| entry[32..40].try_into().ok()).map(u64::from_le_bytes);
+    Ok(first.with_context(|| format!("the disk has no partition {partition}"))? * 512)
+}
+
+fn copy_sparse(from: &Path, to: &Path) -> Result<()> {
+    let mut source = File::open(from)?;
+    let target = File::create(to)?;
+    let mut piece = vec![0; 64 << 10];
+    let mut at = 0;
+    loop {
+        let length = source.read(&mut piece)?;
+        if length == 0 {
+            return Ok(target.set_len(at)?);
+        }
+        if piece[..length].iter().any(|byte| *byte != 0) {
+            target.write_all_at(&piece[..length], at)?;
+        }
+        at += length as u64;
     }
 }
 

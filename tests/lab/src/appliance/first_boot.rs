@@ -1,0 +1,151 @@
+//! First boots from each source, what is kept, and what becomes of it.
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use sixgate_qemu::Hardware;
+
+use super::{Case, Unit, agent, iso};
+
+/// A clean stop under emulation, on a machine that others share: the router itself is given five seconds.
+const STOP: Duration = Duration::from_secs(30);
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![
+        Case::new(
+            "first boot: with nothing at all it asks for IPv4 and serves the next card; the agent answers",
+            nothing,
+        ),
+        Case::new("first boot: a cloud-init drive as Proxmox makes it, and its change", drive),
+        Case::new("first boot: a configuration in an SMBIOS string", smbios),
+        Case::new("state: kept over a restart, made new when damaged, reset on request", kept),
+    ]
+}
+
+fn code(status: &Value, code: &str) -> bool {
+    status["findings"].as_array().is_some_and(|all| all.iter().any(|finding| finding["code"] == code))
+}
+
+fn made(status: &Value) -> bool {
+    status["appliance"]["configuration"] == "made out of the network cards"
+}
+
+fn nothing(unit: &mut Unit) -> Result<()> {
+    unit.boot(Hardware { watchdog: true, ..Unit::hardware() })?;
+    let status =
+        unit.status_with("a configuration of its own", |status| made(status) && status["firewall"]["loaded"] == true)?;
+    ensure!(code(&status, "configuration-made"), "{status}");
+    ensure!(status["appliance"]["slot"] == "a" && status["appliance"]["state"] == true, "{status}");
+    ensure!(status["wan"]["name"] == "eth0" && status["lans"][0]["interface"]["name"] == "eth1", "{status}");
+
+    let nothing = json!({});
+    ensure!(agent::ask(unit, "guest-ping", &nothing)? == json!({}));
+    let interfaces = agent::ask(unit, "guest-network-get-interfaces", &nothing)?;
+    ensure!(interfaces.as_array().map(Vec::len) == Some(2), "{interfaces}");
+    ensure!(interfaces[0]["hardware-address"] == "bc:24:11:00:00:01", "{interfaces}");
+    ensure!(agent::ask(unit, "guest-get-osinfo", &nothing)?["id"] == "sixgate");
+    ensure!(agent::ask(unit, "guest-get-host-name", &nothing)?["host-name"] == "sixgate");
+    ensure!(agent::ask(unit, "guest-get-vcpus", &nothing)?[0]["online"] == true);
+    ensure!(agent::ask(unit, "guest-get-fsinfo", &nothing)?[0]["type"] == "ext4");
+    ensure!(
+        agent::ask(unit, "guest-get-time", &nothing)?.as_u64().is_some_and(|time| time > 1_700_000_000_000_000_000)
+    );
+    ensure!(agent::ask(unit, "guest-fsfreeze-freeze", &nothing)? == json!(1));
+    ensure!(agent::ask(unit, "guest-fsfreeze-status", &nothing)? == json!("frozen"));
+    ensure!(agent::ask(unit, "guest-get-osinfo", &nothing).is_err());
+    ensure!(agent::ask(unit, "guest-fsfreeze-thaw", &nothing)? == json!(1));
+    ensure!(agent::ask(unit, "guest-fstrim", &nothing)?["paths"][0]["error"].is_null());
+    let refused = agent::ask(unit, "guest-exec", &json!({ "path": "/bin/sh" })).err().map(|error| error.to_string());
+    ensure!(refused.as_deref().is_some_and(|error| error.contains("not allowed")), "{refused:?}");
+    // The machine has a watchdog, which would have ended it by now if nobody fed it.
+    unit.status_with("half a minute and more", |status| status["system"]["machine_uptime"].as_u64() > Some(40))?;
+    agent::tell(unit, "guest-shutdown", &json!({ "mode": "powerdown" }))?;
+    unit.await_end()
+}
+
+/// As `qm set --ipconfig0 ip=..,gw=..,ip6=..,gw6=..` has it.
+const NETWORK: &str = "version: 1
+config:
+    - type: physical
+      name: eth0
+      mac_address: 'bc:24:11:00:00:02'
+      subnets:
+      - type: static
+        address: '192.0.2.5'
+        netmask: '255.255.255.0'
+        gateway: '192.0.2.1'
+      - type: static6
+        address: '2001:db8::2/64'
+        gateway: 'fe80::1'
+    - type: nameserver
+      address:
+      - '192.0.2.53'
+      search:
+      - 'example.net'
+";
+
+fn drive(unit: &mut Unit) -> Result<()> {
+    let path = unit.folder().join("cidata.iso");
+    let write = |instance: &str, user: &str| {
+        let meta = format!("instance-id: {instance}\n");
+        let files =
+            [("meta-data", meta.as_str()), ("network-config", NETWORK), ("user-data", user), ("vendor-data", "")];
+        fs::write(&path, iso::volume("cidata", &files))
+    };
+    let hardware = || Hardware { cds: vec![path.clone()], ..Unit::hardware() };
+    write("one", "#cloud-config\nhostname: edge\nmanage_etc_hosts: true\nfqdn: edge.example.net\nuser: root\n")?;
+    unit.boot(hardware())?;
+    let from_drive = |status: &Value| status["appliance"]["configuration"] == "from the cloud-init drive";
+    let status = unit.status_with("the drive's configuration", |status| {
+        from_drive(status) && status["firewall"]["loaded"] == true
+    })?;
+    ensure!(status["system"]["hostname"] == "edge", "{status}");
+    // The drive lists the second card only.
+    ensure!(status["wan"]["name"] == "eth1" && status["lans"][0]["interface"]["name"] == "eth0", "{status}");
+    unit.power_off()?;
+
+    // Any change of the machine's settings looks like a new instance: what was made of the drive is made again.
+    write("two", "#cloud-config\nhostname: brink\n")?;
+    unit.boot(hardware())?;
+    unit.status_with("the new name", |status| from_drive(status) && status["system"]["hostname"] == "brink")?;
+    unit.power_off().map(drop)
+}
+
+fn smbios(unit: &mut Unit) -> Result<()> {
+    // hostname = "told" / [wan] / mac = "bc:24:11:00:00:01"
+    let value = "sixgate.config=aG9zdG5hbWUgPSAidG9sZCIKW3dhbl0KbWFjID0gImJjOjI0OjExOjAwOjAwOjAxIgo=";
+    unit.boot(Hardware { oem_strings: vec![value.to_owned()], ..Unit::hardware() })?;
+    let status = unit.status_with("the value's configuration", |status| status["system"]["hostname"] == "told")?;
+    ensure!(status["appliance"]["configuration"] == "from SMBIOS", "{}", status["appliance"]);
+    let took = unit.power_off()?;
+    ensure!(took < STOP, "the power button took {took:?}");
+    Ok(())
+}
+
+fn kept(unit: &mut Unit) -> Result<()> {
+    unit.boot(Unit::hardware())?;
+    unit.status_with("a configuration of its own", made)?;
+    unit.power_off()?;
+
+    unit.boot(Unit::hardware())?;
+    let status =
+        unit.status_with("what was kept", |status| status["appliance"]["configuration"] == "as it was kept")?;
+    ensure!(!code(&status, "state-renewed"), "{status}");
+    let reply = unit.request(&json!({ "machine": "factory-reset" }))?;
+    ensure!(reply["reply"] == "accepted", "{reply}");
+    unit.await_end()?;
+
+    unit.boot(Unit::hardware())?;
+    let status = unit.status_with("a configuration of its own", made)?;
+    ensure!(code(&status, "state-reset"), "{status}");
+    unit.power_off()?;
+
+    // The superblock and all that is known of the files.
+    unit.overwrite("state", 0, &vec![0xa5; 1 << 20])?;
+    unit.boot(Unit::hardware())?;
+    let status =
+        unit.status_with("a configuration of its own", |status| made(status) && status["firewall"]["loaded"] == true)?;
+    ensure!(code(&status, "state-renewed"), "{status}");
+    unit.power_off().map(drop)
+}
