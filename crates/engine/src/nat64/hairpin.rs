@@ -1,6 +1,7 @@
 //! Hairpinning: RFC 6146 section 3.8. What was translated to one of our own addresses turns back to IPv6.
 use sixgate_wire::icmpv6;
 use sixgate_wire::ipv4::Ipv4Packet;
+use sixgate_wire::ipv6;
 
 use super::Nat64;
 use super::verdict::{Reason, Refused, Verdict};
@@ -27,7 +28,7 @@ pub(super) fn egress(
         // What does not leave keeps its Traffic Class.
         policy: Policy { tos: None, ..policy },
         identification,
-        reassembled_from: reassembled_from.map(|_| MTU),
+        reassembled_from: reassembled_from.map(|_| MTU + GROWTH + ipv6::FRAGMENT_HEADER as u32),
         unfinished,
     }
 }

@@ -13,6 +13,9 @@ use super::transmit::Transmit;
 use super::transport::{self, Change};
 use super::{FRAGMENTABLE_V4, Flow, GROWTH, Mtus, Policy, Refusal, decrement, icmp, mss, segment, split};
 
+/// An IPv4 header, and as many bytes as a fragment has at least.
+const SMALLEST_FRAGMENT: usize = ipv4::HEADER + 8;
+
 /// How the packet may leave.
 #[derive(Clone, Copy, Debug)]
 pub struct Egress {
@@ -23,7 +26,7 @@ pub struct Egress {
     /// Identification of a packet without a Fragment header.
     pub identification: u16,
     /// The packet was put together from fragments of at most this many bytes: it leaves without DF, in pieces that are
-    /// not larger.
+    /// not larger than their translations would have been. Whoever sent them has found out what the path carries.
     pub reassembled_from: Option<u32>,
     /// What is left to do to the packet.
     pub unfinished: Unfinished,
@@ -46,7 +49,7 @@ pub fn translate(
     let mut limit = egress.mtus.v4 as usize;
     if let Some(size) = egress.reassembled_from {
         header.dont_fragment = false;
-        limit = limit.min(size as usize);
+        limit = limit.min(size.saturating_sub(GROWTH + ipv6::FRAGMENT_HEADER as u32) as usize).max(SMALLEST_FRAGMENT);
     }
     if header.dont_fragment && length > limit {
         return Err(Refusal::TooBig { mtu: egress.mtus.v4.saturating_add(GROWTH).max(ipv6::MINIMUM_MTU) });
