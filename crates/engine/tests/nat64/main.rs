@@ -10,6 +10,7 @@ mod pool;
 mod prefixes;
 mod properties;
 mod publish;
+mod requirements;
 mod restart;
 mod router;
 mod siit;

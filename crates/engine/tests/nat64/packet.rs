@@ -131,6 +131,14 @@ pub(crate) fn seal(mut packet: Vec<u8>) -> Vec<u8> {
     packet
 }
 
+/// Computes the checksum of an IPv4 header anew, and none else.
+pub(crate) fn seal_header(mut packet: Vec<u8>) -> Vec<u8> {
+    packet[10..12].fill(0);
+    let checksum = !sum(&packet[..20]);
+    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+    packet
+}
+
 /// Takes the checksum out of a packet of TCP or UDP without extension headers: the field holds the pseudo-header's sum.
 pub(crate) fn unsealed(mut packet: Vec<u8>) -> Vec<u8> {
     let (addresses, protocol, start) =
