@@ -1,9 +1,10 @@
-//! The project's own commands: `cargo xtask run | test | bench | image | tidy | compliance`.
+//! The project's own commands: `cargo xtask run | test | bench | fuzz | image | tidy | compliance`.
 #![forbid(unsafe_code)]
 
 mod bench;
 mod command;
 mod compliance;
+mod fuzz;
 mod image;
 mod run;
 mod setup;
@@ -29,6 +30,8 @@ enum Verb {
     Test(test::Options),
     /// Measures side by side with the peers.
     Bench(bench::Options),
+    /// Runs the fuzzers for a while.
+    Fuzz(fuzz::Options),
     /// Builds the appliance into target/image: kernel and initramfs, disk images, update bundle.
     Image,
     /// Writes docs/rfc-compliance.md out of its cases.
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
             setup::ensure(setup::Purpose::Image).and_then(|()| image::build_disk()).map(|image| image.report())
         }
         Verb::Compliance => compliance::write(),
+        Verb::Fuzz(options) => fuzz::fuzz(&options),
         Verb::Bench(options) => bench::bench(&options),
         Verb::Tidy => tidy::tidy(),
     };

@@ -18,6 +18,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sixgate", &["sixgate-linux", "sixgate-engine", "sixgate-wire"]),
     ("sixgate-qemu", &[]),
     ("sixgate-client", &[]),
+    ("sixgate-harness", &["sixgate-engine", "sixgate-wire"]),
     ("sixgate-lab", &["sixgate-qemu", "sixgate-wire"]),
     ("xtask", &["sixgate-qemu"]),
 ];
