@@ -124,6 +124,8 @@ impl Router {
 fn exchange(mut stream: UnixStream, request: &str) -> Result<Value> {
     stream.set_read_timeout(Some(REPLY))?;
     stream.set_write_timeout(Some(REPLY))?;
+    // A word, or an object with arguments.
+    let request: Value = serde_json::from_str(request).unwrap_or_else(|_| request.into());
     // One write: formatting straight into the stream would send the line in pieces.
     let line = format!("{}\n", json!({ "version": 1, "request": request }));
     stream.write_all(line.as_bytes())?;

@@ -17,6 +17,7 @@ mod hostile;
 mod lifecycle;
 mod metrics;
 mod mtu;
+mod nat64;
 mod publish;
 mod resolver;
 mod shared_address;
@@ -123,6 +124,17 @@ table! {
     an_upload_finds_the_mtu_of_a_narrow_ipv4_link:                 BOTH, Slaac, Running => mtu::upload_through_a_narrow_ipv4_link;
     a_download_finds_the_mtu_of_a_narrow_ipv6_link:                NAMESPACE, Slaac, Running => mtu::download_through_a_narrow_ipv6_link;
     a_full_sized_ipv4_datagram_is_told_the_smaller_mtu:            NAMESPACE, Slaac, Running => mtu::full_sized_datagram;
+
+    // The translator with real tools.
+    pings_of_1280_to_10000_bytes_cross_nat64:                      BOTH, Slaac, Running => nat64::pings_of_all_sizes;
+    a_ping_finds_the_mtu_of_a_narrow_ipv4_link:                    NAMESPACE, Slaac, Running => nat64::ping_finds_the_mtu;
+    traceroute_reaches_ipv4_by_udp_echo_and_tcp:                   NAMESPACE, Slaac, Running => nat64::traces_to_ipv4;
+    traceroute_from_ipv4_reaches_a_container_behind_a_binding:     NAMESPACE, Slaac, Running => nat64::traces_from_ipv4;
+    sctp_and_dccp_are_refused_with_port_unreachable:               BOTH, Slaac, Running => nat64::other_protocols;
+    a_connection_that_both_ends_open_is_one:                       BOTH, Slaac, Running => nat64::opens_from_both_ends;
+    an_idle_connection_is_probed_after_two_hours_and_lives:        NAMESPACE, Slaac, Running => nat64::lies_idle;
+    bindings_are_told_to_a_syslog_server:                          NAMESPACE, Slaac, ByBody => nat64::is_told_and_counted;
+    a_client_that_takes_all_ports_leaves_some_to_others:           NAMESPACE, Slaac, ByBody => nat64::is_exhausted;
 
     // Many bytes.
     bulk_tcp_crosses_nat64_bit_for_bit_in_super_packets:           BOTH, Slaac, Running => bulk::crosses_bit_for_bit;
