@@ -3,7 +3,7 @@ use std::sync::{Arc, LazyLock};
 
 use hickory_proto::op::{Message, MessageType};
 use sixgate_engine::config;
-use sixgate_engine::dns64::{Event, Transaction, Transport};
+use sixgate_engine::dns64::{Event, Transaction, Transport, View};
 use sixgate_engine::plan::{Dns64Plan, plan as planned, preview_facts};
 use sixgate_engine::time::Instant;
 
@@ -30,7 +30,7 @@ pub(crate) fn run(bytes: &[u8]) {
     }
     let transport = if script.byte() & 1 == 0 { Transport::Udp } else { Transport::Tcp };
     let mut now = Instant::ZERO;
-    let mut transaction = Transaction::new(&query, transport, Arc::clone(&PLAN), 1, now);
+    let mut transaction = Transaction::new(&query, transport, Arc::clone(&PLAN), View::Translated, 1, now);
     let mut question = Vec::new();
     for _ in 0..1000 {
         while let Some(event) = transaction.poll_event() {
