@@ -86,6 +86,7 @@ fn translator() -> Nat64 {
         log: None,
         max_sessions: SESSIONS + FLOWS,
         obstacle: None,
+        fast_path: None,
     };
     Nat64::new(&plan, [7; 32])
 }

@@ -40,6 +40,8 @@ pub const CODES: &[&str] = &[
     "lan-without-slaac",
     "metrics-not-listening",
     "nat64-exhausted",
+    "nat64-fast-path-full",
+    "nat64-fast-path-off",
     "nat64-log-not-written",
     "nat64-no-device",
     "nat64-no-ipv4-uplink",

@@ -59,7 +59,9 @@ struct settings {
     u8 is_tos_fixed, tos;
     u8 is_traffic_class_fixed, traffic_class;
     u8 prefix_count;
-    u8 reserved[6];
+    u8 reserved[2];
+    /* The daemon's. */
+    u32 rules;
     struct prefix prefixes[PREFIXES];
 };
 

@@ -160,6 +160,11 @@ impl Session {
     }
 }
 
+/// The epoch in a value of either map; nothing if it is too short.
+pub fn epoch(value: &[u8]) -> Option<u32> {
+    Some(u32::from_ne_bytes(*value.get(EPOCH..)?.first_chunk()?))
+}
+
 /// By which packets from IPv4 find a session.
 pub fn key_v4(protocol: u8, mapped: (Ipv4Addr, u16), server: (Ipv4Addr, u16)) -> [u8; KEY_V4] {
     let mut key = [0; KEY_V4];
@@ -232,6 +237,8 @@ pub struct Settings {
     pub tos: Option<u8>,
     /// Traffic class of all packets to IPv6.
     pub traffic_class: Option<u8>,
+    /// Which rules the sessions were admitted by: nothing to the program, and for the next daemon to compare.
+    pub rules: u32,
     /// Prefixes of the embedded addresses with their lengths.
     pub prefixes: [Option<(Ipv6Addr, u8)>; PREFIXES],
 }
@@ -262,6 +269,7 @@ impl Settings {
         ]);
         let prefixes = self.prefixes.iter().flatten();
         bytes[57] = prefixes.clone().count() as u8;
+        bytes[60..64].copy_from_slice(&self.rules.to_ne_bytes());
         for (to, (address, length)) in bytes[64..].as_chunks_mut::<32>().0.iter_mut().zip(prefixes) {
             let mask = u128::MAX.checked_shl(u32::from(128 - (*length).min(128))).unwrap_or_default();
             to[..16].copy_from_slice(&(address.to_bits() & mask).to_be_bytes());
@@ -270,9 +278,10 @@ impl Settings {
         bytes
     }
 
-    /// The epoch in a value of the map.
-    pub const fn epoch(bytes: &[u8; SETTINGS]) -> u32 {
-        u32::from_ne_bytes([bytes[32], bytes[33], bytes[34], bytes[35]])
+    /// The epoch in a value of the map, and the rules.
+    pub const fn epoch_and_rules(bytes: &[u8; SETTINGS]) -> (u32, u32) {
+        let epoch = u32::from_ne_bytes([bytes[32], bytes[33], bytes[34], bytes[35]]);
+        (epoch, u32::from_ne_bytes([bytes[60], bytes[61], bytes[62], bytes[63]]))
     }
 }
 
@@ -361,11 +370,11 @@ mod tests {
 
     #[test]
     fn settings_hold_prefixes_of_all_lengths() {
-        let mut settings = Settings { epoch: 5, ..Settings::default() };
+        let mut settings = Settings { epoch: 5, rules: 6, ..Settings::default() };
         settings.prefixes[0] = Some(("2001:db8:1:2::".parse().unwrap(), 32));
         settings.prefixes[1] = Some(("64:ff9b::".parse().unwrap(), 96));
         let bytes = settings.emit();
-        assert_eq!((Settings::epoch(&bytes), bytes[57]), (5, 2));
+        assert_eq!((Settings::epoch_and_rules(&bytes), bytes[57]), ((5, 6), 2));
         assert_eq!(bytes[64..72], [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0], "what is behind the prefix is no part of it");
         assert_eq!(bytes[80..88], [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
     }

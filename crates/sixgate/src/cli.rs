@@ -11,6 +11,7 @@ use clap_complete::Shell;
 use ipnet::Ipv6Net;
 use tracing_subscriber::EnvFilter;
 
+use crate::wiring::Kept;
 use crate::{agent, change, control, init, tui};
 
 /// A router for IPv6-only virtual machines and containers.
@@ -40,6 +41,9 @@ enum Command {
         /// Folder for what is to outlive a restart: leases, identifiers.
         #[arg(long, value_name = "FOLDER", default_value = "/var/lib/sixgate")]
         state: PathBuf,
+        /// BPF file system, in which the fast path outlives a restart.
+        #[arg(long, value_name = "FOLDER", default_value = "/sys/fs/bpf")]
+        bpffs: PathBuf,
     },
     /// Validate a configuration file and print the plan for this machine.
     Check {
@@ -165,7 +169,9 @@ pub fn main() -> ExitCode {
         Command::Init => return init::run(),
         Command::Prepare => return init::prepare::run(),
         Command::Agent => agent::run(),
-        Command::Run { config, control, state } => crate::run::run(&config, &control, &state),
+        Command::Run { config, control, state, bpffs } => {
+            crate::run::run(&config, &control, Kept { state: &state, bpffs: &bpffs })
+        }
         Command::Check { file } => return crate::check::check(&file),
         Command::Status { json, control } => crate::report::report(&control, json),
         Command::Findings { json, control } => crate::report::findings(&control, json),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use sixgate_engine::facts::AddressState;
 use sixgate_engine::finding::Severity;
 use sixgate_engine::plan::Obstacle;
-use sixgate_engine::status::{Dns64, Interface, Lan, Nat64, Published, Status, Traffic, Uplink, Vm};
+use sixgate_engine::status::{Dns64, FastPath, Interface, Lan, Nat64, Published, Status, Traffic, Uplink, Vm};
 
 use crate::control::Client;
 
@@ -271,6 +271,9 @@ fn write_nat64(out: &mut String, nat64: &Nat64) -> fmt::Result {
     }
     row(out, "v6 to v4", &packets(nat64.v6_to_v4))?;
     row(out, "v4 to v6", &packets(nat64.v4_to_v6))?;
+    if let Some(fast_path) = &nat64.fast_path {
+        write_fast_path(out, nat64, fast_path)?;
+    }
     for who in nat64.vms.iter().chain(&nat64.clients) {
         let (up, down) = (packets(who.v6_to_v4), packets(who.v4_to_v6));
         match who.address {
@@ -282,6 +285,22 @@ fn write_nat64(out: &mut String, nat64: &Nat64) -> fmt::Result {
         row(out, "log", &format!("{} events to {}, {} lost", log.written, log.to, nat64.events_lost))?;
     }
     write_reasons(out, &nat64.reasons)
+}
+
+fn write_fast_path(out: &mut String, nat64: &Nat64, fast_path: &FastPath) -> fmt::Result {
+    let hook = fast_path.hook.as_deref().unwrap_or("no interface");
+    let kept = if fast_path.pinned { "outlives the daemon" } else { "ends with the daemon" };
+    row(out, "fast path", &format!("{hook}, {kept}, {} of {} sessions", fast_path.sessions, fast_path.capacity))?;
+    let share = |fast: Traffic, all: Traffic| 100.0 * fast.packets as f64 / all.packets.max(1) as f64;
+    let (to_v4, to_v6) = (share(fast_path.v6_to_v4, nat64.v6_to_v4), share(fast_path.v4_to_v6, nat64.v4_to_v6));
+    row(out, "", &format!("{to_v4:.1}% of the packets to IPv4, {to_v6:.1}% of those to IPv6"))?;
+    if fast_path.refused > 0 {
+        row(out, "", &format!("{} sessions not taken", fast_path.refused))?;
+    }
+    for (reason, count) in &fast_path.reasons {
+        row(out, "left", &format!("{count} {reason}"))?;
+    }
+    Ok(())
 }
 
 fn write_dns64(out: &mut String, dns64: &Dns64) -> fmt::Result {

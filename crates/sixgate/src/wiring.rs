@@ -133,6 +133,15 @@ pub type Flush = (Option<String>, oneshot::Sender<Result<(), String>>);
 /// Take back from the network what this task put there; the answer is that it is done.
 pub type Withdraw = oneshot::Sender<()>;
 
+/// Where things outlive the daemon.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept<'a> {
+    /// Leases and identifiers.
+    pub state: &'a Path,
+    /// The BPF file system, for the fast path.
+    pub bpffs: &'a Path,
+}
+
 /// Every task's end of the channels.
 pub struct Wiring {
     configuration: configuration::Ends,
@@ -222,6 +231,7 @@ impl Wiring {
                 withdraw: nat64_withdrawn,
                 leave: nat64_left,
                 list: sessions_wanted,
+                network: network_slice_seen.clone(),
                 events: nat64_events,
                 slice: nat64_slice,
             },
@@ -264,9 +274,10 @@ impl Wiring {
     }
 
     /// Starts every task and stays until the daemon ends. A task that ends by itself ends the daemon.
-    pub async fn run(self, file: &Path, socket: &Path, state: &Path, starts: u32) -> Ending {
+    pub async fn run(self, file: &Path, socket: &Path, kept: Kept<'_>, starts: u32) -> Ending {
         let mut tasks = JoinSet::new();
-        let (file, socket, state) = (file.to_owned(), socket.to_owned(), state.to_owned());
+        let (file, socket, state) = (file.to_owned(), socket.to_owned(), kept.state.to_owned());
+        let (saved, bpffs) = (socket.with_file_name("nat64.sessions"), kept.bpffs.to_owned());
         tasks.spawn(named("configuration", configuration::run(self.configuration, file)));
         tasks.spawn(named("facts", facts::run(self.facts)));
         tasks.spawn(named("uplink", uplink::run(self.uplink, state)));
@@ -274,7 +285,7 @@ impl Wiring {
         tasks.spawn(named("network", network::run(self.network)));
         tasks.spawn(named("ra", ra::run(self.ra)));
         tasks.spawn(named("dns64", dns64::run(self.dns64)));
-        tasks.spawn(named("nat64", nat64::run(self.nat64, socket.with_file_name("nat64.sessions"))));
+        tasks.spawn(named("nat64", nat64::run(self.nat64, nat64::Places { saved, bpffs })));
         tasks.spawn(named("metrics", metrics::run(self.metrics)));
         tasks.spawn(named("nat64-log", nat64_log::run(self.nat64_log)));
         tasks.spawn(named("status", status::run(self.status, starts)));

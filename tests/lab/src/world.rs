@@ -11,6 +11,8 @@ use crate::program::{self, Daemon};
 
 /// Every namespace of the lab is called `sg-PROCESS-WORLD-ROLE`.
 const PREFIX: &str = "sg";
+/// Where the BPF file system is mounted below the folder for sockets.
+const BPFFS: &str = "bpf";
 
 /// Two bridges in a namespace of their own, and a folder below `target/lab` for what a failure leaves.
 ///
@@ -57,6 +59,11 @@ impl World {
         let runtime = PathBuf::from("/run").join(&prefix);
         fs::create_dir_all(&runtime).with_context(|| runtime.display().to_string())?;
 
+        // What is pinned there goes with the world. `ip netns exec` hides the usual place behind a /sys of its own.
+        let bpffs = runtime.join(BPFFS);
+        fs::create_dir_all(&bpffs)?;
+        program::tool(&format!("mount -t bpf bpf {}", bpffs.display()))?;
+
         let switch = Namespace::create(&format!("{prefix}-switch"))?;
         // A switch has no addresses and no opinion about multicast.
         switch.set_sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
@@ -76,6 +83,11 @@ impl World {
     /// Folder for sockets; it goes with the world.
     pub fn runtime(&self) -> &Path {
         &self.runtime
+    }
+
+    /// A BPF file system; it goes with the world.
+    pub fn bpffs(&self) -> PathBuf {
+        self.runtime.join(BPFFS)
     }
 
     /// The namespace that holds the segments; a QEMU machine's TAP devices live there.
@@ -120,6 +132,15 @@ impl World {
 
     /// Removes what runs of the lab left behind that were killed: their process ids are in the names.
     pub fn sweep() -> Result<()> {
+        for line in fs::read_to_string("/proc/mounts")?.lines() {
+            let Some(folder) = line.split(' ').nth(1).filter(|folder| folder.ends_with(BPFFS)) else { continue };
+            let mut parts = folder.trim_start_matches("/run/").split('-');
+            if let (Some(PREFIX), Some(process)) = (parts.next(), parts.next())
+                && !Path::new("/proc").join(process).exists()
+            {
+                program::tool(&format!("umount {folder}"))?;
+            }
+        }
         for line in program::tool("ip netns list")?.lines() {
             let Some(name) = line.split_whitespace().next() else { continue };
             let mut parts = name.split('-');
@@ -139,6 +160,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.captures.clear();
+        let _ = program::tool(&format!("umount {}", self.bpffs().display()));
         let _ = fs::remove_dir_all(&self.runtime);
     }
 }

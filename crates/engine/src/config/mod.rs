@@ -343,6 +343,8 @@ pub struct Nat64 {
     pub timers: Nat64Timers,
     /// Ceiling on sessions.
     pub max_sessions: u32,
+    /// Whether established sessions are translated in the kernel.
+    pub fast_path: bool,
     /// Where bindings are told, if anywhere.
     pub log: Option<Nat64Log>,
 }

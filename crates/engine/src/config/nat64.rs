@@ -45,6 +45,7 @@ pub(super) fn validate(
     let policy = policy(&raw, errors);
     let max_sessions = max_sessions(&raw, errors);
     let enabled = raw.enabled.as_ref().is_none_or(|key| *key.get_ref());
+    let fast_path = raw.fast_path.as_ref().is_none_or(|key| *key.get_ref());
     let prefixes = prefixes(raw.prefix, table, errors);
     let ports = share("ports", &raw.ports, &SHARES, errors).unwrap_or(DEFAULT_SHARE);
     let pool_ports = share("pool_ports", &raw.pool_ports, &[1..=u16::MAX], errors).unwrap_or(DEFAULT_POOL_SHARE);
@@ -91,6 +92,7 @@ pub(super) fn validate(
         limits,
         timers,
         max_sessions,
+        fast_path,
         log,
     };
     enabled.then_some((nat64, prefixes))

@@ -1,4 +1,6 @@
 //! When sessions end: one FIFO per timer class, since all of a class live equally long after their last packet.
+use std::collections::BTreeSet;
+
 use crate::config::Nat64Timers;
 use crate::time::{Duration, Instant};
 
@@ -19,7 +21,7 @@ impl TimerClass {
     /// TCP_EST comes last: what is over there may have to wait for a probe.
     const ALL: [Self; 4] = [Self::UdpDefault, Self::TcpTrans, Self::IcmpDefault, Self::TcpEst];
 
-    const fn lifetime(self, timers: &Nat64Timers) -> Duration {
+    pub(super) const fn lifetime(self, timers: &Nat64Timers) -> Duration {
         match self {
             Self::UdpDefault => timers.udp_default,
             Self::TcpEst => timers.tcp_est,
@@ -31,6 +33,10 @@ impl TimerClass {
 
 /// No session.
 const NONE: u32 = u32::MAX;
+/// In the place of a predecessor: the session is in no queue.
+const PARKED: u32 = u32::MAX - 1;
+/// In the place of a predecessor: the session is among those that are sorted.
+const SORTED: u32 = u32::MAX - 2;
 
 /// The class takes the two lowest bits of a time that would reach for centuries.
 const CLASS_BITS: u32 = 2;
@@ -54,6 +60,10 @@ impl Node {
     const fn since(&self) -> Instant {
         Instant::from_nanos(self.since_and_class >> CLASS_BITS)
     }
+
+    const fn set_since(&mut self, since: Instant) {
+        self.since_and_class = since.as_nanos() << CLASS_BITS | self.class() as u64;
+    }
 }
 
 #[cfg(test)]
@@ -70,11 +80,17 @@ struct Queue {
 pub(super) struct Expiry {
     nodes: Vec<Node>,
     queues: [Queue; TimerClass::ALL.len()],
+    /// Sessions whose last packet was heard of late, when others had come behind it in the queue.
+    sorted: [BTreeSet<(Instant, u32)>; TimerClass::ALL.len()],
 }
 
 impl Expiry {
     pub(super) const fn new() -> Self {
-        Self { nodes: Vec::new(), queues: [Queue { head: NONE, tail: NONE }; TimerClass::ALL.len()] }
+        Self {
+            nodes: Vec::new(),
+            queues: [Queue { head: NONE, tail: NONE }; TimerClass::ALL.len()],
+            sorted: [const { BTreeSet::new() }; TimerClass::ALL.len()],
+        }
     }
 
     /// Puts a session that is in no queue at the end of one.
@@ -96,10 +112,44 @@ impl Expiry {
         self.link(index);
     }
 
+    /// Takes a session out of its queue until it is [put back](Self::unpark) or starts anew.
+    pub(super) fn park(&mut self, index: u32) {
+        self.remove(index);
+        self.nodes[index as usize].previous = PARKED;
+    }
+
+    /// Puts a session back with the lifetime that it had.
+    pub(super) fn unpark(&mut self, index: u32) {
+        self.used(index, self.since(index));
+    }
+
+    /// Its lifetime began with a packet that is heard of only now.
+    pub(super) fn used(&mut self, index: u32, since: Instant) {
+        self.remove(index);
+        let node = &mut self.nodes[index as usize];
+        node.set_since(since);
+        let class = node.class();
+        let is_last = self.nodes.get(self.queues[class].tail as usize).is_none_or(|tail| tail.since() <= since);
+        if is_last {
+            self.link(index);
+        } else {
+            self.nodes[index as usize].previous = SORTED;
+            self.sorted[class].insert((since, index));
+        }
+    }
+
     /// Takes a session out of its queue.
     pub(super) fn remove(&mut self, index: u32) {
         let node = self.nodes[index as usize];
         let (Node { previous, next, .. }, class) = (node, node.class());
+        match previous {
+            PARKED => return,
+            SORTED => {
+                self.sorted[class].remove(&(node.since(), index));
+                return;
+            }
+            _ => {}
+        }
         match self.nodes.get_mut(previous as usize) {
             Some(node) => node.next = next,
             None => self.queues[class].head = next,
@@ -133,7 +183,9 @@ impl Expiry {
 
     fn deadline(&self, class: TimerClass, timers: &Nat64Timers) -> Option<(u32, Instant)> {
         let head = self.queues[class as usize].head;
-        self.nodes.get(head as usize).map(|node| (head, node.since() + class.lifetime(timers)))
+        let queued = self.nodes.get(head as usize).map(|node| (node.since(), head));
+        let first = queued.into_iter().chain(self.sorted[class as usize].first().copied()).min();
+        first.map(|(since, index)| (index, since + class.lifetime(timers)))
     }
 
     fn link(&mut self, index: u32) {
@@ -178,18 +230,36 @@ mod tests {
 
     proptest! {
         #[test]
-        fn queues_agree_with_a_sorted_list(steps: Vec<(u8, u8, bool)>) {
+        fn queues_agree_with_a_sorted_list(steps: Vec<(u8, u8, u8)>) {
             let timers = Nat64Timers::default();
             let (mut expiry, mut twin) = (Expiry::new(), std::collections::BTreeMap::new());
-            for (second, (index, class, remove)) in steps.into_iter().enumerate() {
+            for (second, (index, class, what)) in steps.into_iter().enumerate() {
                 let (index, class) = (u32::from(index % 8), TimerClass::ALL[usize::from(class) % 4]);
                 let now = Instant::ZERO + Duration::from_secs(second as u64);
-                match (twin.contains_key(&index), remove) {
-                    (true, true) => { expiry.remove(index); twin.remove(&index); }
-                    (true, false) => { expiry.restart(index, class, now); twin.insert(index, now + class.lifetime(&timers)); }
-                    (false, _) => { expiry.insert(index, class, now); twin.insert(index, now + class.lifetime(&timers)); }
+                match (twin.remove(&index), what % 4) {
+                    (Some(_), 0) => expiry.remove(index),
+                    (Some(_), 1) => {
+                        expiry.restart(index, class, now);
+                        twin.insert(index, (class, now));
+                    }
+                    (Some((class, since)), 2) => {
+                        expiry.park(index);
+                        expiry.unpark(index);
+                        twin.insert(index, (class, since));
+                    }
+                    (Some((class, since)), _) => {
+                        // Heard of late.
+                        let used = Instant::from_nanos(u64::midpoint(since.as_nanos(), now.as_nanos()));
+                        expiry.used(index, used);
+                        twin.insert(index, (class, used));
+                    }
+                    (None, _) => {
+                        expiry.insert(index, class, now);
+                        twin.insert(index, (class, now));
+                    }
                 }
-                prop_assert_eq!(expiry.next(&timers), twin.values().min().copied());
+                let first = twin.values().map(|(class, since)| *since + class.lifetime(&timers)).min();
+                prop_assert_eq!(expiry.next(&timers), first);
             }
         }
     }

@@ -10,6 +10,7 @@ mod block;
 mod echo;
 pub mod event;
 mod expiry;
+pub mod fast_path;
 mod filter;
 mod fragment;
 mod hairpin;
@@ -36,7 +37,7 @@ pub mod verdict;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::ops::ControlFlow;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use sixgate_wire::icmpv4;
@@ -77,6 +78,10 @@ pub struct Nat64 {
     mtus: Mtus,
     policy: Policy,
     obstacle: Option<Obstacle>,
+    /// On which LAN clients are, by prefix; who is on none stays out of the fast path.
+    lans: Vec<(Ipv6Net, u32)>,
+    /// By which plan the sessions in the fast path were admitted.
+    admitted_by: Nat64Plan,
     tables: Tables,
     fragments: Fragments,
     limiter: Limiter,
@@ -106,6 +111,8 @@ impl Nat64 {
             mtus: mtus(plan),
             policy: plan.policy,
             obstacle: plan.obstacle,
+            lans: lans(plan),
+            admitted_by: plan.clone(),
             tables: Tables::new(keyed, plan, random),
             fragments: Fragments::new(keyed),
             limiter: Limiter::new(plan.icmp_errors_per_second, keyed),
@@ -147,6 +154,8 @@ impl Nat64 {
         self.policy = plan.policy;
         self.limiter.set(plan.icmp_errors_per_second);
         self.obstacle = plan.obstacle;
+        self.lans = lans(plan);
+        self.judge_by(plan);
     }
 
     /// Handles a packet from either side and writes to `out` what leaves in its place: the translation, in fragments if
@@ -206,6 +215,7 @@ impl Nat64 {
             pool: self.tables.pool.status(),
             published: self.tables.published(),
             reasons: self.counters.iter().map(|(name, count)| (name.to_owned(), count)).collect(),
+            fast_path: None,
         }
     }
 
@@ -328,6 +338,9 @@ impl Nat64 {
             None => translated.map(|()| Verdict::Translated(Direction::V6ToV4)),
             Some(turned) => self.turn_back(translated, turned, out, now),
         }?;
+        if matches!(incoming, Incoming::Packet(_)) && !turns_back {
+            self.tables.passed(&passage, Direction::V6ToV4);
+        }
         let length = ipv6::HEADER + usize::from(packet.payload_length());
         self.tables.account(&passage, Direction::V6ToV4, unfinished.on_the_wire(length, || Layout::of_v6(packet)));
         Ok(verdict)
@@ -363,6 +376,9 @@ impl Nat64 {
             }
         }
         .map_err(answer::refused_v4)?;
+        if matches!(incoming, Incoming::Packet(_)) {
+            self.tables.passed(&passage, Direction::V4ToV6);
+        }
         let wire = unfinished.on_the_wire(packet.total_length().into(), || Layout::of_v4(packet));
         self.tables.account(&passage, Direction::V4ToV6, wire);
         Ok(Verdict::Translated(Direction::V4ToV6))
@@ -496,6 +512,10 @@ impl Nat64 {
     pub fn mapped(&self, protocol: Protocol, client: tuple::TransportV6) -> Option<TransportV4> {
         self.tables.bib.find_client(protocol, client).map(|index| self.tables.bib[index].mapped)
     }
+}
+
+fn lans(plan: &Nat64Plan) -> Vec<(Ipv6Net, u32)> {
+    plan.fast_path.iter().flat_map(|fast_path| &fast_path.clients).copied().collect()
 }
 
 fn mtus(plan: &Nat64Plan) -> Mtus {

@@ -7,6 +7,7 @@ use slab::Slab;
 
 use super::account::Meter;
 use super::expiry::{Expiry, TimerClass};
+use super::fast_path::FastPath;
 use super::keyed::Keyed;
 use super::prefixes::Position;
 use super::tcp::State;
@@ -59,6 +60,7 @@ pub(super) struct Sessions {
     counts: [u64; 3],
     /// What the meters of a few sessions were too small for.
     carried: HashMap<u32, [Traffic; 2], Keyed>,
+    pub(super) fast_path: FastPath,
 }
 
 impl Sessions {
@@ -73,6 +75,7 @@ impl Sessions {
             expiry: Expiry::new(),
             counts: [0; 3],
             carried: HashMap::with_hasher(keyed),
+            fast_path: FastPath::new(keyed),
         }
     }
 
@@ -104,7 +107,7 @@ impl Sessions {
 
     /// Adds a session that is not there yet and starts its lifetime.
     pub(super) fn insert(&mut self, session: Session, class: TimerClass, now: Instant) -> u32 {
-        let Self { keyed, sessions, prefixes, by_v6, by_v4, peers, expiry, counts, .. } = self;
+        let Self { keyed, sessions, prefixes, by_v6, by_v4, peers, expiry, counts, fast_path, .. } = self;
         let index = sessions.insert(session) as u32;
         if let Some(prefix) = prefixes.get_mut(index as usize) {
             *prefix = 0;
@@ -123,16 +126,40 @@ impl Sessions {
             }
         }
         expiry.insert(index, class, now);
+        fast_path.opened(index);
         counts[session.protocol as usize] += 1;
         index
     }
 
     /// Sets the state and starts the lifetime anew.
     pub(super) fn update(&mut self, index: u32, state: State, class: Option<TimerClass>, now: Instant) {
-        self.sessions[index as usize].state = state;
+        let session = &mut self.sessions[index as usize];
+        session.state = state;
+        if !state.suits_the_fast_path() {
+            self.fast_path.withdraw(index, session);
+        }
         if let Some(class) = class {
             self.expiry.restart(index, class, now);
         }
+    }
+
+    /// The fast path had a packet, which is heard of only now.
+    pub(super) fn used(&mut self, index: u32, since: Instant) {
+        self.expiry.used(index, since);
+    }
+
+    /// Whether the fast path has to be asked before this session ends; it does not end until that has answered.
+    pub(super) fn ask_fast_path(&mut self, index: u32) -> bool {
+        let asked = self.fast_path.ask(index, &self.sessions[index as usize]);
+        if asked {
+            self.expiry.park(index);
+        }
+        asked
+    }
+
+    /// The fast path has nothing to say: the lifetime is what it was.
+    pub(super) fn unpark(&mut self, index: u32) {
+        self.expiry.unpark(index);
     }
 
     /// A packet has passed.
@@ -184,6 +211,8 @@ impl Sessions {
     pub(super) fn remove(&mut self, index: u32) -> Session {
         let session = self.sessions.remove(index as usize);
         self.expiry.remove(index);
+        self.fast_path.withdraw(index, &session);
+        self.fast_path.closed(index);
         if !self.carried.is_empty() {
             self.carried.remove(&index);
         }

@@ -66,14 +66,14 @@ pub struct Restored {
 
 /// A session and the time of its last packet.
 #[derive(Clone, Copy)]
-struct Record {
-    protocol: Protocol,
-    state: State,
-    client: TransportV6,
-    mapped: TransportV4,
-    server: TransportV4,
-    prefix: Position,
-    since: Instant,
+pub(super) struct Record {
+    pub(super) protocol: Protocol,
+    pub(super) state: State,
+    pub(super) client: TransportV6,
+    pub(super) mapped: TransportV4,
+    pub(super) server: TransportV4,
+    pub(super) prefix: Position,
+    pub(super) since: Instant,
 }
 
 /// Sessions on their way into bytes: table by table would delay packets, so they are taken down in parts.
@@ -183,7 +183,7 @@ impl Nat64 {
 
 impl Tables {
     /// Makes a saved session one of ours, if it contradicts none that is.
-    fn take_over(&mut self, record: &Record) -> bool {
+    pub(super) fn take_over(&mut self, record: &Record) -> bool {
         let Record { protocol, state, client, mapped, server, prefix, since } = *record;
         let is_there = self.sessions.find_v6(&TupleV6 { protocol, client, server }).is_some()
             || self.sessions.find_v4(&TupleV4 { protocol, mapped, server }).is_some();

@@ -22,7 +22,7 @@ use super::verdict::{Direction, Reason};
 use crate::config::{Filtering, Nat64Limits, Nat64Timers};
 use crate::plan::{ClientPrefix, Nat64Plan, PublishedEcho, StaticBinding, VmNets};
 use crate::status::Traffic;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// What a session takes at most, with a binding and a client of its own and with tables that have just grown.
 pub const SESSION_BYTES: u32 = 416;
@@ -158,6 +158,9 @@ impl Tables {
     pub(super) fn expire(&mut self, now: Instant, room: usize) -> Option<(Session, Position)> {
         self.pool.expire(now);
         while let Some(index) = self.sessions.expired(&self.timers, now) {
+            if self.sessions.ask_fast_path(index) {
+                continue;
+            }
             let session = self.sessions[index];
             if session.protocol != Protocol::Tcp || session.state != State::Established {
                 self.end(index, Cause::of_end(session.state));
@@ -257,6 +260,11 @@ impl Tables {
         let session = Session { protocol, state, binding: index, client, mapped, server, meters };
         self.events.session_created(&session, cause);
         Passage { binding, session: Some(self.sessions.insert(session, class, now)) }
+    }
+
+    /// How long an established session may be idle.
+    pub(super) const fn lifetime(&self, protocol: Protocol) -> Duration {
+        State::Established.class(protocol).lifetime(&self.timers)
     }
 
     /// What a packet of that session finds.

@@ -240,6 +240,16 @@ fn routes(topology: &Topology<'_>, findings: &mut Vec<Finding>) {
 }
 
 fn translator(topology: &Topology<'_>, nat64: Option<&Nat64Plan>, findings: &mut Vec<Finding>) {
+    if nat64.is_some() && topology.facts.foreign_rules && topology.config.nat64.as_ref().is_some_and(|it| it.fast_path)
+    {
+        findings.push(Finding::new(
+            Severity::Note,
+            "nat64-fast-path-off",
+            "nat64",
+            "somebody else's firewall rules want to see every packet, so that everything is translated by the daemon",
+            "remove the other rules if they are not needed, or set [nat64] fast_path = false",
+        ));
+    }
     let Some(obstacle) = nat64.and_then(|nat64| nat64.obstacle) else { return };
     findings.push(match obstacle {
         Obstacle::NoIpv4Uplink if topology.config.wan.ipv4_source == Ipv4Source::Dhcp => Finding::new(

@@ -302,6 +302,19 @@ pub struct Nat64Plan {
     pub shortcut: Option<ShortcutLinks>,
     /// Why it cannot work now, when it cannot.
     pub obstacle: Option<Obstacle>,
+    /// The fast path; absent when switched off, or while there is no uplink.
+    pub fast_path: Option<FastPathPlan>,
+}
+
+/// Where the fast path runs, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FastPathPlan {
+    /// Kernel index and name of the uplink.
+    pub uplink: (u32, String),
+    /// The same of the LANs.
+    pub lans: Vec<(u32, String)>,
+    /// On which LAN hosts are, by prefix; the longest counts.
+    pub clients: Vec<(Ipv6Net, u32)>,
 }
 
 impl Nat64Plan {

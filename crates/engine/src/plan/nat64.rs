@@ -1,10 +1,11 @@
 //! The translator's part of the plan, and whether it can work now.
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv6Net;
+use ipnet::{IpNet, Ipv6Net};
 
 use super::topology::Topology;
-use super::{ClientPrefix, LogPlan, NAT64_DEVICE, Nat64Plan, Obstacle, ShortcutLinks, VmNets, published};
+use super::{ClientPrefix, FastPathPlan, LogPlan, NAT64_DEVICE, Nat64Plan, Obstacle, ShortcutLinks, VmNets, published};
+use crate::facts::Link;
 use crate::nat64::event::Wanted;
 
 /// What the translator does; nothing when it is switched off.
@@ -58,6 +59,7 @@ pub(super) fn plan(topology: &Topology<'_>) -> Option<Nat64Plan> {
         max_sessions: nat64.max_sessions,
         shortcut: shortcut(topology).filter(|_| nat64.shortcut && obstacle.is_none()),
         obstacle,
+        fast_path: fast_path(topology).filter(|_| nat64.fast_path && !topology.facts.foreign_rules),
     })
 }
 
@@ -68,6 +70,24 @@ fn shortcut(topology: &Topology<'_>) -> Option<ShortcutLinks> {
     }
     let (device, uplink) = (topology.facts.link(NAT64_DEVICE)?.index, topology.wan?.index);
     Some(ShortcutLinks { device, uplink, lans: topology.lans.iter().map(|lan| lan.link.index).collect() })
+}
+
+/// On every LAN and on the uplink. Links without hardware addresses carry no Ethernet frames.
+fn fast_path(topology: &Topology<'_>) -> Option<FastPathPlan> {
+    let is_ethernet = |link: &&Link| link.mac.is_some();
+    let uplink = topology.wan.filter(is_ethernet).map(|link| (link.index, link.name.clone()))?;
+    let lans = topology.lans.iter().filter(|lan| is_ethernet(&lan.link));
+    let clients = lans.clone().flat_map(|lan| {
+        let vms = lan.vms.iter().flat_map(|vm| vm.address.map(Ipv6Net::from).into_iter().chain(vm.containers.clone()));
+        let on_link = lan.addresses().map(|net| net.trunc());
+        on_link.chain(vms).map(|net| (net, lan.link.index)).collect::<Vec<_>>()
+    });
+    let routed = topology.config.routes.iter().filter_map(|route| match route.to {
+        IpNet::V6(net) => Some((net, topology.link_inside(route)?.index)),
+        IpNet::V4(_) => None,
+    });
+    let clients = clients.chain(routed).filter(|(net, _)| !net.addr().is_unicast_link_local()).collect();
+    Some(FastPathPlan { uplink, lans: lans.map(|lan| (lan.link.index, lan.link.name.clone())).collect(), clients })
 }
 
 /// VMs that have an address or a prefix of their own are clients of their own, and so are their containers.

@@ -137,7 +137,8 @@ impl<'a> Topology<'a> {
     /// and static routes into LANs. Longer ones inside wider ones are listed too.
     pub(crate) fn inside(&self) -> Vec<Ipv6Net> {
         let config = self.config;
-        let routed = config.routes.iter().filter(|route| self.leads_inside(route)).filter_map(|route| v6(route.to));
+        let routed =
+            config.routes.iter().filter(|route| self.link_inside(route).is_some()).filter_map(|route| v6(route.to));
         let mut nets: Vec<Ipv6Net> = config
             .lans
             .iter()
@@ -154,13 +155,15 @@ impl<'a> Topology<'a> {
         nets
     }
 
-    fn leads_inside(&self, route: &crate::config::Route) -> bool {
-        let crate::config::Via::Gateway(via, word) = &route.via else { return false };
+    /// The LAN's link that a static route leads to.
+    pub(crate) fn link_inside(&self, route: &crate::config::Route) -> Option<&'a Link> {
+        let crate::config::Via::Gateway(via, word) = &route.via else { return None };
         let link = match word {
             Some(word) => self.link_named(word),
             None => self.link_to(*via),
         };
-        link.is_some_and(|link| self.lans.iter().any(|lan| lan.link.index == link.index)) && route.to.prefix_len() > 0
+        let is_lan = |link: &&Link| self.lans.iter().any(|lan| lan.link.index == link.index);
+        link.filter(is_lan).filter(|_| route.to.prefix_len() > 0)
     }
 
     /// Where an address stands, if the kernel holds it on that link.

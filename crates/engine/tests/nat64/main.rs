@@ -1,6 +1,7 @@
 //! NAT64 as its neighbours see it: packets in, packets and a verdict out.
 mod accounting;
 mod behaviour;
+mod fast_path;
 mod fragments;
 mod icmp;
 mod limits;

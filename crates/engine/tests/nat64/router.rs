@@ -48,6 +48,7 @@ pub(crate) fn plan(ports: core::ops::RangeInclusive<u16>) -> Nat64Plan {
         max_sessions: 1000,
         shortcut: None,
         obstacle: None,
+        fast_path: None,
     }
 }
 

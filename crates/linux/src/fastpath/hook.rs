@@ -182,7 +182,8 @@ fn detach_by_name(name: &str) {
     let _ = tc::qdisc_detach_program(name, INGRESS, PROGRAM);
 }
 
-/// Takes filters of clsact away that a former process left.
-pub(super) fn detach_classic(interfaces: &[(u32, String)]) {
-    interfaces.iter().for_each(|(_, name)| detach_by_name(name));
+/// Takes filters of clsact away that a former process left, wherever they are.
+pub(super) fn detach_classic() {
+    let names = fs::read_dir("/proc/sys/net/ipv6/conf").into_iter().flatten().flatten();
+    names.filter_map(|name| name.file_name().into_string().ok()).for_each(|name| detach_by_name(&name));
 }

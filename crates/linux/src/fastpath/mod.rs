@@ -151,9 +151,9 @@ impl FastPath {
         self.pins.is_some()
     }
 
-    /// What the program goes by now; the epoch that a former process left is in there.
-    pub fn epoch(&self) -> u32 {
-        self.settings.get(&0, 0).map_or(0, |bytes| Settings::epoch(&bytes))
+    /// The epoch and the rules that the program goes by now; a former process may have left them.
+    pub fn epoch_and_rules(&self) -> (u32, u32) {
+        self.settings.get(&0, 0).map_or((0, 0), |bytes| Settings::epoch_and_rules(&bytes))
     }
 
     /// Tells the program what to go by.
@@ -210,16 +210,15 @@ impl FastPath {
         Some([v6.and_then(|value| Usage::parse(&value)).unwrap_or_default(), Usage::parse(&value)?])
     }
 
-    /// All sessions that are here, with the time of the last packet of either direction.
-    pub fn sessions(&self) -> Vec<(Session, u64)> {
-        let used = |session: &Session, value: &[u8]| {
-            let v6 = self.v6.get(&session.key_v6(), 0).ok().and_then(|value| Usage::parse(&value));
-            let v4 = Usage::parse(value);
-            [v6, v4].into_iter().flatten().map(|usage| usage.last_used).max().unwrap_or_default()
-        };
+    /// All sessions that are here, with their use as [`Self::usage`] gives it, and their epoch.
+    pub fn sessions(&self) -> Vec<(Session, [Usage; 2], u32)> {
         let entries = self.v4.iter().filter_map(Result::ok);
-        let entries = entries.map(|(key, value)| (Session::parse_v4(&key, &value), value));
-        entries.map(|(session, value)| (session, used(&session, &value))).collect()
+        let entry = |(key, value): ([u8; layout::KEY_V4], [u8; layout::VALUE_V4])| {
+            let session = Session::parse_v4(&key, &value);
+            let v6 = self.v6.get(&session.key_v6(), 0).ok().and_then(|value| Usage::parse(&value));
+            Some((session, [v6.unwrap_or_default(), Usage::parse(&value)?], layout::epoch(&value)?))
+        };
+        entries.filter_map(entry).collect()
     }
 
     /// Removes directions that have lost their other one, as when a process was killed between two steps.
@@ -260,13 +259,22 @@ impl FastPath {
 }
 
 /// Removes what a process that had a fast path has left, for one that has none.
-pub fn discard(bpffs: &Path, interfaces: &[(u32, String)]) {
-    if let Ok(pins) = Pins::existing(bpffs) {
-        hook::detach_classic(interfaces);
-        if let Err(error) = pins.discard() {
-            tracing::warn!("what a former fast path has pinned cannot be removed: {error}");
-        }
+pub fn discard(bpffs: &Path) {
+    let Ok(pins) = Pins::existing(bpffs) else { return };
+    hook::detach_classic();
+    if let Err(error) = pins.discard() {
+        tracing::warn!("what a former fast path has pinned cannot be removed: {error}");
     }
+}
+
+/// The index of an interface.
+///
+/// # Errors
+/// There is none of that name.
+pub fn interface(name: &str) -> Result<u32, FastPathError> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::DGRAM, None);
+    let index = socket.and_then(|socket| Ok(rustix::net::netdevice::name_to_index(socket, name)?));
+    index.map_err(|cause| FastPathError { action: "the translator's device is missing", cause })
 }
 
 fn classifier(program: &mut Ebpf) -> Result<&mut SchedClassifier, ProgramError> {

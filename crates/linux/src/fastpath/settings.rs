@@ -35,6 +35,7 @@ pub fn settings(plan: &Nat64Plan, tun: u32) -> Settings {
         least_ttl: HOPS + 1,
         tos: plan.policy.tos,
         traffic_class: plan.policy.traffic_class,
+        rules: 0,
         prefixes,
     }
 }

@@ -1,7 +1,9 @@
 //! Keeps the translator's thread running while the plan wants one.
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use sixgate_engine::finding::{Finding, Severity};
+use sixgate_engine::firewall::ruleset::Ruleset;
 use sixgate_engine::nat64::event::Event;
 use sixgate_engine::plan::{NAT64_DEVICE, Nat64Plan, Obstacle};
 use sixgate_engine::status;
@@ -10,8 +12,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::backoff::Backoff;
+use crate::tasks::network;
 use crate::wiring::{Desired, ListSessions, Withdraw};
 
+mod fast_path;
 mod saved;
 mod shortage;
 mod worker;
@@ -28,10 +32,21 @@ pub struct Ends {
     pub leave: mpsc::Receiver<Withdraw>,
     /// Asks for a part of the sessions.
     pub list: mpsc::Receiver<ListSessions>,
+    /// Which ruleset is in force.
+    pub network: watch::Receiver<network::Slice>,
     /// What happens to bindings and sessions.
     pub events: mpsc::Sender<Vec<Event>>,
     /// What the console shows.
     pub slice: watch::Sender<Slice>,
+}
+
+/// Where things are kept for the daemon that comes next.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The file of the sessions.
+    pub saved: PathBuf,
+    /// The BPF file system.
+    pub bpffs: PathBuf,
 }
 
 /// What the translator's thread has to say, and where.
@@ -50,11 +65,11 @@ pub struct Slice {
     pub findings: Vec<Finding>,
 }
 
-/// Runs until it has withdrawn or left, and then stays without doing anything. Sessions are saved in the file `saved`.
-pub async fn run(mut ends: Ends, saved: PathBuf) {
+/// Runs until it has withdrawn or left, and then stays without doing anything.
+pub async fn run(mut ends: Ends, places: Places) {
     let (worker, retry, backoff) = (None, None, Backoff::default());
     let outlets = Outlets { slice: ends.slice, events: ends.events };
-    let mut translator = Translator { worker, retry, backoff, outlets, saved };
+    let mut translator = Translator { worker, retry, backoff, outlets, places, ruleset: None };
     loop {
         let desired = ends.desired.borrow_and_update().clone();
         match &desired {
@@ -67,6 +82,11 @@ pub async fn run(mut ends: Ends, saved: PathBuf) {
         }
         tokio::select! {
             changed = ends.desired.changed() => if changed.is_err() { return },
+            changed = ends.network.changed() => {
+                if changed.is_err() { return }
+                let ruleset = ends.network.borrow_and_update().ruleset.clone();
+                translator.rules_changed(ruleset);
+            }
             () = translator.news() => {}
             wanted = ends.list.recv() => {
                 let Some(wanted) = wanted else { return };
@@ -78,7 +98,7 @@ pub async fn run(mut ends: Ends, saved: PathBuf) {
             done = ends.withdraw.recv() => {
                 let Some(done) = done else { return };
                 translator.end().await;
-                saved::discard(&translator.saved);
+                saved::discard(&translator.places.saved);
                 // Nobody waits any more when it took too long.
                 let _ = done.send(());
                 return std::future::pending().await;
@@ -99,7 +119,9 @@ struct Translator {
     retry: Option<Instant>,
     backoff: Backoff,
     outlets: Outlets,
-    saved: PathBuf,
+    places: Places,
+    /// The ruleset in force.
+    ruleset: Option<Arc<Ruleset>>,
 }
 
 impl Translator {
@@ -113,17 +135,31 @@ impl Translator {
         }
         let opened = Tun::open(NAT64_DEVICE).map_err(|error| (error.to_string(), error.mend()));
         let started = opened.and_then(|tun| {
-            Worker::start(tun, plan.clone(), self.outlets.clone(), &self.saved)
+            Worker::start(tun, plan.clone(), self.outlets.clone(), &self.places)
                 .map_err(|error| (error.to_string(), "raise the limit of threads".to_owned()))
         });
         match started {
             Ok(worker) => {
                 tracing::info!("translating on {NAT64_DEVICE}");
+                if let Some(ruleset) = &self.ruleset {
+                    worker.judge(ruleset);
+                }
                 self.worker = Some(worker);
                 self.retry = None;
                 self.outlets.slice.send_modify(|slice| slice.findings.clear());
             }
             Err((cause, mend)) => self.failed(plan, format!("translation is off: {cause}"), mend),
+        }
+    }
+
+    /// Once other rules are in force, sessions that the old ones have admitted have to pass them.
+    fn rules_changed(&mut self, ruleset: Option<Arc<Ruleset>>) {
+        if self.ruleset == ruleset {
+            return;
+        }
+        self.ruleset = ruleset;
+        if let (Some(worker), Some(ruleset)) = (&self.worker, &self.ruleset) {
+            worker.judge(ruleset);
         }
     }
 

@@ -24,6 +24,7 @@ pub struct NamespaceRouter {
     launcher: Option<PathBuf>,
     config: PathBuf,
     control: PathBuf,
+    bpffs: PathBuf,
     log: PathBuf,
 }
 
@@ -53,6 +54,7 @@ impl NamespaceRouter {
             launcher: None,
             config: world.folder().join("sixgate.toml"),
             control: world.runtime().join("control.sock"),
+            bpffs: world.bpffs(),
             log: world.folder().join("router.log"),
         })
     }
@@ -100,9 +102,10 @@ impl NamespaceRouter {
     pub fn start_again(&mut self) -> Result<()> {
         let (binary, config, control) = (self.binary.display(), self.config.display(), self.control.display());
         let state = self.control.with_file_name("state");
-        let state = state.display();
+        let (state, bpffs) = (state.display(), self.bpffs.display());
         let launcher = self.launcher.as_ref().map_or_else(String::new, |script| format!("sh {} ", script.display()));
-        let line = format!("{launcher}{binary} run --config {config} --control {control} --state {state}");
+        let places = format!("--control {control} --state {state} --bpffs {bpffs}");
+        let line = format!("{launcher}{binary} run --config {config} {places}");
         self.daemon = Some(Daemon::start(self.namespace.command_line(&line), &self.log)?);
         Ok(())
     }

@@ -12,6 +12,7 @@ mod client;
 mod command_line;
 mod container;
 mod delegation;
+mod fast_path;
 mod firewall;
 mod hostile;
 mod lifecycle;
@@ -137,8 +138,18 @@ table! {
     a_client_that_takes_all_ports_leaves_some_to_others:           NAMESPACE, Slaac, ByBody => nat64::is_exhausted;
 
     // Many bytes.
-    bulk_tcp_crosses_nat64_bit_for_bit_in_super_packets:           BOTH, Slaac, Running => bulk::crosses_bit_for_bit;
+    bulk_tcp_crosses_nat64_bit_for_bit:                            BOTH, Slaac, Running => bulk::crosses_bit_for_bit;
     datagrams_larger_than_the_mtu_come_back_unchanged:             BOTH, Slaac, Running => bulk::large_datagrams;
+
+    // The fast path.
+    most_of_what_is_translated_is_translated_in_the_kernel:        BOTH, Slaac, Running => fast_path::takes_over;
+    flows_go_on_while_no_daemon_is_there_and_the_next_knows_them:  NAMESPACE, Slaac, Running => fast_path::outlives_the_daemon;
+    other_rules_judge_the_flows_of_the_fast_path_again:            NAMESPACE, Slaac, Running => fast_path::is_judged_again;
+    a_new_route_counts_for_the_fast_paths_next_packet:             NAMESPACE, Slaac, Running => fast_path::follows_routes;
+    a_smaller_mtu_under_the_fast_path_loses_nothing:               NAMESPACE, Slaac, Running => fast_path::follows_mtus;
+    the_fast_path_comes_back_with_its_interface:                   NAMESPACE, Slaac, Running => fast_path::comes_back_with_its_interface;
+    without_the_fast_path_everything_works_and_a_finding_says_why: NAMESPACE, Slaac, ByBody => fast_path::does_without;
+    a_fast_path_that_is_switched_off_leaves_nothing_behind:        NAMESPACE, Slaac, Running => fast_path::is_switched_off;
 
     // Trouble.
     a_missing_interface_is_a_finding_and_is_picked_up:             NAMESPACE, Slaac, ByBody => hostile::missing_interface;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::*;
-use crate::fastpath::hook::Hook;
+use crate::fastpath::{Usage, hook::Hook};
 use crate::testing::{attempt, in_namespace, skip, wire};
 
 /// A BPF file system of the test's own.
@@ -59,8 +59,13 @@ fn the_next_process_adopts_sessions_counters_and_hooks() {
         drop(first);
 
         let mut second = FastPath::open(&bpffs.0, 200).unwrap();
-        assert_eq!((second.epoch(), second.capacity()), (7, 100), "adopted maps are as large as they were made");
-        assert_eq!(second.sessions(), [(session, 5)]);
+        assert_eq!(
+            (second.epoch_and_rules().0, second.capacity()),
+            (7, 100),
+            "adopted maps are as large as they were made"
+        );
+        let usage = Usage { last_used: 5, ..Usage::default() };
+        assert_eq!(second.sessions(), [(session, [usage; 2], 7)]);
         assert!(second.attach(&interfaces).is_empty());
         if second.hook() == Some(Hook::Tcx) {
             assert_eq!(fs::read_dir(second.pins.as_ref().unwrap().map("")).unwrap().count(), 5, "four maps and a hook");
@@ -70,7 +75,7 @@ fn the_next_process_adopts_sessions_counters_and_hooks() {
         second.end();
         assert_eq!(fs::read_dir(bpffs.0.join("sixgate")).unwrap().count(), 0);
         let third = FastPath::open(&bpffs.0, 200).unwrap();
-        assert_eq!((third.epoch(), third.capacity()), (0, 200), "nothing was left");
+        assert_eq!((third.epoch_and_rules().0, third.capacity()), (0, 200), "nothing was left");
     });
 }
 

@@ -1,10 +1,11 @@
 //! The translator's thread: packets from the device through the engine and back, in batches.
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::mpsc::{self as std_mpsc, TryRecvError};
 use std::time::Duration;
 
+use sixgate_engine::firewall::ruleset::Ruleset;
 use sixgate_engine::nat64::{Nat64, Offload, Transmit};
 use sixgate_engine::plan::Nat64Plan;
 use sixgate_engine::time::Instant;
@@ -13,9 +14,10 @@ use sixgate_linux::shortcut::Shortcut;
 use sixgate_linux::tun::{BUFFER_LENGTH, Received, Tun, Waker};
 use tokio::sync::oneshot;
 
-use super::Outlets;
+use super::fast_path::Offloading;
 use super::saved::Saved;
 use super::shortage::Shortage;
+use super::{Outlets, Places};
 use crate::clock::now;
 use crate::wiring::ListSessions;
 
@@ -34,6 +36,8 @@ const PAGE: usize = 256;
 enum Order {
     Follow(Box<Nat64Plan>),
     List(ListSessions),
+    /// These rules are in force: what others have admitted is judged again.
+    Judge(u32),
     /// Save the sessions and end; the device stays.
     Leave,
     Remove,
@@ -55,17 +59,18 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Starts the thread.
-    pub(super) fn start(tun: Tun, plan: Nat64Plan, outlets: Outlets, saved: &Path) -> io::Result<Self> {
+    pub(super) fn start(tun: Tun, plan: Nat64Plan, outlets: Outlets, places: &Places) -> io::Result<Self> {
         let (orders, receiver) = std_mpsc::channel();
         let (ending, ended) = oneshot::channel();
         let waker = tun.waker();
-        let mut desk = Desk::new(tun, &plan, outlets, saved)?;
+        let mut desk = Desk::new(tun, &plan, outlets, places)?;
         let work = move || {
             match desk.work(&receiver) {
                 // Nobody listens while the daemon ends.
                 Err(error) => drop(ending.send(error)),
                 Ok(End::Left) => desk.saved.save(&desk.engine),
                 Ok(End::Removed) => {
+                    desk.offloading.remove();
                     desk.saved.discard();
                     if let Err(error) = desk.tun.remove() {
                         tracing::warn!("the device could not be removed: {error}");
@@ -88,6 +93,13 @@ impl Worker {
     /// Answers with a part of the sessions.
     pub(super) fn list(&self, wanted: ListSessions) {
         self.order(Order::List(wanted));
+    }
+
+    /// A ruleset is in force.
+    pub(super) fn judge(&self, ruleset: &Ruleset) {
+        let mut hasher = DefaultHasher::new();
+        format!("{ruleset:?}").hash(&mut hasher);
+        self.order(Order::Judge(hasher.finish() as u32 | 1));
     }
 
     /// The plan that the thread follows.
@@ -130,6 +142,7 @@ struct Desk {
     outlets: Outlets,
     shortage: Shortage,
     saved: Saved,
+    offloading: Offloading,
     /// When the status is brought up to date; nothing while it is.
     report_at: Option<Instant>,
     incoming: Vec<u8>,
@@ -141,16 +154,19 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(tun: Tun, plan: &Nat64Plan, outlets: Outlets, saved: &Path) -> io::Result<Self> {
+    fn new(tun: Tun, plan: &Nat64Plan, outlets: Outlets, places: &Places) -> io::Result<Self> {
         let mut engine = Nat64::new(plan, seed()?);
-        let mut saved = Saved::new(saved, now());
+        let mut saved = Saved::new(&places.saved, now());
         saved.restore(&mut engine, plan, now());
+        let mut offloading = Offloading::new(&places.bpffs);
+        offloading.follow(&mut engine, plan, now());
         Ok(Self {
             tun,
             engine,
             outlets,
             shortage: Shortage::default(),
             saved,
+            offloading,
             report_at: Some(now()),
             incoming: vec![0; BUFFER_LENGTH],
             transmit: Transmit::new(),
@@ -164,7 +180,7 @@ impl Desk {
         loop {
             let due = self.engine.poll_timeout().into_iter().chain(self.report_at).chain([self.saved.due()]).min();
             let told = self.engine.has_event().then(|| now() + TELL_AGAIN);
-            let due = due.into_iter().chain(told).min();
+            let due = due.into_iter().chain(told).chain(self.offloading.due()).min();
             let ready = self.tun.wait(due.map(|due| due.saturating_since(now())))?;
             if ready.woken {
                 match self.obey(orders) {
@@ -174,13 +190,18 @@ impl Desk {
             }
             if ready.packet {
                 self.translate_batch()?;
+                self.offloading.carry_out(&mut self.engine, now());
             }
             let now = now();
             if self.engine.poll_timeout().is_some_and(|due| due <= now) {
                 self.engine.handle_timeout(now, &mut self.transmit);
                 self.send(now);
                 self.flush();
+                self.offloading.carry_out(&mut self.engine, now);
                 self.report_at.get_or_insert(now + REPORT_EVERY);
+            }
+            if self.offloading.due().is_some_and(|due| due <= now) {
+                self.offloading.beat(&self.engine, now);
             }
             self.tell();
             self.saved.save_if_due(&self.engine, now);
@@ -199,8 +220,10 @@ impl Desk {
                     self.lose();
                     self.shortcut = shortcut(&plan);
                     self.saved.restore(&mut self.engine, &plan, now());
+                    self.offloading.follow(&mut self.engine, &plan, now());
                     self.report();
                 }
+                Ok(Order::Judge(rules)) => self.offloading.judge(rules, &mut self.engine, now()),
                 Ok(Order::List(ListSessions { from, clients, answer })) => {
                     // Whoever asked may have gone away meanwhile.
                     let _ = answer.send(self.engine.list(from, PAGE, clients, now()));
@@ -269,11 +292,18 @@ impl Desk {
         if unwritten > 0 {
             status.reasons.insert("device-refused".to_owned(), unwritten);
         }
-        let finding = self.shortage.observe(&status.reasons, now());
-        self.report_at = self.shortage.over_at();
+        let now = now();
+        self.engine.sample();
+        self.offloading.carry_out(&mut self.engine, now);
+        self.offloading.report(&self.engine, &mut status);
+        let findings = self.shortage.observe(&status.reasons, now).into_iter().chain(self.offloading.findings(now));
+        let findings = findings.collect();
+        // What is in the fast path moves without this thread.
+        let moving = (self.engine.handed_over() > 0).then(|| now + 2 * REPORT_EVERY);
+        self.report_at = self.shortage.over_at().into_iter().chain(moving).min();
         self.outlets.slice.send_modify(|slice| {
             slice.status = Some(status);
-            slice.findings = finding.into_iter().collect();
+            slice.findings = findings;
         });
     }
 }
