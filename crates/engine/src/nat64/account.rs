@@ -1,5 +1,5 @@
 //! Packets and bytes of each session, each client and each VM.
-use core::net::Ipv6Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 use std::collections::{HashMap, VecDeque};
 
 use ipnet::Ipv6Net;
@@ -50,6 +50,8 @@ impl Meter {
 #[derive(Clone, Copy, Debug)]
 struct Account {
     address: Ipv6Addr,
+    /// RFC 4787 REQ-2: the mapped address that the client has; unspecified before it had any.
+    home: Ipv4Addr,
     vm: AccountIndex,
     /// Bindings that are charged to it; without any it may be closed.
     bindings: u32,
@@ -102,7 +104,8 @@ impl Accounts {
             return index;
         }
         let vm = self.vm_of(address);
-        let account = Account { address, vm, bindings: 1, is_idle: false, traffic: Default::default() };
+        let home = Ipv4Addr::UNSPECIFIED;
+        let account = Account { address, home, vm, bindings: 1, is_idle: false, traffic: Default::default() };
         let index = if self.clients.len() < MAX_CLIENTS {
             self.clients.push(account);
             (self.clients.len() - 1) as AccountIndex
@@ -113,6 +116,19 @@ impl Accounts {
         };
         self.by_address.insert(address, index);
         index
+    }
+
+    /// The mapped address that a client has or had lately.
+    pub(super) fn home(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
+        let index = *self.by_address.get(&address)?;
+        Some(self.clients[usize::from(index)].home).filter(|home| !home.is_unspecified())
+    }
+
+    /// A client has a mapped address, unless it had one that is `kept`.
+    pub(super) fn settle(&mut self, index: AccountIndex, address: Ipv4Addr, is_kept: impl Fn(Ipv4Addr) -> bool) {
+        if let Some(account) = self.clients.get_mut(usize::from(index)).filter(|account| !is_kept(account.home)) {
+            account.home = address;
+        }
     }
 
     /// A binding is no longer there.

@@ -54,21 +54,8 @@ pub(super) struct Quotas {
 struct Usage {
     sessions: u32,
     bindings: [u32; 3],
-    /// The mapped address of its first binding; unspecified without one.
-    home: [u8; 4],
-    /// When the bucket of new sessions is full again: the two halves of an instant, which need no padding before them.
-    full: [u32; 2],
-}
-
-impl Usage {
-    fn home(&self) -> Option<Ipv4Addr> {
-        Some(Ipv4Addr::from(self.home)).filter(|home| !home.is_unspecified())
-    }
-
-    fn full(&self) -> Instant {
-        let [high, low] = self.full.map(u64::from);
-        Instant::from_nanos(high << 32 | low)
-    }
+    /// When the bucket of new sessions is full again.
+    full: Instant,
 }
 
 #[cfg(test)]
@@ -113,12 +100,11 @@ impl Quotas {
         self.check(request, 1)?;
         let usage = self.usage.entry(client).or_default();
         let interval = SECOND / self.limits.new_sessions_per_second.max(1);
-        let full = usage.full().max(now) + interval;
+        let full = usage.full.max(now) + interval;
         if full.saturating_since(now) > SECOND {
             return Err(Reason::ClientRateLimit);
         }
-        let nanos = full.as_nanos();
-        usage.full = [(nanos >> 32) as u32, nanos as u32];
+        usage.full = full;
         Ok(())
     }
 
@@ -135,19 +121,6 @@ impl Quotas {
     /// A client has another binding.
     pub(super) fn add_binding(&mut self, client: Ipv6Addr, protocol: Protocol) {
         self.change(client, |usage| usage.bindings[protocol as usize] += 1);
-    }
-
-    /// RFC 4787 REQ-2, RFC 6888 REQ-2: the mapped address that a client has as long as it has anything.
-    pub(super) fn home(&self, client: Ipv6Addr) -> Option<Ipv4Addr> {
-        self.usage.get(&self.clients(client)[0])?.home()
-    }
-
-    /// A client has a mapped address, unless it had one that is `kept`.
-    pub(super) fn settle(&mut self, client: Ipv6Addr, address: Ipv4Addr, is_kept: impl Fn(Ipv4Addr) -> bool) {
-        let usage = self.usage.entry(self.clients(client)[0]).or_default();
-        if !usage.home().is_some_and(is_kept) {
-            usage.home = address.octets();
-        }
     }
 
     /// A client has one session less.

@@ -107,7 +107,7 @@ impl Tables {
             Some(binding) => binding,
             None => {
                 let client = tuple.client.address;
-                let home = self.homes.get(&client).copied().or_else(|| self.quotas.home(client));
+                let home = self.homes.get(&client).copied().or_else(|| self.accounts.home(client));
                 let owner = self.quotas.site(client);
                 let ask = Ask { protocol: tuple.protocol, client: tuple.client, owner, home };
                 let (mapped, block) = self.pool.allocate(ask, &mut self.random, now)?;
@@ -190,16 +190,16 @@ impl Tables {
         self.accounts.replace(vms);
         for binding in self.bib.iter_mut() {
             binding.account = self.accounts.open(binding.client.address);
+            let (account, address) = (binding.account, binding.mapped.address);
+            self.accounts.settle(account, address, |home| self.pool.contains(home));
         }
         self.echo.reopen(&mut self.accounts);
         self.quotas.replace(limits, clients);
         for (_, session) in self.sessions.iter() {
             self.quotas.add(session.client.address);
         }
-        let Self { bib, quotas, pool, .. } = self;
-        for (_, binding) in bib.iter().filter(|(_, binding)| !binding.is_static) {
-            quotas.add_binding(binding.client.address, binding.protocol);
-            quotas.settle(binding.client.address, binding.mapped.address, |home| pool.contains(home));
+        for (_, binding) in self.bib.iter().filter(|(_, binding)| !binding.is_static) {
+            self.quotas.add_binding(binding.client.address, binding.protocol);
         }
     }
 
@@ -235,8 +235,8 @@ impl Tables {
     /// A binding for a port that is taken from the pool.
     pub(super) fn bind(&mut self, protocol: Protocol, client: TransportV6, mapped: TransportV4, cause: Cause) -> u32 {
         self.quotas.add_binding(client.address, protocol);
-        self.quotas.settle(client.address, mapped.address, |home| self.pool.contains(home));
         let account = self.accounts.open(client.address);
+        self.accounts.settle(account, mapped.address, |home| self.pool.contains(home));
         let binding = Binding { protocol, client, mapped, sessions: 0, is_static: false, account };
         self.events.binding_created(&binding, cause);
         self.bib.insert(binding)

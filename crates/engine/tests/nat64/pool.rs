@@ -47,6 +47,10 @@ fn a_client_keeps_its_address_while_that_has_ports_and_others_come_or_go() {
     }
     let (other, _) = ask(&mut router, CLIENT, 5010).unwrap();
     assert_ne!(other, home, "its own is full");
+    // Not for whoever shares its /64: a LAN of hosts is spread like any others.
+    let neighbours: std::collections::BTreeSet<_> =
+        (0x10..0x40).map(|host| ask(&mut router, &format!("2001:db8:1::{host:x}"), 5000).unwrap().0).collect();
+    assert!(neighbours.len() > 10, "{neighbours:?}");
     let used: std::collections::BTreeSet<_> =
         (10..60).map(|number| ask(&mut router, &client(number), 5000).unwrap().0).collect();
     assert!(used.len() > 10, "clients are spread: {used:?}");
