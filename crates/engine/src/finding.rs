@@ -46,6 +46,7 @@ pub const CODES: &[&str] = &[
     "nat64-no-device",
     "nat64-no-ipv4-uplink",
     "nat64-not-running",
+    "ndp-proxy-not-running",
     "netlink-unavailable",
     "no-prefix-delegated",
     "on-link-flag-with-carved-prefixes",

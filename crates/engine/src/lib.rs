@@ -10,6 +10,7 @@ pub mod facts;
 pub mod finding;
 pub mod firewall;
 pub mod nat64;
+pub mod ndp_proxy;
 pub mod plan;
 pub mod prefix;
 pub mod ra;

@@ -34,6 +34,9 @@ pub struct Status {
     pub dns64: Option<Dns64>,
     /// The firewall.
     pub firewall: Firewall,
+    /// The NDP proxy; absent when switched off.
+    #[serde(default)]
+    pub ndp_proxy: Option<NdpProxy>,
     /// The control socket.
     #[serde(default)]
     pub control: Control,
@@ -135,6 +138,22 @@ pub struct UplinkChange {
     pub gone: Vec<String>,
     /// What is there now and was not before.
     pub new: Vec<String>,
+}
+
+/// The NDP proxy on the uplink.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NdpProxy {
+    /// The hardware address that answers carry.
+    pub mac: String,
+    /// Prefixes and addresses that are told apart.
+    pub prefixes: usize,
+    /// Hosts on LANs that are known to be there.
+    pub alive: usize,
+    /// Hosts on LANs that are remembered at all, alive or not.
+    pub remembered: usize,
+    /// Solicitations by what became of them.
+    pub messages: BTreeMap<String, u64>,
 }
 
 /// The DHCPv6 client.

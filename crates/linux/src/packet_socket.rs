@@ -3,6 +3,7 @@
 use std::io;
 use std::mem;
 use std::os::fd::AsRawFd;
+use std::task::{Context, Poll};
 
 use sixgate_engine::facts::MacAddr;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -15,6 +16,10 @@ pub enum Kind {
     DhcpClient,
     /// ARP.
     Arp,
+    /// Neighbor Solicitations, also those to groups that the machine has not joined.
+    NeighborSolicitation,
+    /// Neighbor Advertisements.
+    NeighborAdvertisement,
 }
 
 /// A socket for one link, in the network namespace of the thread that opened it.
@@ -27,6 +32,12 @@ pub struct PacketSocket {
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+
+/// PACKET_ADD_MEMBERSHIP of linux/if_packet.h.
+const PACKET_ADD_MEMBERSHIP: libc::c_int = 1;
+/// PACKET_MR_ALLMULTI of linux/if_packet.h.
+const PACKET_MR_ALLMULTI: u16 = 2;
 
 /// Classic BPF, offsets from the network header: whole packets or nothing.
 const ACCEPT: libc::sock_filter = statement(0x06, u32::MAX);
@@ -45,6 +56,18 @@ const DHCP_CLIENT: &[libc::sock_filter] = &[
     DROP,
 ];
 
+/// ICMPv6 of that type, right behind the IPv6 header.
+const fn icmpv6(kind: u32) -> [libc::sock_filter; 6] {
+    [
+        statement(0x30, 6),   // ldb [6]: next header
+        jump(0x15, 58, 0, 3), // jeq ICMPv6
+        statement(0x30, 40),  // ldb [40]: type
+        jump(0x15, kind, 0, 1),
+        ACCEPT,
+        DROP,
+    ]
+}
+
 const fn statement(code: u16, k: u32) -> libc::sock_filter {
     libc::sock_filter { code, jt: 0, jf: 0, k }
 }
@@ -62,6 +85,8 @@ impl PacketSocket {
         let (ethertype, filter) = match kind {
             Kind::DhcpClient => (ETHERTYPE_IPV4, DHCP_CLIENT),
             Kind::Arp => (ETHERTYPE_ARP, &[ACCEPT][..]),
+            Kind::NeighborSolicitation => (ETHERTYPE_IPV6, &const { icmpv6(135) }[..]),
+            Kind::NeighborAdvertisement => (ETHERTYPE_IPV6, &const { icmpv6(136) }[..]),
         };
         // Protocol 0 receives nothing: the filter is in force before the first packet comes.
         let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(0)))?;
@@ -90,6 +115,9 @@ impl PacketSocket {
         if done < 0 {
             return Err(io::Error::last_os_error());
         }
+        if kind == Kind::NeighborSolicitation {
+            hear_all_groups(&socket, link)?;
+        }
         socket.set_nonblocking(true)?;
         // SAFETY: the socket owns its descriptor, always gives the same one, and nothing takes it out of there.
         let socket = unsafe { AsyncFd::register(socket)? };
@@ -101,11 +129,16 @@ impl PacketSocket {
     /// # Errors
     /// The link is down or gone.
     pub async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, MacAddr)> {
+        std::future::poll_fn(|context| self.poll_receive(context, buffer)).await
+    }
+
+    /// As [`PacketSocket::receive`], for whoever waits for several sockets.
+    pub fn poll_receive(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<(usize, MacAddr)>> {
         loop {
-            let mut guard = self.socket.readable().await?;
+            let mut guard = std::task::ready!(self.socket.poll_read_ready(context))?;
             match guard.try_io(|socket| receive(socket.get_ref(), buffer)) {
-                Ok(Ok(Some(received))) => return Ok(received),
-                Ok(Err(error)) => return Err(error),
+                Ok(Ok(Some(received))) => return Poll::Ready(Ok(received)),
+                Ok(Err(error)) => return Poll::Ready(Err(error)),
                 // Our own packet came by, or there is none yet.
                 Ok(Ok(None)) | Err(_) => {}
             }
@@ -140,6 +173,28 @@ impl PacketSocket {
             }
         }
     }
+}
+
+/// Solicited-node groups are as many as there are addresses behind the router: the card passes all of them up.
+fn hear_all_groups(socket: &Socket, link: u32) -> io::Result<()> {
+    let request = libc::packet_mreq {
+        mr_ifindex: link.cast_signed(),
+        mr_type: PACKET_MR_ALLMULTI,
+        mr_alen: 0,
+        mr_address: [0; 8],
+    };
+    let length = size_of::<libc::packet_mreq>() as libc::socklen_t;
+    // SAFETY: the kernel reads a request of that length, which outlives the call.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            PACKET_ADD_MEMBERSHIP,
+            (&raw const request).cast(),
+            length,
+        )
+    };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn receive(socket: &Socket, buffer: &mut [u8]) -> io::Result<Option<(usize, MacAddr)>> {

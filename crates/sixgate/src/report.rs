@@ -120,6 +120,10 @@ fn write_table(out: &mut String, status: &Status) -> fmt::Result {
     writeln!(out, "\nUPLINK")?;
     write_interface(out, &status.wan)?;
     write_uplink(out, &status.uplink)?;
+    if let Some(proxy) = &status.ndp_proxy {
+        let answered = proxy.messages.get("proxy-answered").copied().unwrap_or_default();
+        row(out, "ndp proxy", &format!("as {}, {answered} answers, {} hosts there", proxy.mac, proxy.alive))?;
+    }
     for lan in &status.lans {
         write_lan(out, lan)?;
     }

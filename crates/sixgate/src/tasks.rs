@@ -7,6 +7,7 @@ pub mod facts;
 pub mod metrics;
 pub mod nat64;
 pub mod nat64_log;
+pub mod ndp_proxy;
 pub mod network;
 pub mod planner;
 pub mod ra;

@@ -40,7 +40,8 @@ use tokio::task::JoinSet;
 use crate::control::PastConfiguration;
 use crate::lifecycle::{self, Ending};
 use crate::tasks::{
-    appliance, configuration, control, dns64, facts, metrics, nat64, nat64_log, network, planner, ra, status, uplink,
+    appliance, configuration, control, dns64, facts, metrics, nat64, nat64_log, ndp_proxy, network, planner, ra,
+    status, uplink,
 };
 
 /// Commands that may wait in a channel; a sender that finds it full is told so.
@@ -154,6 +155,7 @@ pub struct Wiring {
     nat64: nat64::Ends,
     nat64_log: nat64_log::Ends,
     metrics: metrics::Ends,
+    ndp_proxy: ndp_proxy::Ends,
     status: status::Ends,
     control: control::Ends,
     appliance: appliance::Ends,
@@ -177,6 +179,7 @@ impl Wiring {
         let (dns64_slice, dns64_slice_seen) = watch::channel(dns64::Slice::default());
         let (nat64_log_slice, nat64_log_slice_seen) = watch::channel(nat64_log::Slice::default());
         let (nat64_slice, nat64_slice_seen) = watch::channel(nat64::Slice::default());
+        let (ndp_proxy_slice, ndp_proxy_slice_seen) = watch::channel(ndp_proxy::Slice::default());
         let (metrics_slice, metrics_slice_seen) = watch::channel(metrics::Slice::default());
         let (appliance_slice, appliance_slice_seen) = watch::channel(appliance::Slice::default());
         let (order, orders) = mpsc::channel::<appliance::Order>(1);
@@ -236,6 +239,7 @@ impl Wiring {
                 slice: nat64_slice,
             },
             nat64_log: nat64_log::Ends { desired: desired_seen.clone(), events: nat64_told, slice: nat64_log_slice },
+            ndp_proxy: ndp_proxy::Ends { desired: desired_seen.clone(), slice: ndp_proxy_slice },
             metrics: metrics::Ends {
                 desired: desired_seen.clone(),
                 network: network_slice_seen.clone(),
@@ -255,6 +259,7 @@ impl Wiring {
                 dns64: dns64_slice_seen,
                 nat64: nat64_slice_seen,
                 nat64_log: nat64_log_slice_seen,
+                ndp_proxy: ndp_proxy_slice_seen,
                 metrics: metrics_slice_seen,
                 appliance: appliance_slice_seen,
                 control: control_slice_seen,
@@ -286,6 +291,7 @@ impl Wiring {
         tasks.spawn(named("ra", ra::run(self.ra)));
         tasks.spawn(named("dns64", dns64::run(self.dns64)));
         tasks.spawn(named("nat64", nat64::run(self.nat64, nat64::Places { saved, bpffs })));
+        tasks.spawn(named("ndp_proxy", ndp_proxy::run(self.ndp_proxy)));
         tasks.spawn(named("metrics", metrics::run(self.metrics)));
         tasks.spawn(named("nat64-log", nat64_log::run(self.nat64_log)));
         tasks.spawn(named("status", status::run(self.status, starts)));

@@ -70,6 +70,12 @@ fn every_verdict_on_the_uplink_is_explained() {
 }
 
 #[test]
+fn every_verdict_of_the_ndp_proxy_is_explained() {
+    let found = literals("engine/src/ndp_proxy.rs", "=> \"proxy-");
+    ensure_same("NDP proxy", &found.into_iter().map(|name| format!("proxy-{name}")).collect());
+}
+
+#[test]
 fn every_reason_of_the_resolver_is_explained() {
     let mut named = literals("engine/src/dns64/reason.rs", "=> \"");
     for file in ["worker", "front", "streams"] {

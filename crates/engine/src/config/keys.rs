@@ -21,9 +21,6 @@ const fn key(section: &'static str, name: &'static str, text: &'static str) -> K
     KeyText { section, name, text }
 }
 
-/// Words for what only a later version does.
-pub(super) const LATER: &str = "comes with a later version; only static configuration now";
-
 /// All keys, in the order of `docs/reference.toml`.
 #[rustfmt::skip]
 pub(super) const KEYS: &[KeyText] = &[
@@ -44,8 +41,8 @@ pub(super) const KEYS: &[KeyText] = &[
     key("wan", "ipv4", "{ address = \"203.0.113.136/26\", gateway = \"203.0.113.129\" }, or \"dhcp\" (RFC 2131); default: none"),
     key("wan", "ipv6", "{ address = \"2001:db8:1:2:10::1/76\", gateway = \"fe80::1\" }, \"ra\" (RFC 4861, 4862) or \"dhcpv6-pd\" (RFC 8415); default: none"),
     key("wan", "prefix_hint", "length of the delegated prefix that is asked for, integer, 16 to 64 (RFC 8415 section 18.2.1); default: as the server gives"),
-    key("wan", "present_mac", LATER),
-    key("wan", "ndp_proxy", LATER),
+    key("wan", "present_mac", "hardware address that the uplink takes, as in \"00:50:56:00:aa:bb\", for providers that accept one only; default: its own"),
+    key("wan", "ndp_proxy", "whether solicitations on the uplink are answered for what lies behind the router, true or false (RFC 4861 section 7.2.8); default false"),
 
     key("wan.ipv4", "address", "IPv4 unicast address with prefix length, 1 to 32"),
     key("wan.ipv4", "gateway", "IPv4 unicast address of the next hop, inside or outside the prefix; default: no default route"),

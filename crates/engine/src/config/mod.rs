@@ -88,6 +88,10 @@ pub struct Wan {
     pub ipv6_source: Ipv6Source,
     /// IPv6 addresses and gateway: static, or filled in by [`crate::prefix::resolve`].
     pub ipv6: Option<WanIpv6>,
+    /// The hardware address that the uplink takes.
+    pub present_mac: Option<MacAddr>,
+    /// Whether solicitations on the uplink are answered for what lies behind the router.
+    pub ndp_proxy: bool,
     /// RFC 8415 section 18.2.1: the length of the prefix that is asked for.
     pub prefix_hint: Option<u8>,
     /// MTU to set, 1,280 to 65,535; the kernel's own when absent.

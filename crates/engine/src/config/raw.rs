@@ -18,8 +18,8 @@ pub(super) struct Wan {
     pub(super) ipv4: Key<WordOr<Uplink>>,
     pub(super) ipv6: Key<WordOr<Uplink>>,
     pub(super) prefix_hint: Key<i64>,
-    pub(super) present_mac: Key<toml::Value>,
-    pub(super) ndp_proxy: Key<toml::Value>,
+    pub(super) present_mac: Key<String>,
+    pub(super) ndp_proxy: Key<bool>,
 }
 
 /// `wan.ipv4 = { .. }` and `wan.ipv6 = { .. }`.

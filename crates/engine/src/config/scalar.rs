@@ -293,15 +293,6 @@ fn next(address: Ipv6Addr) -> Ipv6Addr {
     Ipv6Addr::from(u128::from(address).saturating_add(1))
 }
 
-/// Notes that a word such as "dhcp" comes later.
-pub(super) fn later(span: Range<usize>, what: &str, errors: &mut Errors) {
-    errors.note(
-        span,
-        format!("{what} {}", keys::LATER),
-        "leave it out; addresses are given as { address = \"..\", gateway = \"..\" } for now",
-    );
-}
-
 /// The table of a key that may also be a word, or nothing.
 pub(super) fn spanned<T>(key: Key<T>) -> Option<Placed<T>> {
     let key: Spanned<T> = key?;

@@ -15,11 +15,18 @@ use super::{Ipv4Source, Ipv6Source, Wan, WanIpv4, WanIpv6};
 pub(super) fn validate(raw: Spanned<raw::Wan>, claims: &mut Claims, errors: &mut Errors) -> Option<Wan> {
     let table = raw.span();
     let raw = raw.into_inner();
-    for (key, what) in [(&raw.present_mac, "`present_mac`"), (&raw.ndp_proxy, "`ndp_proxy`")] {
-        if let Some(key) = key {
-            scalar::later(key.span(), what, errors);
+    let present_mac = raw.present_mac.as_ref().and_then(|key| {
+        let mac = scalar::read(At("wan", "present_mac"), key.get_ref(), &key.span(), errors)?;
+        if raw.mac.is_some() {
+            errors.note(
+                key.span(),
+                "the uplink cannot be found by a hardware address that it does not keep",
+                "name the uplink by `interface`",
+            );
         }
-    }
+        scalar::unicast_mac(mac, &key.span(), errors).then_some(mac)
+    });
+    let ndp_proxy = raw.ndp_proxy.as_ref().is_some_and(|key| *key.get_ref());
     let interface = scalar::interface("wan", &raw.interface, &raw.mac, &table, errors).map(|(interface, span)| {
         claims.interface(&interface, "wan", span, errors);
         interface
@@ -37,7 +44,7 @@ pub(super) fn validate(raw: Spanned<raw::Wan>, claims: &mut Claims, errors: &mut
     let prefix_hint = scalar::number(At("wan", "prefix_hint"), &raw.prefix_hint, 16..=64, errors);
     let ipv4 = uplink(raw.ipv4, "wan.ipv4", errors).and_then(|(uplink, span)| ipv4(&uplink, &span, claims, errors));
     let ipv6 = uplink(raw.ipv6, "wan.ipv6", errors).and_then(|(uplink, span)| ipv6(&uplink, &span, claims, errors));
-    Some(Wan { interface: interface?, ipv4_source, ipv4, ipv6_source, ipv6, prefix_hint, mtu })
+    Some(Wan { interface: interface?, ipv4_source, ipv4, ipv6_source, ipv6, present_mac, ndp_proxy, prefix_hint, mtu })
 }
 
 fn word(key: &Key<WordOr<raw::Uplink>>) -> Option<&str> {

@@ -17,6 +17,7 @@ mod dns64;
 mod findings;
 mod listen;
 mod nat64;
+mod ndp_proxy;
 mod network;
 mod preview;
 mod published;
@@ -67,6 +68,8 @@ pub struct Plan {
     pub firewall: Ruleset,
     /// Past it, for what is the translator's anyway; absent without a translator.
     pub shortcut: Option<firewall::shortcut::Shortcut>,
+    /// What is answered for on the uplink; absent when switched off.
+    pub ndp_proxy: Option<crate::ndp_proxy::NdpProxyPlan>,
     /// One entry per link that is advertised on and present.
     pub ra: Vec<RaPlan>,
     /// The resolver.
@@ -103,6 +106,8 @@ pub struct LinkPlan {
     pub name: String,
     /// MTU to set, if configured.
     pub mtu: Option<u32>,
+    /// Hardware address to set, if configured.
+    pub mac: Option<crate::facts::MacAddr>,
 }
 
 /// An address to hold.
@@ -415,7 +420,8 @@ pub fn plan(config: &Config, facts: &Facts) -> Plan {
     let ra = topology.lans.iter().filter_map(|lan| ra::plan(&topology, lan, nat64.as_ref())).collect();
     let firewall = firewall::ruleset(&topology, nat64.as_ref());
     let shortcut = firewall::shortcut::shortcut(&topology, nat64.as_ref());
+    let ndp_proxy = ndp_proxy::plan(&topology);
     findings::check(&topology, nat64.as_ref(), &dns64, &mut findings);
     let metrics = listen::metrics(&topology);
-    Plan { network, firewall, shortcut, ra, dns64, nat64, metrics, findings }
+    Plan { network, firewall, shortcut, ndp_proxy, ra, dns64, nat64, metrics, findings }
 }

@@ -26,13 +26,16 @@ fn links(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<LinkPlan> {
     let mut links: Vec<LinkPlan> = wan
         .into_iter()
         .chain(lans)
-        .map(|(link, mtu)| LinkPlan { index: link.index, name: link.name.clone(), mtu })
+        .map(|(link, mtu)| LinkPlan { index: link.index, name: link.name.clone(), mtu, mac: None })
         .collect();
+    if let (Some(_), Some(first)) = (topology.wan, links.first_mut()) {
+        first.mac = topology.config.wan.present_mac;
+    }
     if let (Some(_), Some(tun)) = (nat64, topology.facts.link(NAT64_DEVICE)) {
         // Everything that comes in by a link fits; what does not fit on the other side is the translator's to answer.
         let wan = topology.wan.map(|link| topology.config.wan.mtu.unwrap_or(link.mtu));
         let widest = topology.lans.iter().map(|lan| lan.mtu()).chain(wan).max().unwrap_or(1500).clamp(1500, 65_535);
-        links.push(LinkPlan { index: tun.index, name: tun.name.clone(), mtu: Some(widest) });
+        links.push(LinkPlan { index: tun.index, name: tun.name.clone(), mtu: Some(widest), mac: None });
     }
     links
 }

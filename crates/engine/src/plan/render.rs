@@ -8,6 +8,7 @@ use super::{
 use crate::facts::Facts;
 use crate::finding::Severity;
 use crate::nat64::event::Wanted;
+use crate::ndp_proxy::Behind;
 
 impl Plan {
     /// The plan without the ruleset as text; `facts` give the links their names.
@@ -21,6 +22,16 @@ impl Plan {
     fn write(&self, out: &mut String, facts: &Facts) -> fmt::Result {
         findings(self, out)?;
         network(&self.network, out, facts)?;
+        if let Some(proxy) = &self.ndp_proxy {
+            writeln!(out, "answer on {} as {}", proxy.interface, proxy.mac)?;
+            for (net, behind) in proxy.prefixes.iter().filter(|(_, behind)| *behind != Behind::Uplink) {
+                let how = match behind {
+                    Behind::Link(_) => ", where somebody is there",
+                    Behind::Routed | Behind::Router | Behind::Uplink => "",
+                };
+                writeln!(out, "  for {net}{how}")?;
+            }
+        }
         for ra in &self.ra {
             advertisement(ra, out)?;
         }
@@ -59,6 +70,9 @@ fn network(network: &NetworkPlan, out: &mut String, facts: &Facts) -> fmt::Resul
         writeln!(out, "link {}", link.name)?;
         if let Some(mtu) = link.mtu {
             writeln!(out, "  mtu {mtu}")?;
+        }
+        if let Some(mac) = link.mac {
+            writeln!(out, "  hardware address {mac}")?;
         }
         for address in network.addresses.iter().filter(|address| address.link == link.index) {
             writeln!(out, "  address {}{}", address.net, if address.deprecated { " deprecated" } else { "" })?;

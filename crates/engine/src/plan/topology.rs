@@ -202,7 +202,7 @@ pub fn uplink_link(config: &Config, facts: &Facts) -> Option<crate::uplink::Link
     Some(crate::uplink::Link {
         index: link.index,
         name: link.name.clone(),
-        mac: link.mac?,
+        mac: config.wan.present_mac.or(link.mac)?,
         link_local: link_local.min(),
         carrier,
     })

@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 
 use rtnetlink::LinkUnspec;
-use sixgate_engine::facts::Link;
+use sixgate_engine::facts::{Link, MacAddr};
 use sixgate_engine::plan::LinkPlan;
 
 use super::ApplyError;
@@ -49,6 +49,12 @@ impl Netlink {
             {
                 errors.push(ApplyError::netlink(item.clone(), &format!("set MTU {mtu} of"), &error));
             }
+            let mac = plan.mac.filter(|mac| link.mac != Some(*mac));
+            if let Some(mac) = mac
+                && let Err(error) = self.set_mac(link, mac).await
+            {
+                errors.push(ApplyError::netlink(item.clone(), &format!("set hardware address {mac} of"), &error));
+            }
             if !link.up
                 && let Err(error) = self.set_up(link).await
             {
@@ -69,7 +75,7 @@ impl Netlink {
             return Err(ApplyError::io(item, "bring up".to_owned(), &gone));
         };
         let mut errors = Vec::new();
-        let plan = LinkPlan { index: link.index, name: name.to_owned(), mtu };
+        let plan = LinkPlan { index: link.index, name: name.to_owned(), mtu, mac: None };
         self.apply_links(&[plan], &mut errors).await;
         errors.into_iter().next().map_or(Ok(()), Err)
     }
@@ -77,6 +83,19 @@ impl Netlink {
     async fn set_mtu(&self, link: &Link, mtu: u32) -> Result<(), NetlinkError> {
         let message = LinkUnspec::new_with_index(link.index).mtu(mtu).build();
         Ok(self.handle.link().set(message).execute().await?)
+    }
+
+    /// Some drivers change the address of a link only while it is down; routes by it come back with the next look.
+    async fn set_mac(&self, link: &Link, mac: MacAddr) -> Result<(), NetlinkError> {
+        let message = || LinkUnspec::new_with_index(link.index).address(mac.0.to_vec());
+        let changed = self.handle.link().set(message().build()).execute().await;
+        if changed.is_ok() || !link.up {
+            return Ok(changed?);
+        }
+        self.handle.link().set(LinkUnspec::new_with_index(link.index).down().build()).execute().await?;
+        let changed = self.handle.link().set(message().build()).execute().await;
+        self.set_up(link).await?;
+        Ok(changed?)
     }
 
     async fn set_up(&self, link: &Link) -> Result<(), NetlinkError> {

@@ -24,7 +24,7 @@ fn full(wan: u32) -> NetworkPlan {
         ]
     });
     NetworkPlan {
-        links: vec![LinkPlan { index: wan, name: "wan".to_owned(), mtu: Some(1400) }],
+        links: vec![LinkPlan { index: wan, name: "wan".to_owned(), mtu: Some(1400), mac: None }],
         addresses: vec![address(wan, "192.0.2.5/24"), address(wan, "2001:db8:1::1/76")],
         routes: vec![
             route("0.0.0.0/0", via(wan, "198.51.100.1", true)),
@@ -182,7 +182,7 @@ fn an_interface_that_is_not_there_is_named_and_the_rest_is_done() {
         let netlink = Netlink::connect().unwrap();
         let [wan, _] = wire(["wan", "far"]);
         let mut plan = full(wan);
-        plan.links.push(LinkPlan { index: 4242, name: "eth7".to_owned(), mtu: None });
+        plan.links.push(LinkPlan { index: 4242, name: "eth7".to_owned(), mtu: None, mac: None });
         plan.addresses.insert(0, address(4242, "2001:db8:7::1/64"));
         let errors = netlink.apply(&plan).await;
         assert_eq!(

@@ -15,7 +15,7 @@ use sixgate_linux::system::Machine;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::tasks::{appliance, control, dns64, facts, metrics, nat64, nat64_log, network, ra, uplink};
+use crate::tasks::{appliance, control, dns64, facts, metrics, nat64, nat64_log, ndp_proxy, network, ra, uplink};
 use crate::wiring::{Ask, Configured, Desired};
 
 mod clients;
@@ -50,6 +50,8 @@ pub struct Ends {
     pub nat64: watch::Receiver<nat64::Slice>,
     /// Slice of the translator's log.
     pub nat64_log: watch::Receiver<nat64_log::Slice>,
+    /// Slice of the NDP proxy.
+    pub ndp_proxy: watch::Receiver<ndp_proxy::Slice>,
     /// Slice of the metrics' listeners.
     pub metrics: watch::Receiver<metrics::Slice>,
     /// Slice of the machine's task.
@@ -144,6 +146,7 @@ fn assemble(ends: &Ends, readings: &Readings) -> Status {
     // What does not fit is among the plan's findings already.
     let config: &Config = &prefix::resolve(&config, &learnt, &mut Vec::new());
     status.uplink = ends.uplink.borrow().status.clone();
+    status.ndp_proxy = ends.ndp_proxy.borrow().status.clone();
     status.system.hostname.clone_from(&config.hostname);
     status.wan = interface(&config.wan.interface, &facts, readings);
     status.lans = config.lans.iter().map(|lan| lan_status(lan, config, &facts, readings, &advertised)).collect();
@@ -222,6 +225,7 @@ fn findings(ends: &Ends) -> Vec<Finding> {
     all.extend(ends.dns64.borrow().findings().cloned());
     all.extend(ends.nat64.borrow().findings.iter().cloned());
     all.extend(ends.nat64_log.borrow().findings.iter().cloned());
+    all.extend(ends.ndp_proxy.borrow().findings.iter().cloned());
     all.extend(ends.metrics.borrow().problems.values().cloned());
     all.extend(ends.appliance.borrow().findings.iter().cloned());
     all.extend(ends.control.borrow().findings.iter().cloned());
@@ -327,6 +331,7 @@ mod tests {
             dns64: dns64.subscribe(),
             nat64: nat64.subscribe(),
             nat64_log: watch::channel(nat64_log::Slice::default()).1,
+            ndp_proxy: watch::channel(ndp_proxy::Slice::default()).1,
             metrics: watch::channel(metrics::Slice::default()).1,
             appliance: watch::channel(appliance::Slice::default()).1,
             control: control.subscribe(),

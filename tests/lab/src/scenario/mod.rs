@@ -19,6 +19,7 @@ mod lifecycle;
 mod metrics;
 mod mtu;
 mod nat64;
+mod ndp_proxy;
 mod publish;
 mod resolver;
 mod shared_address;
@@ -119,6 +120,7 @@ table! {
     a_dhcp_lease_outlives_the_daemon_and_its_server:               NAMESPACE, Slaac, ByBody => uplink::lease_outlives_the_daemon;
     an_address_that_somebody_else_has_is_declined:                 NAMESPACE, Slaac, ByBody => uplink::conflict_is_declined;
     a_delegation_that_changes_renumbers_everything_at_once:        NAMESPACE, Slaac, ByBody => delegation::renumbers;
+    a_provider_that_resolves_each_address_reaches_what_is_there:   NAMESPACE, Slaac, ByBody => ndp_proxy::answers;
     a_delegation_that_is_lost_ages_out_and_comes_back:             NAMESPACE, Slaac, ByBody => delegation::goes_and_returns;
 
     // Packets that are too big.

@@ -278,19 +278,14 @@ fn the_resolver_needs_somebody_else_to_ask() {
 }
 
 #[test]
-fn what_comes_later_says_so() {
-    for (text, what) in [
-        ("[wan]\ninterface = \"eth0\"\nndp_proxy = true\n", "`ndp_proxy`"),
-        ("[wan]\ninterface = \"eth0\"\npresent_mac = \"00:50:56:00:aa:bb\"\n", "`present_mac`"),
-    ] {
-        let found = errors(text);
-        assert_eq!(found.len(), 1, "{found:#?}");
-        assert_eq!(found[0].line, 3);
-        assert!(
-            found[0].message.starts_with(what) && found[0].message.contains("comes with a later version"),
-            "{found:?}"
-        );
-    }
+fn an_uplink_that_presents_another_hardware_address_is_named() {
+    let by_name = "[wan]\ninterface = \"eth0\"\nndp_proxy = true\npresent_mac = \"00:50:56:00:aa:bb\"\n";
+    let wan = parse(by_name, "test").unwrap().wan;
+    assert!(wan.ndp_proxy && wan.present_mac == "00:50:56:00:aa:bb".parse().ok());
+    let by_mac = by_name.replace("interface = \"eth0\"", "mac = \"52:54:00:00:00:01\"");
+    assert!(errors(&by_mac)[0].message.contains("does not keep"));
+    let multicast = by_name.replace("00:50", "01:50");
+    assert!(errors(&multicast)[0].message.contains("not a unicast hardware address"));
 }
 
 #[test]
