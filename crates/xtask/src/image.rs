@@ -94,6 +94,9 @@ pub(crate) fn build_disk() -> Result<Image> {
     let mut image = build()?;
     let folder = folder()?;
     let disk = disk::build(&folder, &folder, &image.slot(&folder))?;
+    let licences = folder.join(format!("sixgate-{}.licences", env!("CARGO_PKG_VERSION")));
+    write_if_changed(&licences, binary::licences()?.as_bytes())?;
+    image.parts.push(("crates, licences", licences));
     image.parts.extend([("disk, raw", disk.raw), ("disk, qcow2", disk.qcow2), ("update bundle", disk.bundle)]);
     Ok(image)
 }

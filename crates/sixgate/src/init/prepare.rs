@@ -137,7 +137,7 @@ fn configure(report: &mut Report) {
             Severity::Note,
             "configuration-made",
             path.display().to_string(),
-            "nothing said how this router is to be configured: it asks for IPv4 on the first card with a link and serves the next one",
+            "nothing said how this router is to be configured: it asks for IPv4, IPv6 and a prefix on the first card with a link, and serves the next one",
             "give it a cloud-init drive or a configuration of your own",
         ));
     }

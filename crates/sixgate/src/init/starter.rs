@@ -65,6 +65,10 @@ pub(crate) fn write(hostname: Option<&str>, network: Option<&Network>, cards: &[
         let fixed = network.and_then(|network| interface(network, &lan.mac)).map(|found| lan_addresses(&found.subnets));
         let addresses = fixed.filter(|addresses| !addresses.is_empty()).unwrap_or_else(|| vec![unique_local(&lan.mac)]);
         let _ = writeln!(text, "\n[[lan]]\nname = \"vms\"\nmac = {:?}\naddresses = {addresses:?}", lan.mac);
+        if network.is_none() {
+            // Beside the prefix that is always there, the one that the provider delegates, when it does.
+            let _ = writeln!(text, "prefix = {{ delegated = \"wan\" }}");
+        }
     }
     let named: Vec<String> =
         network.map(|network| network.nameservers.iter().map(ToString::to_string).collect()).unwrap_or_default();
@@ -92,11 +96,11 @@ fn uplink(subnets: &[Subnet], alone: bool) -> String {
                 let _ = writeln!(text, "{key} = {{ address = \"{address}/{length}\"{gateway} }}");
             }
             Subnet::Dhcp4 => text.push_str("ipv4 = \"dhcp\"\n"),
-            Subnet::Learnt6 => text.push_str("# The drive asks for IPv6 by advertisements or DHCPv6 here.\n"),
+            Subnet::Learnt6 => text.push_str("ipv6 = \"ra\"\n"),
         }
     }
     if alone {
-        text.push_str("ipv4 = \"dhcp\"\n");
+        text.push_str("ipv4 = \"dhcp\"\nipv6 = \"dhcpv6-pd\"\n");
     }
     text
 }
@@ -142,7 +146,7 @@ mod tests {
         let text = write(None, None, &cards([false, true, true])).unwrap();
         valid(&text);
         let (wan, lan) = text.split_once("[[lan]]").unwrap();
-        assert!(wan.contains("00:02\"\nipv4 = \"dhcp\"") && lan.contains("00:03\""), "{text}");
+        assert!(wan.contains("00:02\"\nipv4 = \"dhcp\"\nipv6 = \"dhcpv6-pd\"") && lan.contains("00:03\""), "{text}");
         assert!(lan.contains("\"fd") && lan.contains("::1/64\""), "{text}");
         valid(&write(None, None, &cards([false, false, false])).unwrap());
         assert_eq!(write(None, None, &[]), None);
@@ -174,6 +178,20 @@ mod tests {
         assert!(wan.contains("00:02\"\nipv4 = { address = \"192.0.2.5/26\", gateway = \"192.0.2.1\" }"), "{text}");
         assert!(wan.contains("ipv6 = { address = \"2001:db8::2/64\", gateway = \"fe80::1\" }"), "{text}");
         assert!(lan.contains("00:01\"") && text.contains("upstream = [\"192.0.2.53\"]"), "{text}");
+    }
+
+    #[test]
+    fn an_uplink_that_learns_its_address_says_so() {
+        let network = Network {
+            interfaces: vec![Interface {
+                mac: "bc:24:11:00:00:01".into(),
+                subnets: vec![Subnet::Dhcp4, Subnet::Learnt6],
+            }],
+            nameservers: Vec::new(),
+        };
+        let text = write(None, Some(&network), &cards([true, true, false])).unwrap();
+        valid(&text);
+        assert!(text.contains("ipv4 = \"dhcp\"\nipv6 = \"ra\"\n"), "{text}");
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Static release builds: no loader, no C library in the image.
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::command::{cargo, run, target};
+use crate::command::{cargo, output, run, target};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
@@ -20,6 +21,22 @@ pub(crate) fn build(package: &str) -> Result<PathBuf> {
         bail!("{} is linked dynamically; is the C library's static form (libc6-dev) installed?", binary.display());
     }
     Ok(binary)
+}
+
+/// Every crate in the router's binary with its version and licence, a line each.
+pub(crate) fn licences() -> Result<String> {
+    let mut command = cargo();
+    command.args(["tree", "--quiet", "--package", "sixgate", "--edges", "normal", "--target", TARGET]);
+    let tree = output(command.args(["--prefix", "none", "--no-dedupe", "--format", "{p} | {l}"]))?;
+    let lines: BTreeSet<String> = tree.lines().filter_map(crate_line).collect();
+    Ok(lines.into_iter().collect())
+}
+
+/// A line of cargo's, without where a crate of this workspace lies.
+fn crate_line(line: &str) -> Option<String> {
+    let (name, licence) = line.split_once(" | ")?;
+    let name = name.split(" (").next().unwrap_or(name);
+    Some(format!("{name} | {licence}\n"))
 }
 
 /// Whether an ELF file of 64 bits names an interpreter.
@@ -44,6 +61,14 @@ fn wants_a_loader(path: &Path) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_crate_is_listed_without_its_folder() {
+        let line = crate_line("sixgate v0.1.0 (/home/somebody/sixgate) | MIT OR Apache-2.0").unwrap();
+        assert_eq!(line, "sixgate v0.1.0 | MIT OR Apache-2.0\n");
+        assert_eq!(crate_line("serde v1.0.0 (proc-macro) | MIT").unwrap(), "serde v1.0.0 | MIT\n");
+        assert_eq!(crate_line(""), None);
+    }
 
     #[test]
     fn a_program_with_a_loader_is_recognised() {
