@@ -4,19 +4,19 @@
 //! one of them takes the kernel's way, so that its neighbour cache sees that the neighbour is in use. What is long
 //! enough to meet an MTU, is about to expire, or goes where the firewall would have to look again, takes the kernel's way always.
 mod next_hop;
+mod tx_ring;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use ipnet::Ipv6Net;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 use sixgate_engine::plan::Nat64Plan;
 use sixgate_engine::time::Instant;
 use sixgate_wire::{ipv4, ipv6};
 
 use self::next_hop::{Answer, Guide, NextHop, Question};
+use self::tx_ring::TxRing;
 
 /// No path carries less: Linux believes no ICMP error that says so (`net.ipv4.route.min_pmtu`).
 const LONGEST_V4: usize = 552;
@@ -32,12 +32,11 @@ const BUSY: u32 = 8;
 const REFRESH: Duration = Duration::from_millis(500);
 /// For how long an answer holds.
 const LIFE: Duration = Duration::from_secs(1);
-/// Packets that may wait in the links' queues.
-const SEND_BUFFER: usize = 4 << 20;
 
 /// The way past the kernel's routing.
 pub struct Shortcut {
-    socket: OwnedFd,
+    /// One for each link that packets have gone to.
+    rings: Vec<TxRing>,
     guide: Guide,
     slots: Vec<Slot>,
     /// Questions without an answer.
@@ -46,9 +45,6 @@ pub struct Shortcut {
     lans: Vec<u32>,
     pool4: Vec<Ipv4Addr>,
     prefixes: Vec<Ipv6Net>,
-    bytes: Vec<u8>,
-    /// Ends of the packets in `bytes`, and where they go.
-    batch: Vec<(usize, NextHop)>,
     lost: u64,
 }
 
@@ -80,13 +76,9 @@ impl Shortcut {
     /// The sockets could not be opened, or the thread not started.
     pub fn open(plan: &Nat64Plan) -> io::Result<Option<Self>> {
         let Some(links) = &plan.shortcut else { return Ok(None) };
-        let kind = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::PACKET, SocketType::DGRAM, kind, None)?;
-        // Without CAP_NET_ADMIN beyond the limit it is as large as that allows.
-        let _ = sockopt::set_socket_send_buffer_size_force(&socket, SEND_BUFFER);
         let slot = Slot { to: Ipv6Addr::UNSPECIFIED.into(), since: Instant::ZERO, state: State::Counting(0) };
         Ok(Some(Self {
-            socket,
+            rings: Vec::new(),
             guide: Guide::start(links.device)?,
             slots: vec![slot; SLOTS],
             open: 0,
@@ -94,8 +86,6 @@ impl Shortcut {
             lans: links.lans.clone(),
             pool4: plan.shares().map(|(address, _)| address).collect(),
             prefixes: plan.prefixes().collect(),
-            bytes: Vec::new(),
-            batch: Vec::with_capacity(BATCH),
             lost: 0,
         }))
     }
@@ -105,11 +95,11 @@ impl Shortcut {
     pub fn take(&mut self, packet: &[u8], now: Instant) -> bool {
         let Some((from, to)) = self.addresses(packet) else { return false };
         let Some(hop) = self.hop(from, to, now) else { return false };
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(packet);
-        pass_hop(&mut self.bytes[start..]);
-        self.batch.push((self.bytes.len(), hop));
-        if self.batch.len() == BATCH {
+        let Some(ring) = self.ring(hop.link, to) else { return false };
+        if ring.push(packet, &hop).is_none() {
+            // All frames are on their way: a full queue.
+            self.lost += 1;
+        } else if ring.filled() == BATCH {
             self.flush();
         }
         true
@@ -117,10 +107,29 @@ impl Shortcut {
 
     /// Sends what was taken.
     pub fn flush(&mut self) {
-        if !self.batch.is_empty() {
-            self.lost += self.send();
-            self.bytes.clear();
-            self.batch.clear();
+        for index in (0..self.rings.len()).rev() {
+            let ring = &mut self.rings[index];
+            if ring.filled() == 0 {
+                continue;
+            }
+            match ring.send() {
+                Ok(dropped) => self.lost += dropped,
+                Err(error) => {
+                    tracing::trace!("a link refused packets: {error}");
+                    self.lost += ring.filled() as u64;
+                    let gone = self.rings.swap_remove(index).link();
+                    self.forget(gone);
+                }
+            }
+        }
+    }
+
+    /// Whoever is behind that link is asked for anew, a little later.
+    fn forget(&mut self, link: u32) {
+        for slot in &mut self.slots {
+            if matches!(slot.state, State::Known { hop, .. } if hop.link == link) {
+                slot.state = State::Refused;
+            }
         }
     }
 
@@ -214,50 +223,19 @@ impl Shortcut {
         }
     }
 
-    fn send(&mut self) -> u64 {
-        // SAFETY: all of these structures are valid as zeros.
-        let (mut addresses, mut slices, mut messages) = unsafe {
-            (
-                std::mem::zeroed::<[libc::sockaddr_ll; BATCH]>(),
-                std::mem::zeroed::<[libc::iovec; BATCH]>(),
-                std::mem::zeroed::<[libc::mmsghdr; BATCH]>(),
-            )
-        };
-        let mut start = 0;
-        for (index, (end, hop)) in self.batch.iter().enumerate() {
-            let packet = &self.bytes[start..*end];
-            let ethertype = if packet[0] >> 4 == 4 { libc::ETH_P_IP } else { libc::ETH_P_IPV6 };
-            let address = &mut addresses[index];
-            address.sll_family = libc::AF_PACKET as u16;
-            address.sll_protocol = (ethertype as u16).to_be();
-            address.sll_ifindex = hop.link as i32;
-            address.sll_halen = hop.mac.len() as u8;
-            address.sll_addr[..hop.mac.len()].copy_from_slice(&hop.mac);
-            slices[index] = libc::iovec { iov_base: packet.as_ptr().cast_mut().cast(), iov_len: packet.len() };
-            let header = &mut messages[index].msg_hdr;
-            header.msg_name = (&raw mut addresses[index]).cast();
-            header.msg_namelen = size_of::<libc::sockaddr_ll>() as u32;
-            header.msg_iov = &raw mut slices[index];
-            header.msg_iovlen = 1;
-            start = *end;
+    /// The ring of a link. Where there can be none, that destination is reached by the kernel's way.
+    fn ring(&mut self, link: u32, to: IpAddr) -> Option<&mut TxRing> {
+        if let Some(index) = self.rings.iter().position(|ring| ring.link() == link) {
+            return self.rings.get_mut(index);
         }
-        let (mut sent, mut lost) = (0, 0);
-        while sent < self.batch.len() {
-            let left = &mut messages[sent..self.batch.len()];
-            // SAFETY: names, slices and the bytes that these point to outlive the call, which only reads them.
-            let done = unsafe { libc::sendmmsg(self.socket.as_raw_fd(), left.as_mut_ptr(), left.len() as u32, 0) };
-            match usize::try_from(done) {
-                Ok(done) if done > 0 => sent += done,
-                // The first of them was not taken: a full queue, a link that is down or gone. What else is known of the
-                // links may be as old.
-                _ => {
-                    tracing::trace!("a link refused a packet: {}", io::Error::last_os_error());
-                    self.slots[place_of(&self.bytes, &self.batch, sent)].state = State::Refused;
-                    (sent, lost) = (sent + 1, lost + 1);
-                }
+        match TxRing::open(link) {
+            Ok(ring) => self.rings.push(ring),
+            Err(error) => {
+                tracing::debug!("no ring of frames on link {link}: {error}");
+                self.slots[place(to)].state = State::Refused;
             }
         }
-        lost
+        self.rings.last_mut().filter(|ring| ring.link() == link)
     }
 }
 
@@ -286,16 +264,6 @@ fn place(to: IpAddr) -> usize {
     };
     // Whoever finds addresses that fall into one place gains that they take the kernel's way.
     (bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize % SLOTS
-}
-
-fn place_of(bytes: &[u8], batch: &[(usize, NextHop)], index: usize) -> usize {
-    let start = index.checked_sub(1).map_or(0, |before| batch[before].0);
-    let packet = &bytes[start..batch[index].0];
-    let to = match packet {
-        [0x45, ..] => packet[16..].first_chunk().map(|octets: &[u8; 4]| IpAddr::from(*octets)),
-        _ => packet[24..].first_chunk().map(|octets: &[u8; 16]| IpAddr::from(*octets)),
-    };
-    to.map_or(0, place)
 }
 
 #[cfg(test)]

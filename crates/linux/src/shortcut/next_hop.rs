@@ -3,6 +3,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
+use netlink_packet_route::link::{LinkAttribute, LinkLayerType, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -18,7 +19,9 @@ const QUESTIONS: usize = 64;
 pub(super) struct NextHop {
     /// Kernel interface index.
     pub(super) link: u32,
-    /// Hardware address.
+    /// The link's own hardware address.
+    pub(super) own: [u8; 6],
+    /// The neighbour's.
     pub(super) mac: [u8; 6],
 }
 
@@ -91,8 +94,20 @@ impl Kernel {
 
     fn next_hop(&mut self, device: u32, question: Question) -> Option<NextHop> {
         let (link, next) = self.route(device, question)?;
-        let mac = self.neighbour(link, next)?;
-        Some(NextHop { link, mac })
+        let (own, mac) = (self.own(link)?, self.neighbour(link, next)?);
+        Some(NextHop { link, own, mac })
+    }
+
+    /// The hardware address of an Ethernet link.
+    fn own(&mut self, link: u32) -> Option<[u8; 6]> {
+        let mut message = LinkMessage::default();
+        message.header.index = link;
+        let RouteNetlinkMessage::NewLink(held) = self.ask(RouteNetlinkMessage::GetLink(message))? else { return None };
+        let ethernet = held.header.link_layer_type == LinkLayerType::Ether;
+        held.attributes.iter().filter(|_| ethernet).find_map(|attribute| match attribute {
+            LinkAttribute::Address(bytes) => bytes.as_slice().try_into().ok(),
+            _ => None,
+        })
     }
 
     /// The link and the neighbour that the kernel would forward to: rules, tables and metrics are its matter.

@@ -1,7 +1,7 @@
 //! Packets to a neighbour on a wire, and which way they take.
 use std::os::fd::OwnedFd;
 
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socket_with};
 use sixgate_engine::config;
 use sixgate_engine::plan::{ShortcutLinks, plan, preview_facts};
 
