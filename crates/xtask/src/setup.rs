@@ -59,6 +59,7 @@ const NEEDS: &[Need] = &[
     Need { program: "unbound", package: "unbound", purposes: RESOLVERS },
     Need { program: "named", package: "bind9", purposes: RESOLVERS },
     Need { program: "nsd", package: "nsd", purposes: RESOLVERS },
+    Need { program: "taskset", package: "util-linux", purposes: BENCHES },
 ];
 
 /// Servers that the lab's provider is made of. Installed, they would run on the host: they are unpacked into

@@ -173,3 +173,74 @@ impl Display for Way {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Plan, plan, preview_facts};
+
+    fn planned(more: &str, change: impl FnOnce(&mut crate::facts::Facts)) -> Plan {
+        let text = format!(
+            r#"
+            [wan]
+            interface = "w"
+            ipv4 = {{ address = "203.0.113.2/24", gateway = "203.0.113.1" }}
+            [[lan]]
+            name = "lan"
+            interface = "l"
+            addresses = ["2001:db8:1::1/64"]
+            {more}
+            "#
+        );
+        let config = crate::config::parse(&text, "config.toml").unwrap();
+        let mut facts = preview_facts(&config);
+        change(&mut facts);
+        plan(&config, &facts)
+    }
+
+    fn ways(plan: &Plan, link: &str) -> Vec<String> {
+        let gates = plan.shortcut.iter().flat_map(|shortcut| &shortcut.gates).filter(|gate| gate.link == link);
+        gates.flat_map(|gate| &gate.ways).map(ToString::to_string).collect()
+    }
+
+    const NAT64: &str = "[nat64]\n";
+
+    #[test]
+    fn each_link_has_its_ways_where_there_is_a_translator() {
+        let plan = planned(NAT64, |_| {});
+        assert_eq!(ways(&plan, "l").len(), 1);
+        assert!(ways(&plan, "l")[0].starts_with("ip6 daddr 64:ff9b::/96 ip6 saddr 2001:db8:1::/64 meta pkttype host "));
+        let up = ways(&plan, "w");
+        assert!(
+            up.contains(&"ip saddr 203.0.113.2/32 accept".to_owned()),
+            "the router's own address comes from no link"
+        );
+        assert_eq!(up.iter().filter(|way| way.contains("fwd")).count(), 2, "UDP and TCP: {up:?}");
+        assert_eq!(planned("", |_| {}).shortcut, None);
+    }
+
+    #[test]
+    fn rules_of_others_a_missing_device_and_the_operator_switch_them_off() {
+        let shortened = |plan: &Plan| (plan.shortcut.is_some(), plan.nat64.as_ref().unwrap().shortcut.is_some());
+        assert_eq!(shortened(&planned(NAT64, |_| {})), (true, true));
+        assert_eq!(shortened(&planned(NAT64, |facts| facts.foreign_rules = true)), (false, false));
+        assert_eq!(
+            shortened(&planned(NAT64, |facts| facts.links.retain(|link| link.name != NAT64_DEVICE))),
+            (false, false)
+        );
+        assert_eq!(shortened(&planned("[nat64]\nshortcut = false\n", |_| {})), (false, false));
+    }
+
+    #[test]
+    fn a_port_published_inside_the_share_keeps_that_address_to_the_rules() {
+        let publish = |listen: &str| {
+            let vm = "[[vm]]\nname = \"vm\"\nlan = \"lan\"\naddress = \"2001:db8:1::5\"\n";
+            format!("{NAT64}{vm}[[publish]]\nlisten = \"{listen}\"\nto = \"vm:8443\"\nfrom = [\"198.51.100.0/24\"]\n")
+        };
+        let outside = planned(&publish("wan:tcp/8443"), |_| {});
+        assert!(ways(&outside, "w").iter().any(|way| way.contains("fwd")));
+        let inside = planned(&publish("wan:tcp/50000"), |_| {});
+        assert_eq!(ways(&inside, "w"), Vec::<String>::new(), "who may come is for the rule to say");
+        assert_eq!(ways(&inside, "l").len(), 1, "the other way is not concerned");
+    }
+}

@@ -1,17 +1,12 @@
-//! Sends small datagrams of many flows as fast as one core can: ready-made frames, many to a system call, past the
-//! client's own IP stack, so that the generator takes less of the processors than those who forward.
-use std::fs;
-use std::io::IoSlice;
+//! Sends small datagrams of many flows as fast as one core can: ready-made frames into a TAP device, which is the
+//! router's link, so that the generator takes less of the processors than those who forward.
+use std::io::Write as _;
 use std::net::Ipv6Addr;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
-use pnet_datalink::{Channel, Config, DataLinkReceiver, DataLinkSender};
-use rustix::net::{
-    AddressFamily, MMsgHdr, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, sendmmsg, socket_with,
-};
+use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
+use tun::Layer;
 
 /// Source ports.
 const SOURCES: u16 = 64;
@@ -21,8 +16,6 @@ const PORTS: u16 = 16;
 pub(super) const FLOWS: usize = SOURCES as usize * PORTS as usize;
 /// Payload of each datagram.
 pub(super) const PAYLOAD: usize = 64;
-/// Frames to a system call.
-const BATCH: usize = 64;
 
 const ETHERNET: usize = 14;
 const IPV6: usize = 40;
@@ -31,9 +24,9 @@ const UDP: usize = 8;
 /// Where to, and how long.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The client's link.
+    /// The router's TAP device.
     link: String,
-    /// The router's address on that link.
+    /// Its hardware address.
     router: String,
     source: Ipv6Addr,
     target: Ipv6Addr,
@@ -49,48 +42,26 @@ pub(super) struct Sent {
 
 /// Sends until the time is over.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let own = fs::read_to_string(format!("/sys/class/net/{}/address", options.link)).context("the link's address")?;
-    let (own, router) = (mac(own.trim())?, mac(&options.router)?);
+    let router = mac(&options.router)?;
     let frames: Vec<Vec<u8>> = (0..FLOWS as u16)
-        .map(|flow| frame(own, router, options.source, options.target, 20_000 + flow / PORTS, 5_000 + flow % PORTS))
+        .map(|flow| frame(router, options.source, options.target, 20_000 + flow / PORTS, 5_000 + flow % PORTS))
         .collect();
-    let slices: Vec<[IoSlice<'_>; 1]> = frames.iter().map(|frame| [IoSlice::new(frame)]).collect();
-    let mut controls: Vec<_> = slices.iter().map(|_| SendAncillaryBuffer::default()).collect();
-    let mut messages: Vec<_> =
-        slices.iter().zip(&mut controls).map(|(slices, control)| MMsgHdr::new(slices, control)).collect();
-    let link = Link::open(&options.link)?;
+    let mut link = {
+        let mut configuration = tun::Configuration::default();
+        configuration.tun_name(&options.link).layer(Layer::L2);
+        tun::create(&configuration).with_context(|| format!("the TAP device {}", options.link))?
+    };
     let (begin, mut packets) = (Instant::now(), 0);
     let lasts = Duration::from_secs_f64(options.seconds);
     while begin.elapsed() < lasts {
-        for batch in messages.chunks_mut(BATCH) {
-            // An error is a full queue: the next ones are sent all the same.
-            packets += sendmmsg(&link.socket, batch, SendFlags::empty()).unwrap_or(0) as u64;
+        for frame in &frames {
+            // An error is a lack of memory: the next ones are sent all the same.
+            packets += u64::from(link.write(frame).is_ok());
         }
     }
     let sent = Sent { packets, seconds: begin.elapsed().as_secs_f64() };
     println!("{}", serde_json::to_string(&sent)?);
     Ok(())
-}
-
-/// A packet socket, bound to a link by the crate; the crate's own ends keep theirs of the two descriptors open.
-struct Link {
-    socket: OwnedFd,
-    _ends: (Box<dyn DataLinkSender>, Box<dyn DataLinkReceiver>),
-}
-
-impl Link {
-    fn open(name: &str) -> Result<Self> {
-        let link = pnet_datalink::interfaces().into_iter().find(|link| link.name == name);
-        let link = link.with_context(|| format!("no link {name}"))?;
-        let bound = socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-        let socket = bound.try_clone()?;
-        let config = Config { promiscuous: false, socket_fd: Some(bound.as_raw_fd()), ..Config::default() };
-        let channel = pnet_datalink::channel(&link, config).with_context(|| format!("a packet socket on {name}"))?;
-        // The crate closes it from here on.
-        let _ = std::os::fd::IntoRawFd::into_raw_fd(bound);
-        let Channel::Ethernet(sender, receiver) = channel else { bail!("{name} is no Ethernet link") };
-        Ok(Self { socket, _ends: (sender, receiver) })
-    }
 }
 
 fn mac(text: &str) -> Result<[u8; 6]> {
@@ -102,11 +73,11 @@ fn mac(text: &str) -> Result<[u8; 6]> {
     octets.try_into().map_err(|_| anyhow::anyhow!("{text} is no MAC address"))
 }
 
-fn frame(own: [u8; 6], router: [u8; 6], source: Ipv6Addr, target: Ipv6Addr, from: u16, to: u16) -> Vec<u8> {
+fn frame(router: [u8; 6], source: Ipv6Addr, target: Ipv6Addr, from: u16, to: u16) -> Vec<u8> {
     let length = (UDP + PAYLOAD) as u16;
     let mut frame = Vec::with_capacity(ETHERNET + IPV6 + UDP + PAYLOAD);
     frame.extend(router);
-    frame.extend(own);
+    frame.extend([2, 0, 0, 0, 0, 1]);
     frame.extend([0x86, 0xdd]);
     frame.extend([0x60, 0, 0, 0]);
     frame.extend(length.to_be_bytes());
@@ -134,7 +105,7 @@ mod tests {
     #[test]
     fn a_frame_carries_a_valid_checksum() {
         let [source, target] = ["2001:db8::1", "2001:db8::2"].map(|text| text.parse().unwrap());
-        let frame = frame([2; 6], [4; 6], source, target, 20_063, 5_015);
+        let frame = frame([4; 6], source, target, 20_063, 5_015);
         assert_eq!(frame.len(), ETHERNET + IPV6 + UDP + PAYLOAD);
         let pseudo = (UDP + PAYLOAD) as u32 + 17;
         let words = frame[ETHERNET + 8..].chunks(2).map(|word| u32::from(word[0]) * 256 + u32::from(word[1]));

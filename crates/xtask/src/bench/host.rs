@@ -55,6 +55,11 @@ impl Host {
         text.trim().parse().with_context(|| format!("{text:?} packets"))
     }
 
+    /// A link's hardware address.
+    pub(super) fn mac(&self, link: &str) -> Result<String> {
+        Ok(self.run(5, &format!("cat /sys/class/net/{link}/address"))?.trim().to_owned())
+    }
+
     /// Starts a program that runs on; what it says goes to a file.
     pub(super) fn start(&self, line: &str, log: &Path) -> Result<Program> {
         let file = File::create(log).with_context(|| log.display().to_string())?;
@@ -85,6 +90,12 @@ impl Drop for Host {
 pub(super) struct Program(Child);
 
 impl Program {
+    /// Lets its threads run on these processors only; `taskset` words.
+    pub(super) fn keep_to(&self, processors: &str) -> Result<()> {
+        let number = self.0.id().to_string();
+        output(Command::new("taskset").args(["--all-tasks", "--cpu-list", "--pid", processors, &number])).map(drop)
+    }
+
     /// Processor time of all its threads so far.
     pub(super) fn processor_time(&self) -> Result<Duration> {
         let mut nanoseconds = 0;

@@ -47,6 +47,8 @@ pub(super) struct Row {
     pub(super) offered: [Series; 3],
     /// Packets for each second of the translator's processor time.
     pub(super) of_processor: [Series; 3],
+    /// Packets for each second of any processor's time.
+    pub(super) of_machine: [Series; 3],
 }
 
 /// Measures, prints and writes.
@@ -91,6 +93,7 @@ fn race(options: &Options, binary: &std::path::Path) -> Result<Vec<Row>> {
             results: Default::default(),
             offered: Default::default(),
             of_processor: Default::default(),
+            of_machine: Default::default(),
         })
         .collect();
     for round in 0..options.rounds as usize {
@@ -103,6 +106,7 @@ fn race(options: &Options, binary: &std::path::Path) -> Result<Vec<Row>> {
                 row.results[index].push(measured.rate);
                 row.offered[index].push(measured.offered);
                 row.of_processor[index].push(measured.of_processor);
+                row.of_machine[index].push(measured.of_machine);
                 eprintln!(
                     "  {} {}",
                     report::title(row.measure),

@@ -111,13 +111,15 @@ pub(super) fn path(rows: &[Row]) -> String {
         let _ = write!(
             text,
             "\nThe generator offered {offered} kpps to the three, medians as above: where that is more than what arrived, the generator \
-             is not the bottleneck. It shares the processors with the contestant.\n"
+             is not the bottleneck. It has a processor to itself, and what the links' ingress costs is done there too.\n"
         );
         let [_, sixgate, tayga] = row.of_processor.each_ref().map(Series::median);
+        let machine = row.of_machine.each_ref().map(|series| format!("{:.0}", series.median() / 1e3)).join(", ");
         let _ = write!(
             text,
             "\nFor each second of the translator's own processor time, which does not depend on who else runs, {:.0} thousand \
-             packets arrived through sixgate and {:.0} thousand through Tayga: {:.1} to 1.\n",
+             packets arrived through sixgate and {:.0} thousand through Tayga: {:.1} to 1. For each second that any processor was busy, \
+             generating, routing, translating or receiving, {machine} thousand packets arrived through the three.\n",
             sixgate / 1e3,
             tayga / 1e3,
             sixgate / tayga
@@ -168,8 +170,10 @@ pub(super) fn document(surroundings: &Surroundings, path: &str, engine: &str) ->
          Client, router and server are network namespaces joined by veth links with their usual offloads, and share the processors. \
          Each contestant has namespaces of its own; they take turns within a round, and another one begins each round. The \
          kernel forwards IPv6 to IPv6 without a firewall, sixgate translates with its firewall and without a fast path, Tayga translates \
-         statelessly without a firewall. TCP is what iperf3's receiver got. UDP is what arrived at the server's link while the \
-         generator (`sendmmsg`, one thread) offered as much as it could.\n\n\
+         statelessly without a firewall. TCP is what iperf3's receiver got. UDP is what arrived at the server's link, addressed \
+         to nobody there, while a generator wrote ready-made frames into the router's TAP device as fast as one processor could; \
+         the translators, sixgate as well as Tayga, were kept to the other one. What was tried to make the path faster, and where its floor \
+         is, is told in [userspace-path.md](userspace-path.md).\n\n\
          {path}\n\
          ## The engine by itself\n\n\
          One thread, no device: `cargo bench -p sixgate-engine`.\n\n\

@@ -3,12 +3,13 @@
 //! ```text
 //! client ──── veth ──── router ──── veth ──── server
 //! IPv6 only             contestant            IPv4 (IPv6 for plain forwarding)
+//! generator ─ TAP ─────────┘
 //! ```
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use super::generator::Sent;
@@ -70,6 +71,8 @@ pub(super) struct Measured {
     pub(super) offered: f64,
     /// Packets that arrived for each second of the translator's own processor time; zero where there is none.
     pub(super) of_processor: f64,
+    /// Packets that arrived for each second that any processor was busy, with whatever it was.
+    pub(super) of_machine: f64,
 }
 
 /// Fields are dropped in order: programs end before their hosts.
@@ -95,8 +98,8 @@ impl Track {
         server.ip("address add 203.0.113.1/24 dev eth0")?;
         server.ip("address add 2001:db8:2::1/64 dev eth0 nodad")?;
         server.ip("route add default via 2001:db8:2::2")?;
-        server.ip("route add blackhole 198.51.100.200/32")?;
-        server.ip("route add blackhole 2001:db8:3::dead/128")?;
+        router.ip("tuntap add eth2 mode tap")?;
+        router.ip("link set eth2 up")?;
         let log = |name: &str| folder.join(format!("{}-{name}.log", contestant.name()));
         let receiver = server.start("iperf3 --server", &log("server"))?;
         let translator = match contestant {
@@ -124,12 +127,17 @@ impl Track {
                 Some(router.start(&format!("tayga --nodetach --config {config}"), &log("router"))?)
             }
         };
+        sink(&router)?;
         client.await_answer(contestant.server()).with_context(|| format!("{} does not forward", contestant.name()))?;
         Ok(Self { contestant, translator, _receiver: receiver, client, server, router })
     }
 
     fn processor_time(&self) -> Result<Duration> {
         self.translator.as_ref().map_or(Ok(Duration::ZERO), Program::processor_time)
+    }
+
+    fn keep_to(&self, processors: &str) -> Result<()> {
+        self.translator.as_ref().map_or(Ok(()), |translator| translator.keep_to(processors))
     }
 
     /// Measures once.
@@ -143,26 +151,59 @@ impl Track {
                 let result: Value = serde_json::from_str(&text).context("iperf3's JSON")?;
                 let rate = result["end"]["sum_received"]["bits_per_second"].as_f64();
                 let rate = rate.with_context(|| format!("iperf3: {}", result["error"]))?;
-                Ok(Measured { rate, offered: 0.0, of_processor: 0.0 })
+                Ok(Measured { rate, offered: 0.0, of_processor: 0.0, of_machine: 0.0 })
             }
             Measure::Udp => {
                 let myself = std::env::current_exe().context("this program")?;
-                let (source, sink) = (CLIENT, self.contestant.sink());
-                let mac = self.router.run(5, "cat /sys/class/net/eth1/address")?;
-                let line = format!("{} bench generate eth0 {} {source} {sink} {seconds}", myself.display(), mac.trim());
+                let (sink, mac) = (self.contestant.sink(), self.router.mac("eth2")?);
+                // Everything else on one processor would leave the generator's share to chance.
+                let generator = format!("taskset --cpu-list 0 {}", myself.display());
+                let line = format!("{generator} bench generate eth2 {mac} {GENERATOR} {sink} {seconds}");
+                self.keep_to("1")?;
+                let busy = busy()?;
                 let begin = self.processor_time()?;
                 let before = self.server.received("eth0")?;
-                let sent: Sent = serde_json::from_str(&self.client.run(u64::from(seconds) + 15, &line)?)?;
+                let sent: Sent = serde_json::from_str(&self.router.run(u64::from(seconds) + 15, &line)?)?;
                 let arrived = self.server.received("eth0")? - before;
                 let spent = (self.processor_time()? - begin).as_secs_f64();
+                let busy = (self::busy()? - busy).as_secs_f64();
+                self.keep_to(&format!("0-{}", std::thread::available_parallelism()?.get() - 1))?;
                 Ok(Measured {
                     rate: arrived as f64 / sent.seconds,
                     offered: sent.packets as f64 / sent.seconds,
                     of_processor: if spent > 0.0 { arrived as f64 / spent } else { 0.0 },
+                    of_machine: if busy > 0.0 { arrived as f64 / busy } else { 0.0 },
                 })
             }
         }
     }
+}
+
+/// What is sent to the sink is addressed to nobody on the server's link: it arrives there, and is dropped before it costs those
+/// more who forward on the processor that the server happens to share.
+fn sink(router: &Host) -> Result<()> {
+    // A translator that is a router itself sets its own addresses; they are waited for.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !router.ip("address show dev eth0")?.contains("203.0.113.2/24") {
+        if Instant::now() > deadline {
+            bail!("the router has no address on its uplink");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    router.ip("neighbor replace 203.0.113.9 lladdr 02:00:00:00:de:ad nud permanent dev eth0")?;
+    router.ip("route add 198.51.100.200/32 via 203.0.113.9 dev eth0")?;
+    router.ip("-6 neighbor replace fe80::9 lladdr 02:00:00:00:de:ad nud permanent dev eth0")?;
+    router.ip("route add 2001:db8:3::dead/128 via fe80::9 dev eth0").map(drop)
+}
+
+/// Time that all processors together have been busy.
+fn busy() -> Result<Duration> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let line = text.lines().next().context("no line in /proc/stat")?;
+    let ticks: Vec<u64> = line.split_whitespace().skip(1).map(str::parse).collect::<Result<_, _>>()?;
+    // user, nice, system, then idle and iowait, then irq and softirq, in hundredths of a second.
+    let busy = ticks.iter().take(3).chain(ticks.iter().skip(5).take(2)).sum::<u64>();
+    Ok(Duration::from_millis(busy * 10))
 }
 
 /// The kernel's own forwarding between the two links.
@@ -170,11 +211,15 @@ fn forward(router: &Host) -> Result<()> {
     router.sysctl("net/ipv6/conf/all/forwarding", "1")?;
     router.sysctl("net/ipv4/conf/all/forwarding", "1")?;
     router.ip("address add 2001:db8:1::1/64 dev eth1 nodad")?;
+    router.ip("address add 2001:db8:4::1/64 dev eth2 nodad")?;
     router.ip("address add 2001:db8:2::2/64 dev eth0 nodad")?;
     router.ip("address add 203.0.113.2/24 dev eth0")?;
     router.ip("route add default via 203.0.113.1")?;
     router.ip("route add default via 2001:db8:2::1").map(drop)
 }
+
+/// The generator's address, on a link of its own.
+const GENERATOR: &str = "2001:db8:4::2";
 
 /// The client's address.
 const CLIENT: &str = "2001:db8:1::2";
@@ -190,6 +235,11 @@ name = "lan"
 interface = "eth1"
 addresses = ["2001:db8:1::1/64"]
 
+[[lan]]
+name = "generator"
+interface = "eth2"
+addresses = ["2001:db8:4::1/64"]
+
 [dns64]
 enabled = false
 
@@ -203,4 +253,5 @@ ipv4-addr 192.0.2.1
 ipv6-addr 2001:db8:1:ffff::1
 prefix 2001:db8:64::/96
 map 192.0.2.77 2001:db8:1::2
+map 192.0.2.78 2001:db8:4::2
 ";
