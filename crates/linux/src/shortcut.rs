@@ -13,6 +13,7 @@ use std::time::Duration;
 use ipnet::Ipv6Net;
 use sixgate_engine::plan::Nat64Plan;
 use sixgate_engine::time::Instant;
+use sixgate_wire::virtio_net::Offload;
 use sixgate_wire::{ipv4, ipv6};
 
 use self::next_hop::{Answer, Guide, NextHop, Question};
@@ -90,13 +91,16 @@ impl Shortcut {
         }))
     }
 
-    /// Takes a packet that nothing is left to do to, if its way is known; it leaves with [`Self::flush`]. One that is not
-    /// taken has to leave behind those that were.
-    pub fn take(&mut self, packet: &[u8], now: Instant) -> bool {
+    /// Takes a packet, if it is a single one whose way is known; it leaves with [`Self::flush`]. One that is not taken has
+    /// to leave behind those that were.
+    pub fn take(&mut self, packet: &[u8], offload: Offload, now: Instant) -> bool {
+        if offload.segmentation.is_some() {
+            return false;
+        }
         let Some((from, to)) = self.addresses(packet) else { return false };
         let Some(hop) = self.hop(from, to, now) else { return false };
         let Some(ring) = self.ring(hop.link, to) else { return false };
-        if ring.push(packet, &hop).is_none() {
+        if ring.push(packet, offload.checksum, &hop).is_none() {
             // All frames are on their way: a full queue.
             self.lost += 1;
         } else if ring.filled() == BATCH {

@@ -5,6 +5,9 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socke
 use sixgate_engine::config;
 use sixgate_engine::plan::{ShortcutLinks, plan, preview_facts};
 
+use sixgate_wire::checksum::pseudo_v4;
+use sixgate_wire::virtio_net::{PartialChecksum, Segmentation, SegmentationKind};
+
 use super::*;
 use crate::testing::{in_namespace, mac, run, wait_for, wire};
 use crate::tun::Tun;
@@ -79,13 +82,13 @@ fn at(milliseconds: u64) -> Instant {
 /// Packets at that time, until one is taken; none is where the answer is awaited in vain.
 fn becomes_known(shortcut: &mut Shortcut, packet: &[u8], now: Instant) -> bool {
     for _ in 0..BUSY {
-        if shortcut.take(packet, now) {
+        if shortcut.take(packet, Offload::NONE, now) {
             return true;
         }
     }
     while shortcut.open > 0 {
         std::thread::sleep(Duration::from_millis(1));
-        if shortcut.take(packet, now) {
+        if shortcut.take(packet, Offload::NONE, now) {
             return true;
         }
     }
@@ -99,7 +102,7 @@ fn a_busy_destination_is_reached_past_the_kernel_while_its_gateway_is_known() {
         let mut shortcut = Shortcut::open(&uplink.plan).unwrap().unwrap();
         let sent = packet(POOL, REMOTE, 64, b"payload");
         assert!(!becomes_known(&mut shortcut, &sent, at(0)), "the gateway is not resolved");
-        assert!(!shortcut.take(&sent, at(10)), "what is refused is not asked for with each packet");
+        assert!(!shortcut.take(&sent, Offload::NONE, at(10)), "what is refused is not asked for with each packet");
 
         let gateway = mac("far").0;
         let text = gateway.map(|octet| format!("{octet:02x}")).join(":");
@@ -111,16 +114,16 @@ fn a_busy_destination_is_reached_past_the_kernel_while_its_gateway_is_known() {
         assert_eq!(shortcut.lost(), 0);
 
         // In time one packet takes the kernel's way, and the answer to the question that it brings holds on.
-        assert!(!shortcut.take(&sent, at(2600)));
+        assert!(!shortcut.take(&sent, Offload::NONE, at(2600)));
         assert!(becomes_known(&mut shortcut, &sent, at(2601)));
         // A gateway that has gone away is not sent to for longer than the answer's life.
         run("ip neigh del 203.0.113.1 dev near");
-        assert!(!shortcut.take(&sent, at(3200)));
+        assert!(!shortcut.take(&sent, Offload::NONE, at(3200)));
         wait_for("the answer", || {
-            shortcut.take(&sent, at(3201));
+            shortcut.take(&sent, Offload::NONE, at(3201));
             (shortcut.open == 0).then_some(())
         });
-        assert!(!shortcut.take(&sent, at(3202)));
+        assert!(!shortcut.take(&sent, Offload::NONE, at(3202)));
         shortcut.flush();
     });
 }
@@ -155,14 +158,42 @@ fn what_the_kernel_has_to_look_at_takes_its_way() {
         run("ip addr add 192.0.2.1/24 dev third");
         run(&format!("ip neigh replace 192.0.2.9 lladdr {gateway} nud permanent dev third"));
         assert!(!becomes_known(&mut shortcut, &packet(POOL, Ipv4Addr::new(192, 0, 2, 9), 64, b"payload"), at(0)));
-        assert!(shortcut.take(&good, at(400)), "nothing else has moved");
+        assert!(shortcut.take(&good, Offload::NONE, at(400)), "nothing else has moved");
         shortcut.flush();
 
         run("ip link set near down");
-        assert!(shortcut.take(&good, at(450)));
+        assert!(shortcut.take(&good, Offload::NONE, at(450)));
         shortcut.flush();
         assert_eq!(shortcut.lost(), 1, "a link that is down takes nothing");
-        assert!(!shortcut.take(&good, at(460)), "and is not tried with each packet");
+        assert!(!shortcut.take(&good, Offload::NONE, at(460)), "and is not tried with each packet");
+    });
+}
+
+/// A client on a veth or virtio link leaves its checksums to whoever sends the packet to a real one.
+#[test]
+fn a_checksum_that_is_left_to_do_is_left_to_the_link() {
+    in_namespace(|| async {
+        let uplink = Uplink::build();
+        let gateway = mac("far").0;
+        let text = gateway.map(|octet| format!("{octet:02x}")).join(":");
+        run(&format!("ip neigh replace 203.0.113.1 lladdr {text} nud permanent dev near"));
+        let mut shortcut = Shortcut::open(&uplink.plan).unwrap().unwrap();
+        let mut partial = packet(POOL, REMOTE, 64, b"payload!");
+        assert!(becomes_known(&mut shortcut, &partial, at(0)));
+        let pseudo = pseudo_v4(POOL, REMOTE, 17, 16);
+        let whole = pseudo.bytes(&partial[20..]).checksum();
+        partial[26..28].copy_from_slice(&(!pseudo.checksum()).to_be_bytes());
+        let left = Offload { checksum: Some(PartialChecksum { start: 20, offset: 6 }), segmentation: None };
+        assert!(shortcut.take(&partial, left, at(1)));
+        let parts = Segmentation { kind: SegmentationKind::Udp, size: 4, header_length: 28, ecn: false };
+        assert!(!shortcut.take(&partial, Offload { segmentation: Some(parts), ..left }, at(1)));
+        shortcut.flush();
+        // A packet socket is told what is left to do, or the link has done it: both are right.
+        let frames = wait_for("the packets", || Some(uplink.arrived(gateway)).filter(|frames| frames.len() >= 2));
+        let last = frames.last().unwrap();
+        let held = u16::from_be_bytes([last[26], last[27]]);
+        assert!(held == whole || held == !pseudo.checksum(), "{held:x} is neither {whole:x} nor left to do");
+        assert_eq!(shortcut.lost(), 0);
     });
 }
 

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socket_with, sockopt};
 
+use sixgate_wire::virtio_net::PartialChecksum;
+
 use super::next_hop::NextHop;
 
 /// Frames of a ring; each is taken until the link has sent it.
@@ -22,6 +24,8 @@ const HEADER: usize = 32;
 /// The virtio-net header.
 const VIRTIO: usize = 10;
 const ETHERNET: usize = 14;
+/// `VIRTIO_NET_HDR_F_NEEDS_CSUM`.
+const NEEDS_CSUM: u8 = 1;
 /// The longest packet that a frame holds.
 pub(super) const LONGEST: usize = FRAME - HEADER - VIRTIO - ETHERNET;
 
@@ -91,9 +95,9 @@ impl TxRing {
         self.filled
     }
 
-    /// Fills a frame with a packet of at most [`LONGEST`] bytes, passed on by one hop; it leaves with [`Self::send`]. Nothing
+    /// Fills a frame with a packet of at most [`LONGEST`] bytes and what is left to do to it, passed on by one hop; it leaves with [`Self::send`]. Nothing
     /// when all frames are taken.
-    pub(super) fn push(&mut self, packet: &[u8], hop: &NextHop) -> Option<()> {
+    pub(super) fn push(&mut self, packet: &[u8], left: Option<PartialChecksum>, hop: &NextHop) -> Option<()> {
         let start = self.next * FRAME;
         if packet.len() > LONGEST || self.status(self.next).load(Ordering::Acquire) != AVAILABLE {
             return None;
@@ -106,6 +110,11 @@ impl TxRing {
         let frame = &mut frame[HEADER - 4..];
         frame[..VIRTIO].fill(0);
         frame[2..4].copy_from_slice(&(ethernet as u16).to_ne_bytes());
+        if let Some(PartialChecksum { start, offset }) = left {
+            frame[0] = NEEDS_CSUM;
+            frame[6..8].copy_from_slice(&(ETHERNET as u16 + start).to_ne_bytes());
+            frame[8..10].copy_from_slice(&offset.to_ne_bytes());
+        }
         let frame = &mut frame[VIRTIO..][..ethernet];
         frame[..6].copy_from_slice(&hop.mac);
         frame[6..12].copy_from_slice(&hop.own);

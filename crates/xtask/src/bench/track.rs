@@ -244,6 +244,7 @@ addresses = ["2001:db8:4::1/64"]
 enabled = false
 
 [nat64]
+fast_path = false
 prefix = "2001:db8:64::/96"
 translate_non_global = ["203.0.113.0/24", "198.51.100.0/24"]
 "#;

@@ -23,6 +23,7 @@ mod ndp_proxy;
 mod publish;
 mod resolver;
 mod shared_address;
+mod shortcut;
 mod uplink;
 
 /// A scenario.
@@ -142,6 +143,7 @@ table! {
     // Many bytes.
     bulk_tcp_crosses_nat64_bit_for_bit:                            BOTH, Slaac, Running => bulk::crosses_bit_for_bit;
     datagrams_larger_than_the_mtu_come_back_unchanged:             BOTH, Slaac, Running => bulk::large_datagrams;
+    busy_small_packets_go_past_the_kernel_unless_others_look:      NAMESPACE, Slaac, Running => shortcut::taken_unless_others_look;
 
     // The fast path.
     most_of_what_is_translated_is_translated_in_the_kernel:        BOTH, Slaac, Running => fast_path::takes_over;

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self as std_mpsc, TryRecvError};
 use std::time::Duration;
 
 use sixgate_engine::firewall::ruleset::Ruleset;
-use sixgate_engine::nat64::{Nat64, Offload, Transmit};
+use sixgate_engine::nat64::{Nat64, Transmit};
 use sixgate_engine::plan::Nat64Plan;
 use sixgate_engine::time::Instant;
 use sixgate_linux::clock::seed;
@@ -253,7 +253,7 @@ impl Desk {
     fn send(&mut self, now: Instant) {
         for (packet, offload) in self.transmit.packets() {
             if let Some(shortcut) = &mut self.shortcut {
-                if offload == Offload::NONE && shortcut.take(packet, now) {
+                if shortcut.take(packet, offload, now) {
                     continue;
                 }
                 shortcut.flush();
