@@ -2,14 +2,20 @@
 use core::net::{IpAddr, SocketAddr};
 use core::ops::Range;
 
+use hickory_proto::rr::Name;
+use ipnet::Ipv6Net;
 use toml::Spanned;
 
+use super::allow::{self, Names};
 use super::claim::Claims;
 use super::door::Errors;
 use super::keys;
 use super::raw;
 use super::scalar::{self, At};
-use super::{Clients, Dns64, Lan};
+use super::{Clients, Dns64, DnsHost, Lan, Target};
+
+/// RFC 6147 section 5.1.4 and RFC 4291 section 2.5.5.2: IPv4-mapped addresses.
+const MAPPED: Ipv6Net = Ipv6Net::new_assert(core::net::Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96);
 
 /// The resolver's switch and its table's absence are one thing: off.
 impl Default for Dns64 {
@@ -19,6 +25,13 @@ impl Default for Dns64 {
             upstream: Vec::new(),
             search: Vec::new(),
             untranslated: Vec::new(),
+            exclude: vec![MAPPED],
+            exclude_ipv4: Vec::new(),
+            never: Vec::new(),
+            always: Vec::new(),
+            forward: Vec::new(),
+            domain: Name::from_ascii("lan.").ok(),
+            hosts: Vec::new(),
             cache: 64,
             serve_stale: 86_400,
             workers: 2,
@@ -27,7 +40,7 @@ impl Default for Dns64 {
 }
 
 /// Checks the resolver.
-pub(super) fn validate(raw: Spanned<raw::Dns64>, lans: &[Lan], claims: &Claims, errors: &mut Errors) -> Dns64 {
+pub(super) fn validate(raw: Spanned<raw::Dns64>, names: Names<'_>, errors: &mut Errors) -> Dns64 {
     let table = raw.span();
     let raw = raw.into_inner();
     let enabled = raw.enabled.as_ref().is_none_or(|key| *key.get_ref());
@@ -37,21 +50,116 @@ pub(super) fn validate(raw: Spanned<raw::Dns64>, lans: &[Lan], claims: &Claims, 
         let message = if given { "`upstream` is empty in [dns64]" } else { "`upstream` is missing in [dns64]" };
         errors.note(table, message, keys::describe("dns64", "upstream"));
     }
-    let upstream = items.iter().filter_map(|(text, span)| upstream(text, span, claims, errors)).collect();
+    let upstream = items.iter().filter_map(|(text, span)| upstream(text, span, names.claims, errors)).collect();
     let search = scalar::items(raw.search).iter().filter_map(|(text, span)| domain(text, span, errors)).collect();
-    let untranslated =
-        scalar::items(raw.untranslated).iter().filter_map(|(text, span)| clients(text, span, lans, errors)).collect();
+    let untranslated = scalar::items(raw.untranslated)
+        .iter()
+        .filter_map(|(text, span)| clients(text, span, names.lans, errors))
+        .collect();
     let default = Dns64::default();
+    let exclude = match raw.exclude {
+        None => default.exclude,
+        some => scalar::items(some)
+            .iter()
+            .filter_map(|(text, span)| scalar::prefix6(At("dns64", "exclude"), text, span, errors))
+            .collect(),
+    };
+    let exclude_ipv4 = scalar::items(raw.exclude_ipv4)
+        .iter()
+        .filter_map(|(text, span)| scalar::prefix4(At("dns64", "exclude_ipv4"), text, span, errors))
+        .collect();
+    let domain = match scalar::spanned(raw.domain) {
+        None => default.domain,
+        Some((text, _)) if text.is_empty() => None,
+        Some((text, span)) => name(&text, &span, errors),
+    };
+    let hosts = tables(raw.host).into_iter().filter_map(|raw| host(raw, domain.as_ref(), names, errors)).collect();
+    let forward = tables(raw.forward).into_iter().filter_map(|raw| forward(raw, names.claims, errors)).collect();
     Dns64 {
         enabled,
         upstream,
         search,
         untranslated,
+        exclude,
+        exclude_ipv4,
+        never: domains(raw.never, errors),
+        always: domains(raw.always, errors),
+        forward,
+        domain,
+        hosts,
         cache: scalar::number(At("dns64", "cache"), &raw.cache, 1..=4096, errors).unwrap_or(default.cache),
         serve_stale: scalar::number(At("dns64", "serve_stale"), &raw.serve_stale, 0..=604_800, errors)
             .unwrap_or(default.serve_stale),
         workers: scalar::number(At("dns64", "workers"), &raw.workers, 1..=64, errors).unwrap_or(default.workers),
     }
+}
+
+fn tables<T>(raw: raw::Key<Vec<Spanned<T>>>) -> Vec<Spanned<T>> {
+    raw.map(Spanned::into_inner).unwrap_or_default()
+}
+
+fn domains(raw: raw::Key<raw::OneOrMany<String>>, errors: &mut Errors) -> Vec<Name> {
+    scalar::items(raw).iter().filter_map(|(text, span)| name(text, span, errors)).collect()
+}
+
+/// RFC 1035 section 2.3.4, also with underscores.
+fn name(text: &str, span: &Range<usize>, errors: &mut Errors) -> Option<Name> {
+    let mut name = Name::from_ascii(text).ok().filter(|name| !name.is_root() && !text.is_empty());
+    if let Some(name) = &mut name {
+        name.set_fqdn(true);
+    } else {
+        errors.note(
+            span.clone(),
+            format!("\"{text}\" cannot be a name"),
+            "labels of 1 to 63 letters, digits, hyphens and underscores with dots between (RFC 1035 section 2.3.4)",
+        );
+    }
+    name.map(|name| name.to_lowercase())
+}
+
+fn forward(raw: Spanned<raw::Forward>, claims: &Claims, errors: &mut Errors) -> Option<(Name, Vec<SocketAddr>)> {
+    let table = raw.span();
+    let raw = raw.into_inner();
+    let domain = scalar::required(At("dns64.forward", "domain"), &raw.domain, &table, errors)
+        .and_then(|(text, span)| name(text, &span, errors));
+    let upstream: Vec<SocketAddr> =
+        scalar::items(raw.upstream).iter().filter_map(|(text, span)| upstream(text, span, claims, errors)).collect();
+    if upstream.is_empty() && errors.is_empty() {
+        errors.missing(table, "dns64.forward", "upstream");
+    }
+    Some((domain?, upstream))
+}
+
+fn host(raw: Spanned<raw::DnsHost>, domain: Option<&Name>, names: Names<'_>, errors: &mut Errors) -> Option<DnsHost> {
+    let table = raw.span();
+    let raw = raw.into_inner();
+    let at = At("dns64.host", "name");
+    let own = scalar::required(at, &raw.name, &table, errors).and_then(|(text, span)| match domain {
+        Some(domain) if !text.contains('.') => name(&format!("{text}.{domain}"), &span, errors),
+        _ => name(text, &span, errors),
+    });
+    let (mut targets, mut addresses) = (Vec::new(), Vec::new());
+    let items = scalar::items(raw.address);
+    if items.is_empty() {
+        errors.missing(table, "dns64.host", "address");
+    }
+    for (text, span) in items {
+        let at = At("dns64.host", "address");
+        if let Ok(address) = text.parse::<IpAddr>() {
+            addresses.push(address);
+            continue;
+        }
+        match allow::target(at, &text, &span, names, errors) {
+            Some(target @ (Target::Vm(_) | Target::Containers(_, Some(_)) | Target::Lan(_, Some(_)))) => {
+                targets.push(target);
+            }
+            Some(Target::Router | Target::Containers(_, None) | Target::Lan(_, None) | Target::Prefix(_)) => {
+                errors.note(span, format!("\"{text}\" is not one address"), keys::describe(at.0, at.1));
+            }
+            None => {}
+        }
+    }
+    Some(DnsHost { name: own?, targets, addresses })
 }
 
 /// A LAN's name, or a prefix.

@@ -3,6 +3,7 @@ use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::ops::RangeInclusive;
 use core::time::Duration;
 
+use hickory_proto::rr::Name;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 mod advertise;
@@ -297,12 +298,37 @@ pub struct Dns64 {
     pub search: Vec<String>,
     /// Who is given no synthesized addresses.
     pub untranslated: Vec<Clients>,
+    /// RFC 6147 section 5.1.4: AAAA records that do not count.
+    pub exclude: Vec<Ipv6Net>,
+    /// IPv4 addresses that are not synthesized.
+    pub exclude_ipv4: Vec<Ipv4Net>,
+    /// Domains in which nothing is synthesized.
+    pub never: Vec<Name>,
+    /// Domains in which addresses are synthesized although there are AAAA records.
+    pub always: Vec<Name>,
+    /// Domains with upstreams of their own.
+    pub forward: Vec<(Name, Vec<SocketAddr>)>,
+    /// The domain of the network's own names.
+    pub domain: Option<Name>,
+    /// Hosts that are known by name.
+    pub hosts: Vec<DnsHost>,
     /// MiB that answers may take.
     pub cache: u32,
     /// For how many seconds answers may be of use after they have expired (RFC 8767).
     pub serve_stale: u32,
     /// Threads that answer by UDP.
     pub workers: u16,
+}
+
+/// A host that the resolver knows by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsHost {
+    /// Its whole name.
+    pub name: Name,
+    /// Addresses inside this network, which follow its prefixes.
+    pub targets: Vec<Target>,
+    /// Other addresses.
+    pub addresses: Vec<core::net::IpAddr>,
 }
 
 /// Clients of the resolver, by where they are.

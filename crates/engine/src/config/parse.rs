@@ -112,10 +112,10 @@ impl Sections {
             self.vms.into_iter().filter_map(|raw| vm::validate(raw, &lans, &mut claims, errors)).collect();
         std::mem::take(&mut claims.suffixes).check(&lans, errors);
         let routes = self.routes.iter().filter_map(|raw| route::validate(raw, &mut claims, errors)).collect();
-        let dns64 = self.dns64.map_or_else(Dns64::default, |raw| dns64::validate(raw, &lans, &claims, errors));
         let nat64 = self.nat64.and_then(|raw| nat64::validate(raw, &mut claims, errors));
         let lines = Lines::new(text);
         let names = allow::Names { lans: &lans, vms: &vms, claims: &claims };
+        let dns64 = self.dns64.map_or_else(Dns64::default, |raw| dns64::validate(raw, names, errors));
         let allow = self
             .allow
             .into_iter()

@@ -101,9 +101,32 @@ pub(super) struct Dns64 {
     pub(super) upstream: Key<OneOrMany<String>>,
     pub(super) search: Key<OneOrMany<String>>,
     pub(super) untranslated: Key<OneOrMany<String>>,
+    pub(super) exclude: Key<OneOrMany<String>>,
+    pub(super) exclude_ipv4: Key<OneOrMany<String>>,
+    pub(super) never: Key<OneOrMany<String>>,
+    pub(super) always: Key<OneOrMany<String>>,
+    pub(super) forward: Key<Vec<Spanned<Forward>>>,
+    pub(super) domain: Key<String>,
+    pub(super) host: Key<Vec<Spanned<DnsHost>>>,
     pub(super) cache: Key<i64>,
     pub(super) serve_stale: Key<i64>,
     pub(super) workers: Key<i64>,
+}
+
+/// `dns64.forward`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Forward {
+    pub(super) domain: Key<String>,
+    pub(super) upstream: Key<OneOrMany<String>>,
+}
+
+/// `dns64.host`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DnsHost {
+    pub(super) name: Key<String>,
+    pub(super) address: Key<OneOrMany<String>>,
 }
 
 /// `[nat64]`.

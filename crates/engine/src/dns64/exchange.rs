@@ -4,6 +4,8 @@ use core::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 
+use hickory_proto::rr::Name;
+
 use super::request::{MAX_UDP_PAYLOAD, Transport};
 use crate::time::Instant;
 
@@ -40,6 +42,8 @@ pub(super) enum Progress {
 #[derive(Debug)]
 pub(super) struct Exchange {
     question: Query,
+    /// The question as it is sent: what a stranger cannot see, he cannot repeat.
+    spelled: Query,
     id: u16,
     checking_disabled: bool,
     dnssec_ok: bool,
@@ -57,7 +61,7 @@ impl Exchange {
     /// Asks `order[0]` first; nothing for an empty order.
     pub(super) fn new(
         question: Query,
-        id: u16,
+        (id, spelling): (u16, u64),
         checking_disabled: bool,
         dnssec_ok: bool,
         order: &[SocketAddr],
@@ -65,6 +69,7 @@ impl Exchange {
     ) -> Option<Self> {
         let (&upstream, remaining) = order.split_first()?;
         Some(Self {
+            spelled: spell(&question, spelling),
             question,
             id,
             checking_disabled,
@@ -95,7 +100,7 @@ impl Exchange {
         let mut message = Message::new(self.id, MessageType::Query, OpCode::Query);
         message.metadata.recursion_desired = true;
         message.metadata.checking_disabled = self.checking_disabled;
-        message.queries.push(self.question.clone());
+        message.queries.push(self.spelled.clone());
         let mut edns = Edns::new();
         edns.set_max_payload(MAX_UDP_PAYLOAD);
         edns.set_dnssec_ok(self.dnssec_ok);
@@ -107,7 +112,7 @@ impl Exchange {
         if !self.matches_header(bytes) {
             return Progress::Mismatch;
         }
-        let Ok(message) = Message::from_vec(bytes) else {
+        let Ok(mut message) = Message::from_vec(bytes) else {
             return self.next(now, Repeat::Never);
         };
         let code = message.metadata.response_code;
@@ -115,8 +120,11 @@ impl Exchange {
         if message.queries != [self.question.clone()] && !(message.queries.is_empty() && is_error(code)) {
             return Progress::Mismatch;
         }
+        let same = message.queries.iter().all(|query| query.name.eq_case(&self.spelled.name));
         // RFC 7766 section 5: a truncated answer is asked for again by TCP.
-        if message.metadata.truncation {
+        // Another spelling of the name (draft-vixie-dnsext-dns0x20) is a guess, or a server's that does not repeat it; by TCP
+        // nobody guesses.
+        if message.metadata.truncation || (!same && self.transport == Transport::Udp) {
             return match self.transport {
                 Transport::Udp => {
                     self.transport = Transport::Tcp;
@@ -128,9 +136,11 @@ impl Exchange {
             };
         }
         if is_error(code) {
+            self.respell(&mut message);
             self.error = Some(Box::new(message));
             return self.next(now, Repeat::Never);
         }
+        self.respell(&mut message);
         Progress::Answered(self.upstream, Box::new(message))
     }
 
@@ -148,6 +158,15 @@ impl Exchange {
     fn matches_header(&self, bytes: &[u8]) -> bool {
         matches!(bytes.first_chunk(), Some(&[high, low, flags])
             if [high, low] == self.id.to_be_bytes() && flags & 0x80 != 0 && flags >> 3 & 0xf == 0)
+    }
+
+    /// The names in an answer as whoever asked writes them.
+    fn respell(&self, message: &mut Message) {
+        let name = &self.question.name;
+        let sections = [&mut message.answers, &mut message.authorities, &mut message.additionals];
+        for record in sections.into_iter().flatten().filter(|record| record.name == *name) {
+            record.name = name.clone();
+        }
     }
 
     fn next(&mut self, now: Instant, repeat: Repeat) -> Progress {
@@ -168,6 +187,21 @@ impl Exchange {
     }
 }
 
+/// The question with each letter in upper or lower case, by the bits of `spelling`.
+fn spell(question: &Query, spelling: u64) -> Query {
+    let mut bits = (0..64).cycle().map(|bit| spelling >> bit & 1 == 1);
+    let mut letter = |letter: &u8| match bits.next() {
+        Some(true) => letter.to_ascii_uppercase(),
+        _ => letter.to_ascii_lowercase(),
+    };
+    let labels: Vec<Vec<u8>> = question.name.iter().map(|label| label.iter().map(&mut letter).collect()).collect();
+    let mut spelled = question.clone();
+    if let Ok(name) = Name::from_labels(labels.iter().map(Vec::as_slice)) {
+        spelled.set_name(name);
+    }
+    spelled
+}
+
 /// Whether an upstream that failed may be asked once more.
 #[derive(Clone, Copy, Debug)]
 enum Repeat {
@@ -182,7 +216,7 @@ fn is_error(code: ResponseCode) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use hickory_proto::rr::{Name, RecordType};
+    use hickory_proto::rr::RecordType;
 
     use super::*;
 
@@ -192,7 +226,7 @@ mod tests {
 
     fn exchange(upstreams: &[&str]) -> Exchange {
         let order: Vec<SocketAddr> = upstreams.iter().map(|text| text.parse().unwrap()).collect();
-        Exchange::new(question("www.example.com."), 0x1234, false, false, &order, Instant::ZERO).unwrap()
+        Exchange::new(question("www.example.com."), (0x1234, 0), false, false, &order, Instant::ZERO).unwrap()
     }
 
     fn answer(id: u16, question: Option<Query>, code: ResponseCode) -> Vec<u8> {
@@ -217,8 +251,22 @@ mod tests {
         for message in strangers {
             assert_eq!(exchange.handle_input(&message, Instant::ZERO), Progress::Mismatch, "{message:02x?}");
         }
-        let message = answer(0x1234, Some(question("WWW.example.com.")), ResponseCode::NXDomain);
+        let message = answer(0x1234, Some(question("www.example.com.")), ResponseCode::NXDomain);
         assert!(matches!(exchange.handle_input(&message, Instant::ZERO), Progress::Answered(..)));
+    }
+
+    #[test]
+    fn an_answer_with_another_spelling_is_asked_for_again_by_tcp_where_nobody_guesses() {
+        let order = ["192.0.2.1:53".parse().unwrap()];
+        let asked = question("www.example.com.");
+        let mut exchange =
+            Exchange::new(asked.clone(), (0x1234, 0b0101_1010), false, false, &order, Instant::ZERO).unwrap();
+        let sent = Message::from_vec(&exchange.poll_transmit().unwrap().message).unwrap();
+        assert!(sent.queries[0].name.eq_case(&Name::from_ascii("wWw.EXaMple.com.").unwrap()));
+        let plain = answer(0x1234, Some(asked), ResponseCode::NoError);
+        assert_eq!(exchange.handle_input(&plain, Instant::ZERO), Progress::Again);
+        assert_eq!(exchange.poll_transmit().unwrap().transport, Transport::Tcp);
+        assert!(matches!(exchange.handle_input(&plain, Instant::ZERO), Progress::Answered(..)));
     }
 
     #[test]

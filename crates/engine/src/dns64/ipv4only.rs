@@ -1,13 +1,13 @@
 //! `ipv4only.arpa` (RFC 7050, RFC 8880): the name by which hosts find the NAT64 prefix, answered here.
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use hickory_proto::op::{Message, Query, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, SOA};
+use hickory_proto::rr::rdata::{A, AAAA, PTR, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use sixgate_wire::rfc6052::Pref64;
 
 use super::request::Request;
-use super::response;
+use super::{local, response};
 
 /// RFC 7050 section 8.2: the well-known IPv4 addresses.
 const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 0, 170), Ipv4Addr::new(192, 0, 0, 171)];
@@ -21,6 +21,11 @@ const NEGATIVE_TTL: u32 = 60;
 /// RFC 8880 section 7.1: the resolver answers by itself, also a client that validates: the zone is not signed.
 pub(super) fn answer(request: &Request, question: &Query, pref64: Option<Pref64>) -> Option<Message> {
     let zone = zone()?;
+    if let Some(IpAddr::V4(address)) = local::host_of(&question.name)
+        && ADDRESSES.contains(&address)
+    {
+        return reverse(request, question, zone);
+    }
     if !zone.zone_of(&question.name) {
         return None;
     }
@@ -49,6 +54,19 @@ pub(super) fn answer(request: &Request, question: &Query, pref64: Option<Pref64>
     }
     let name = &question.name;
     response.answers.extend(answers.into_iter().map(|data| Record::from_rdata(name.clone(), TTL, data)));
+    Some(response)
+}
+
+/// RFC 8880 section 7.2: the well-known addresses' names are answered here as well.
+fn reverse(request: &Request, question: &Query, zone: Name) -> Option<Message> {
+    let mut response = response::empty(request, ResponseCode::NoError);
+    response.metadata.authoritative = true;
+    let name = &question.name;
+    match question.query_type {
+        RecordType::PTR => response.answers.push(Record::from_rdata(name.clone(), TTL, RData::PTR(PTR(zone)))),
+        RecordType::SOA => response.answers.push(Record::from_rdata(name.clone(), TTL, soa(name)?)),
+        _ => response.authorities.push(Record::from_rdata(name.clone(), NEGATIVE_TTL, soa(name)?)),
+    }
     Some(response)
 }
 

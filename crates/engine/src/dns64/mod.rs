@@ -27,20 +27,23 @@
 //! &response.authorities, [], &response.additionals)`. It has been cut to the client's payload size already. Any other
 //! front sends `response.to_vec()`.
 //!
-//! Not here yet: a cache and the joining of equal questions, PTR synthesis (RFC 6147 section 5.3.1), names of the local
-//! network, encrypted upstreams, validation, and a memory of which upstreams are down. They come before
-//! (`Transaction::new`) or behind (`exchange`) what is here.
+//! A [`Cache`] keeps finished [`Answer`]s by [`Key`]; whoever drives transactions asks it first, and joins equal questions.
+//!
+//! Not here yet: encrypted upstreams and validation. They come behind (`exchange`) what is here.
 mod answer;
 mod cache;
 mod counters;
 mod ede;
 mod exchange;
 mod exclusion;
+mod hints;
 mod ipv4only;
+mod local;
 mod plain;
 mod reason;
 mod request;
 mod response;
+mod reverse;
 mod synthesis;
 mod transaction;
 mod view;

@@ -14,6 +14,10 @@ pub enum Reason {
     NotTranslatable,
     /// `ipv4only.arpa` and what is below, answered here (RFC 8880).
     Ipv4Only,
+    /// A name of this network, or one that means nothing outside of it (RFC 6761, RFC 6303).
+    Local,
+    /// The name of a synthesized address (RFC 6147 section 5.3.1).
+    Reverse,
     /// No upstream answered.
     Unanswered,
     /// No upstream is configured.
@@ -51,6 +55,8 @@ impl Reason {
             Self::NoAddress => "dns-no-address",
             Self::NotTranslatable => "dns-not-translatable",
             Self::Ipv4Only => "dns-ipv4only",
+            Self::Local => "dns-local",
+            Self::Reverse => "dns-reverse",
             Self::Unanswered => "dns-unanswered",
             Self::NoUpstream => "dns-no-upstream",
             Self::Malformed => "dns-malformed",
@@ -79,6 +85,8 @@ impl Reason {
             | Self::NoAddress
             | Self::NotTranslatable
             | Self::Ipv4Only
+            | Self::Local
+            | Self::Reverse
             | Self::Malformed
             | Self::QuestionCount
             | Self::EdnsVersion
@@ -96,6 +104,8 @@ impl Reason {
             | Self::NoAddress
             | Self::NotTranslatable
             | Self::Ipv4Only
+            | Self::Local
+            | Self::Reverse
             | Self::Unanswered
             | Self::NoUpstream => false,
             Self::Malformed

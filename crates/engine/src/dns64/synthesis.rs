@@ -2,11 +2,11 @@
 use hickory_proto::op::Message;
 use hickory_proto::rr::rdata::AAAA;
 use hickory_proto::rr::{RData, Record, RecordType};
-use ipnet::Ipv4Net;
 use sixgate_wire::rfc6052::Pref64;
 
 use super::exclusion::is_translatable;
 use super::response::is_signature_over;
+use crate::plan::Dns64Plan;
 
 /// RFC 6147 section 5.1.7: the longest TTL in seconds where no SOA record says how long "no AAAA" holds.
 const TTL_WITHOUT_SOA: u32 = 600;
@@ -34,16 +34,11 @@ pub(super) enum Synthesis {
 /// Replaces the A records of an answer section; aliases before them are kept (RFC 6147 section 5.1.5).
 ///
 /// An A record that may not be translated is left out, and so are signatures over A records.
-pub(super) fn synthesize(
-    answers: &mut Vec<Record>,
-    pref64: Pref64,
-    translate_non_global: &[Ipv4Net],
-    negative_ttl: u32,
-) -> Synthesis {
+pub(super) fn synthesize(answers: &mut Vec<Record>, pref64: Pref64, plan: &Dns64Plan, negative_ttl: u32) -> Synthesis {
     let mut synthesis = Synthesis::NoAddress;
     answers.retain_mut(|record| {
         let RData::A(address) = record.data else { return !is_signature_over(record, RecordType::A) };
-        if !is_translatable(address.0, translate_non_global) {
+        if !is_translatable(address.0, plan) {
             if synthesis == Synthesis::NoAddress {
                 synthesis = Synthesis::NotTranslatable;
             }

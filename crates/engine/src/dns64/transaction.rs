@@ -1,11 +1,11 @@
 //! One query from its bytes to its response, along the steps of RFC 6147 section 5.1.
-use core::net::SocketAddr;
+use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hickory_proto::op::{Message, Query, ResponseCode};
-use hickory_proto::rr::RecordType;
+use hickory_proto::rr::{Name, RecordType};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use sixgate_wire::rfc6052::Pref64;
@@ -14,7 +14,7 @@ use super::exchange::{Exchange, Progress, Transmit};
 use super::request::{Refusal, Request, Transport, asks_aaaa};
 use super::synthesis::{Synthesis, negative_ttl, synthesize};
 use super::view::View;
-use super::{Reason, exclusion, ipv4only, response};
+use super::{Reason, exclusion, hints, ipv4only, local, response, reverse};
 use crate::plan::Dns64Plan;
 use crate::time::Instant;
 
@@ -89,7 +89,11 @@ enum Step {
         pref64: Pref64,
         /// How long "no AAAA" holds, in seconds.
         negative_ttl: u32,
+        /// AAAA records that the configuration sets aside, for want of something better.
+        set_aside: Option<Box<Message>>,
     },
+    /// RFC 6147 section 5.3.1: the name of a synthesized address is asked for, by that of the IPv4 address.
+    Reverse(Pending, Ipv4Addr),
     /// The response is out.
     Finished,
 }
@@ -126,15 +130,22 @@ impl Transaction {
 
     fn begin(&mut self, request: Request, now: Instant) {
         let Some(question) = request.question.clone() else { return self.drop_silently(Reason::QuestionCount) };
-        let pref64 = pref64(self.plan.synthesis).filter(|_| self.view == View::Translated);
+        let pref64 = self.pref64();
         // Without a prefix of our own, the upstream's translator may be the one that hosts are to find.
         if self.plan.pref64.is_some()
             && let Some(response) = ipv4only::answer(&request, &question, pref64)
         {
             return self.finish(&request, response, Reason::Ipv4Only);
         }
+        if let Some((address, question)) = self.reverse(&question) {
+            return self.begin_reverse(request, address, question, now);
+        }
+        if let Some(response) = self.local(&request, &question) {
+            return self.finish(&request, response, Reason::Local);
+        }
         // RFC 6147 section 5.5: a client that validates by itself synthesizes by itself.
-        let pref64 = pref64.filter(|_| asks_aaaa(&question) && !request.validates_itself());
+        let never = self.plan.never.iter().any(|domain| domain.zone_of(&question.name));
+        let pref64 = pref64.filter(|_| asks_aaaa(&question) && !request.validates_itself() && !never);
         let attempts = if pref64.is_some() { AAAA_ATTEMPTS } else { ATTEMPTS };
         let Some(exchange) = self.ask(&request, &question, attempts, now) else {
             let response = response::empty(&request, ResponseCode::ServFail);
@@ -147,14 +158,53 @@ impl Transaction {
         };
     }
 
+    /// The IPv4 address whose name is asked for by that of a synthesized one, and the question for it.
+    fn reverse(&self, question: &Query) -> Option<(Ipv4Addr, Query)> {
+        let prefixes = [self.plan.pref64].into_iter().chain(self.plan.further_pref64.iter().map(|net| Some(*net)));
+        let address = reverse::embedded(&question.name, prefixes.filter_map(pref64))?;
+        (question.query_type == RecordType::PTR).then(|| (address, Query::query(Name::from(address), RecordType::PTR)))
+    }
+
+    fn begin_reverse(&mut self, request: Request, address: Ipv4Addr, question: Query, now: Instant) {
+        let known = ipv4only::answer(&request, &question, None).or_else(|| self.local(&request, &question));
+        if let Some(response) = known {
+            return self.finish_reverse(&request, address, response);
+        }
+        match self.ask(&request, &question, ATTEMPTS, now) {
+            Some(exchange) => self.step = Step::Reverse(Pending { request, question, exchange }, address),
+            None => self.finish(&request, response::empty(&request, ResponseCode::ServFail), Reason::NoUpstream),
+        }
+    }
+
+    fn finish_reverse(&mut self, request: &Request, address: Ipv4Addr, mut response: Message) {
+        let Some(question) = &request.question else { return self.unanswered(request) };
+        reverse::put_alias(&question.name, address, &mut response);
+        self.finish(request, response, Reason::Reverse);
+    }
+
+    /// What is known of the name here, where it is nobody else's.
+    fn local(&self, request: &Request, question: &Query) -> Option<Message> {
+        let forwarded = self.plan.forward.iter().any(|(domain, _)| domain.zone_of(&question.name));
+        let pref64 = self.pref64().filter(|_| !request.validates_itself());
+        local::answer(request, question, &self.plan.local, forwarded, |address| {
+            pref64.filter(|_| exclusion::is_translatable(address, &self.plan)).map(|pref64| pref64.embed(address))
+        })
+    }
+
+    /// The prefix for this client, where there is one.
+    fn pref64(&self) -> Option<Pref64> {
+        pref64(self.plan.synthesis).filter(|_| self.view == View::Translated)
+    }
+
     fn ask(&mut self, request: &Request, question: &Query, attempts: usize, now: Instant) -> Option<Exchange> {
         let [id_high, id_low, ..] = self.rng.next_u32().to_be_bytes();
         let id = u16::from_be_bytes([id_high, id_low]);
-        let mut upstreams = self.plan.upstream.clone();
+        let spelling = self.rng.next_u64();
+        let mut upstreams = self.plan.upstreams_for(&question.name).to_vec();
         // A stable sort: the rest stays in the configuration's order.
         upstreams.sort_by_key(|upstream| Some(*upstream) != self.preferred);
         let order: Vec<SocketAddr> = upstreams.iter().cycle().take(attempts).copied().collect();
-        Exchange::new(question.clone(), id, request.checking_disabled, request.dnssec_ok, &order, now)
+        Exchange::new(question.clone(), (id, spelling), request.checking_disabled, request.dnssec_ok, &order, now)
     }
 
     /// The question to send now. It replaces the one before, whose socket is of no more use.
@@ -170,7 +220,7 @@ impl Transaction {
     /// When [`Transaction::handle_timeout`] wants to be called; nothing when finished.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.step {
-            Step::Forward(pending) | Step::Aaaa(pending, _) | Step::A { pending, .. } => {
+            Step::Forward(pending) | Step::Aaaa(pending, _) | Step::A { pending, .. } | Step::Reverse(pending, _) => {
                 Some(pending.exchange.deadline().min(self.deadline))
             }
             Step::Finished => None,
@@ -206,7 +256,7 @@ impl Transaction {
             self.events.push_back(Event::UpstreamFailed(upstream));
         }
         match core::mem::replace(&mut self.step, Step::Finished) {
-            Step::Forward(pending) | Step::Aaaa(pending, _) | Step::A { pending, .. } => {
+            Step::Forward(pending) | Step::Aaaa(pending, _) | Step::A { pending, .. } | Step::Reverse(pending, _) => {
                 self.unanswered(&pending.request);
             }
             Step::Finished => {}
@@ -231,14 +281,30 @@ impl Transaction {
         match core::mem::replace(&mut self.step, Step::Finished) {
             Step::Forward(pending) => self.forward(&pending.request, answer),
             Step::Aaaa(pending, pref64) => self.handle_aaaa(pending, pref64, answer, now),
-            Step::A { pending, pref64, negative_ttl } => self.handle_a(&pending.request, pref64, negative_ttl, answer),
+            Step::A { pending, pref64, negative_ttl, set_aside } => {
+                self.handle_a(&pending.request, (pref64, negative_ttl), set_aside, answer);
+            }
+            Step::Reverse(pending, address) => match answer {
+                Some(answer) => {
+                    let response = response::pass_on(&pending.request, answer);
+                    self.finish_reverse(&pending.request, address, response);
+                }
+                None => self.unanswered(&pending.request),
+            },
             Step::Finished => {}
         }
     }
 
     fn forward(&mut self, request: &Request, answer: Option<Message>) {
         match answer {
-            Some(answer) => self.finish(request, response::pass_on(request, answer), Reason::Forwarded),
+            Some(answer) => {
+                let mut response = response::pass_on(request, answer);
+                let hinted = match self.pref64().filter(|_| !request.validates_itself()) {
+                    Some(pref64) => hints::synthesize_hints(&mut response, pref64, &self.plan),
+                    None => false,
+                };
+                self.finish(request, response, if hinted { Reason::Synthesized } else { Reason::Forwarded });
+            }
             None => self.unanswered(request),
         }
     }
@@ -246,12 +312,13 @@ impl Transaction {
     fn handle_aaaa(&mut self, pending: Pending, pref64: Pref64, mut answer: Option<Message>, now: Instant) {
         let Pending { request, question, .. } = pending;
         if let Some(message) = &mut answer {
-            exclusion::remove_excluded(message);
+            exclusion::remove_excluded(message, &self.plan.excluded);
         }
+        let always = self.plan.always.iter().any(|domain| domain.zone_of(&question.name));
         // RFC 6147 section 5.1.1: AAAA records are passed on. Section 5.1.2: and so is a name error.
         let is_final = answer.as_ref().is_some_and(|message| match message.metadata.response_code {
             ResponseCode::NXDomain => true,
-            ResponseCode::NoError => exclusion::has_aaaa(&message.answers),
+            ResponseCode::NoError => exclusion::has_aaaa(&message.answers) && !always,
             _ => false,
         });
         if is_final {
@@ -259,21 +326,34 @@ impl Transaction {
         }
         // RFC 6147 sections 5.1.2 to 5.1.4: other errors, silence and excluded addresses read as "no AAAA".
         let negative_ttl = negative_ttl(answer.as_ref());
+        let set_aside = answer.filter(|message| exclusion::has_aaaa(&message.answers)).map(Box::new);
         let question = Query::query(question.name, RecordType::A);
         match self.ask(&request, &question, ATTEMPTS, now) {
             Some(exchange) => {
-                self.step = Step::A { pending: Pending { request, question, exchange }, pref64, negative_ttl };
+                self.step =
+                    Step::A { pending: Pending { request, question, exchange }, pref64, negative_ttl, set_aside };
             }
             None => self.unanswered(&request),
         }
     }
 
-    fn handle_a(&mut self, request: &Request, pref64: Pref64, negative_ttl: u32, answer: Option<Message>) {
+    fn handle_a(
+        &mut self,
+        request: &Request,
+        (pref64, negative_ttl): (Pref64, u32),
+        set_aside: Option<Box<Message>>,
+        answer: Option<Message>,
+    ) {
         // RFC 6147 section 5.1.6: an error or an empty answer to this question is the answer to the client's.
-        let Some(answer) = answer else { return self.unanswered(request) };
+        let Some(answer) = answer else {
+            return match set_aside {
+                Some(set_aside) => self.forward(request, Some(*set_aside)),
+                None => self.unanswered(request),
+            };
+        };
         let mut response = response::pass_on(request, answer);
         let reason = if response.metadata.response_code == ResponseCode::NoError {
-            match synthesize(&mut response.answers, pref64, &self.plan.translate_non_global, negative_ttl) {
+            match synthesize(&mut response.answers, pref64, &self.plan, negative_ttl) {
                 Synthesis::Made => Reason::Synthesized,
                 Synthesis::NotTranslatable => Reason::NotTranslatable,
                 Synthesis::NoAddress => Reason::NoAddress,
@@ -281,7 +361,10 @@ impl Transaction {
         } else {
             Reason::NoAddress
         };
-        self.finish(request, response, reason);
+        match set_aside {
+            Some(set_aside) if reason != Reason::Synthesized => self.forward(request, Some(*set_aside)),
+            _ => self.finish(request, response, reason),
+        }
     }
 
     fn unanswered(&mut self, request: &Request) {
@@ -301,7 +384,9 @@ impl Transaction {
 impl Step {
     fn exchange(&mut self) -> Option<&mut Exchange> {
         match self {
-            Self::Forward(pending) | Self::Aaaa(pending, _) | Self::A { pending, .. } => Some(&mut pending.exchange),
+            Self::Forward(pending) | Self::Aaaa(pending, _) | Self::A { pending, .. } | Self::Reverse(pending, _) => {
+                Some(&mut pending.exchange)
+            }
             Self::Finished => None,
         }
     }

@@ -1,10 +1,14 @@
 //! The resolver's part of the plan.
+use core::net::{IpAddr, Ipv6Addr};
+
+use hickory_proto::rr::Name;
 use ipnet::Ipv6Net;
 use sixgate_wire::rfc6052::Pref64;
 
-use super::topology::Topology;
-use super::{Dns64Plan, Nat64Plan, listen};
+use super::topology::{LanLink, Topology};
+use super::{Dns64Plan, LocalNames, Nat64Plan, listen};
 use crate::config::Clients;
+use crate::firewall::destinations;
 
 const PORT: u16 = 53;
 
@@ -30,10 +34,57 @@ pub(super) fn plan(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Dns64P
             .filter(|lan| config.untranslated.contains(&Clients::Lan(lan.lan.name.clone())))
             .map(|lan| lan.link.index)
             .collect(),
+        further_pref64: nat64.map_or_else(Vec::new, |nat64| nat64.further_pref64.clone()),
+        excluded: config.exclude.clone(),
+        untranslated_ipv4: config.exclude_ipv4.clone(),
+        never: config.never.clone(),
+        always: config.always.clone(),
+        forward: config.forward.clone(),
+        local: local_names(topology),
         serve_stale: config.serve_stale,
         cache: usize::try_from(config.cache).unwrap_or(usize::MAX).saturating_mul(1 << 20),
         workers: config.workers.into(),
     }
+}
+
+/// The router, the VMs and the hosts of the file, as far as their addresses are known.
+fn local_names(topology: &Topology<'_>) -> LocalNames {
+    let (config, domain) = (topology.config, topology.config.dns64.domain.clone());
+    let mut hosts: Vec<(Name, Vec<IpAddr>)> = Vec::new();
+    if let Some(domain) = &domain {
+        let mut put = |host: &str, addresses: Vec<Ipv6Addr>| {
+            let name = Name::from_ascii(host).and_then(|host| host.append_domain(domain));
+            if let (Ok(name), false) = (name, addresses.is_empty()) {
+                hosts.push((name.to_lowercase(), addresses.into_iter().map(IpAddr::V6).collect()));
+            }
+        };
+        let routed = |net: &Ipv6Net| !net.addr().is_unicast_link_local();
+        let own = topology.lans.iter().flat_map(LanLink::addresses).filter(routed);
+        put(&config.hostname, own.map(|net| net.addr()).collect());
+        for vm in &config.vms {
+            let addresses = match (vm.address, vm.mac, topology.lan(&vm.lan)) {
+                (Some(address), ..) => {
+                    Some(address).filter(|address| !address.is_unicast_link_local()).into_iter().collect()
+                }
+                // RFC 4862 section 5.5.3 and RFC 4291 appendix A: what the kernel forms out of a /64 and its hardware address.
+                (None, Some(mac), Some(lan)) => {
+                    let nets = lan.lan.addresses.iter().filter(|net| net.prefix_len() == 64 && routed(net));
+                    let host = u128::from(mac.link_local()) & u128::from(u64::MAX);
+                    nets.map(|net| Ipv6Addr::from(u128::from(net.network()) | host)).collect()
+                }
+                (None, None, _) | (None, Some(_), None) => Vec::new(),
+            };
+            put(&vm.name, addresses);
+        }
+    }
+    for host in &config.dns64.hosts {
+        let targets = host.targets.iter().flat_map(|target| destinations(config, target)).map(|net| net.addr().into());
+        let addresses: Vec<IpAddr> = targets.chain(host.addresses.iter().copied()).collect();
+        if !addresses.is_empty() {
+            hosts.push((host.name.clone(), addresses));
+        }
+    }
+    LocalNames { domain, hosts }
 }
 
 /// The prefixes of whoever is given no synthesized addresses.

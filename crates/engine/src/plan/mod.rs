@@ -1,6 +1,7 @@
 //! The plan: the whole desired state, computed by a pure function from configuration and facts.
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use hickory_proto::rr::Name;
 use ipnet::{IpNet, Ipv6Net};
 
 use crate::config::{Config, LogTo};
@@ -231,6 +232,20 @@ pub struct Dns64Plan {
     pub untranslated: Vec<Ipv6Net>,
     /// Links whose link-local clients are given none, by kernel interface index.
     pub untranslated_links: Vec<u32>,
+    /// Prefixes that are translated as well; the names of addresses in them are known, too.
+    pub further_pref64: Vec<Ipv6Net>,
+    /// RFC 6147 section 5.1.4: AAAA records that do not count.
+    pub excluded: Vec<Ipv6Net>,
+    /// IPv4 addresses that are not synthesized.
+    pub untranslated_ipv4: Vec<ipnet::Ipv4Net>,
+    /// Domains in which nothing is synthesized.
+    pub never: Vec<Name>,
+    /// Domains in which addresses are synthesized although there are AAAA records.
+    pub always: Vec<Name>,
+    /// Domains with upstreams of their own.
+    pub forward: Vec<(Name, Vec<SocketAddr>)>,
+    /// Names of this network.
+    pub local: LocalNames,
     /// For how many seconds answers may be of use after they have expired (RFC 8767); 0 for never.
     pub serve_stale: u32,
     /// Bytes that answers may take in all.
@@ -239,7 +254,22 @@ pub struct Dns64Plan {
     pub workers: usize,
 }
 
+/// Names that are answered here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalNames {
+    /// The domain that is this network's own.
+    pub domain: Option<Name>,
+    /// Hosts with their addresses.
+    pub hosts: Vec<(Name, Vec<IpAddr>)>,
+}
+
 impl Dns64Plan {
+    /// Whom a question about this name goes to: the longest domain decides.
+    pub fn upstreams_for(&self, name: &Name) -> &[SocketAddr] {
+        let domains = self.forward.iter().filter(|(domain, _)| domain.zone_of(name));
+        domains.max_by_key(|(domain, _)| domain.num_labels()).map_or(&self.upstream, |(_, upstream)| upstream)
+    }
+
     /// What a client gets to see.
     pub fn view(&self, client: SocketAddr) -> View {
         let SocketAddr::V6(client) = client else { return View::Translated };

@@ -178,6 +178,19 @@ fn resolver(dns64: &Dns64Plan, out: &mut String, facts: &Facts) -> fmt::Result {
     for clients in &dns64.untranslated {
         writeln!(out, "  not for {clients}")?;
     }
+    for (domain, upstream) in &dns64.forward {
+        let upstream = upstream.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        writeln!(out, "  {domain} from {upstream}")?;
+    }
+    for (kind, domains) in [("never", &dns64.never), ("always", &dns64.always)] {
+        for domain in domains {
+            writeln!(out, "  synthesis {kind} for {domain}")?;
+        }
+    }
+    for (host, addresses) in &dns64.local.hosts {
+        let addresses = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        writeln!(out, "  {host} is {addresses}")?;
+    }
     Ok(())
 }
 

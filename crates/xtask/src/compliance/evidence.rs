@@ -19,6 +19,9 @@ const SCENARIOS: &str = "tests/lab/src/scenario/mod.rs";
 /// Where vectors lie, a folder each.
 const VECTORS: &str = "tests/vectors/nat64";
 
+/// Where dialogues of the resolver lie; each is named by its sentence.
+const DIALOGUES: &str = "tests/vectors/dns64";
+
 /// All names there are.
 pub(super) struct Evidence(BTreeSet<String>);
 
@@ -33,6 +36,14 @@ impl Evidence {
             let path = entry?.path();
             if let Some(name) = path.file_name().filter(|_| path.join("case.txt").is_file()) {
                 names.insert(format!("vector:{}", name.to_string_lossy()));
+            }
+        }
+        for entry in fs::read_dir(root.join(DIALOGUES)).context(DIALOGUES)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+                let sentences = text.lines().filter_map(|line| line.strip_prefix("says = \"")?.strip_suffix('"'));
+                names.extend(sentences.map(|says| format!("dialogue:{says}")));
             }
         }
         let scenarios = fs::read_to_string(root.join(SCENARIOS)).context(SCENARIOS)?;

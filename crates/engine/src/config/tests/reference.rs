@@ -72,6 +72,8 @@ fn tables() -> Vec<(&'static str, Vec<&'static str>)> {
         ("vm", fields::<raw::Vm>()),
         ("route", fields::<raw::Route>()),
         ("dns64", fields::<raw::Dns64>()),
+        ("dns64.forward", fields::<raw::Forward>()),
+        ("dns64.host", fields::<raw::DnsHost>()),
         ("nat64", fields::<raw::Nat64>()),
         ("nat64.limits", fields::<raw::Limits>()),
         ("nat64.timers", fields::<raw::Timers>()),

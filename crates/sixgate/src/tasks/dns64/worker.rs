@@ -23,6 +23,13 @@ use crate::clock::{now, seed};
 const ANSWERS: usize = 4096;
 /// Batches of one socket before the others have their turn.
 const ROUNDS: usize = 16;
+/// A worker that has more queries than this in a millisecond takes a breath between batches: more of them come to a system
+/// call then, and clients are woken less often.
+const BUSY: u64 = 40;
+/// The breath.
+const BREATH: Duration = Duration::from_micros(20);
+/// Over how long it is found out.
+const WINDOW: Duration = Duration::from_millis(5);
 /// How often the counts are handed over while queries keep coming.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
 
@@ -84,7 +91,9 @@ impl Worker {
             answered,
             missed,
             tally: Tally::default(),
+            seen: 0,
             reported: Instant::ZERO,
+            pace: Pace::default(),
             slice,
         };
         let thread = thread::Builder::new().name(format!("dns64-{number}")).spawn(move || desk.work(&ordered))?;
@@ -154,8 +163,32 @@ struct Desk {
     answered: std_mpsc::Receiver<(u64, Answer)>,
     missed: mpsc::Sender<Missed>,
     tally: Tally,
+    /// Datagrams that came.
+    seen: u64,
     reported: Instant,
+    pace: Pace,
     slice: watch::Sender<Slice>,
+}
+
+/// How many queries come.
+#[derive(Default)]
+struct Pace {
+    since: Instant,
+    served: u64,
+    busy: bool,
+}
+
+impl Pace {
+    /// Counts queries; true where a breath is worth it.
+    fn is_busy(&mut self, served: u64, now: Instant) -> bool {
+        self.served += served;
+        let passed = now.saturating_since(self.since);
+        if passed >= WINDOW {
+            self.busy = u128::from(self.served) > u128::from(BUSY) * passed.as_millis();
+            (self.since, self.served) = (now, 0);
+        }
+        self.busy
+    }
 }
 
 impl Desk {
@@ -173,11 +206,14 @@ impl Desk {
                     Err(std_mpsc::TryRecvError::Empty) => break,
                 }
             }
-            let mut quiet = true;
+            let (mut quiet, before) = (true, self.seen);
             for token in &ready {
                 quiet &= self.serve(*token, &mut batch);
             }
             let now = now();
+            if self.pace.is_busy(self.seen - before, now) {
+                thread::sleep(BREATH);
+            }
             if !self.tally.is_empty() && (quiet || now.saturating_since(self.reported) >= REPORT_EVERY) {
                 self.report(now);
             }
@@ -236,8 +272,11 @@ impl Desk {
                 });
             });
             match served {
-                Ok(BATCH) => {}
-                Ok(_) => return true,
+                Ok(BATCH) => self.seen += BATCH as u64,
+                Ok(count) => {
+                    self.seen += count as u64;
+                    return true;
+                }
                 // An ICMP error about an earlier response.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
@@ -360,6 +399,16 @@ mod tests {
         worker.order(Order::Close(PLACE));
         drop(worker);
         assert!(first.socket.unwrap().upgrade().is_none(), "the socket is closed");
+    }
+
+    #[test]
+    fn a_worker_with_many_queries_takes_a_breath_until_they_are_few_again() {
+        let mut pace = Pace::default();
+        let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
+        assert!(!pace.is_busy(100, at(1)));
+        assert!(pace.is_busy(150, at(6)));
+        assert!(pace.is_busy(10, at(8)));
+        assert!(!pace.is_busy(10, at(12)));
     }
 
     #[test]
