@@ -25,6 +25,7 @@ pub const CODES: &[&str] = &[
     "configuration-on-trial",
     "configuration-rejected",
     "configuration-reverted",
+    "connections-not-judged",
     "control-socket-unavailable",
     "dhcp4-no-lease",
     "dns-not-listening",

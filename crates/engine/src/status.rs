@@ -517,6 +517,12 @@ pub struct Firewall {
     pub dropped: BTreeMap<String, Traffic>,
     /// Packets admitted by `allow` and `publish` entries, by the rule's comment.
     pub allowed: BTreeMap<String, Traffic>,
+    /// Raised by one whenever a ruleset is loaded.
+    #[serde(default)]
+    pub generation: u64,
+    /// Connections that ended because they were not admitted any more.
+    #[serde(default)]
+    pub ended: u64,
 }
 
 /// The control socket.

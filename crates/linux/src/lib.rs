@@ -11,6 +11,7 @@
 //! | [`network`] | `Netlink::apply(&NetworkPlan)`, `withdraw()`, `bring_up(name, mtu)`: links, addresses, routes, rules |
 //! | [`sysctl`] | [`sysctl::apply_sysctls`] by stage, [`sysctl::stop_forwarding`] |
 //! | [`nft`] | [`nft::load`], [`nft::counters`], [`nft::unload`], [`nft::Watch`]: somebody changed a ruleset |
+//! | [`conntrack`] | [`conntrack::judge`]: connections that are not admitted any more end |
 //! | [`tun`] | [`tun::Tun::open`], `read`, `write`, `wait`, `waker`, `remove`: the translator's device, on its own thread |
 //! | [`shortcut`] | [`shortcut::Shortcut`]: small packets of the translator straight to their next hop |
 //! | [`icmpv6`] | [`icmpv6::RaSocket`]: router advertisements on one link |
@@ -29,6 +30,7 @@
 //! is opened beside that, and the facts then show it to the plan. The order of a stop: the closed ruleset by `nft::load`,
 //! `stop_forwarding`, `Netlink::withdraw`, `Tun::remove`.
 pub mod clock;
+pub mod conntrack;
 pub mod dhcpv6_socket;
 pub mod dns_batch;
 pub mod dns_socket;

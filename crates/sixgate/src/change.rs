@@ -3,16 +3,17 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::control::{Client, PastConfiguration, Request};
+use crate::control::{Client, PastConfiguration, Request, Session};
 use crate::tasks::configuration::read_text;
 
 /// How long a change is tried unless it is said.
 pub const DEFAULT_TRIAL: &str = "60s";
 
 /// Puts a file's content into force, for a trial where there is to be one.
-pub fn apply(control: &Path, file: &Path, confirm: Option<Duration>) -> anyhow::Result<ExitCode> {
+pub fn apply(control: &Path, file: &Path, confirm: Option<Duration>, force: bool) -> anyhow::Result<ExitCode> {
     let text = read_text(file).map_err(anyhow::Error::msg)?;
-    let request = Request::Apply { text, confirm: confirm.map(|length| length.as_secs()) };
+    let session = session().filter(|_| !force);
+    let request = Request::Apply { text, confirm: confirm.map(|length| length.as_secs()), session };
     ask(control, &request, &told(confirm, "the configuration is in force and kept"))
 }
 
@@ -22,8 +23,9 @@ pub fn confirm(control: &Path) -> anyhow::Result<ExitCode> {
 }
 
 /// Goes back.
-pub fn revert(control: &Path, to: Option<u64>, confirm: Option<Duration>) -> anyhow::Result<ExitCode> {
-    let request = Request::Revert { to, confirm: confirm.map(|length| length.as_secs()) };
+pub fn revert(control: &Path, to: Option<u64>, confirm: Option<Duration>, force: bool) -> anyhow::Result<ExitCode> {
+    let session = session().filter(|_| !force);
+    let request = Request::Revert { to, confirm: confirm.map(|length| length.as_secs()), session };
     ask(control, &request, &told(confirm, "the earlier configuration is in force"))
 }
 
@@ -38,6 +40,18 @@ pub fn history(control: &Path, number: Option<u64>) -> anyhow::Result<ExitCode> 
         },
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The session that this command runs in, as sshd tells it.
+fn session() -> Option<Session> {
+    parse_session(&std::env::var("SSH_CONNECTION").ok()?)
+}
+
+/// Client's address and port, server's address and port.
+fn parse_session(text: &str) -> Option<Session> {
+    let mut words = text.split_whitespace();
+    let (peer, _, local, port) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    Some(Session { peer: peer.parse().ok()?, local: local.parse().ok()?, port: port.parse().ok()? })
 }
 
 fn told(confirm: Option<Duration>, lasting: &str) -> String {
@@ -111,6 +125,13 @@ mod tests {
             assert!(parse_length(text).is_err(), "{text}");
         }
         assert!(parse_length(DEFAULT_TRIAL).is_ok());
+    }
+
+    #[test]
+    fn sshd_tells_the_session() {
+        let session = parse_session("2001:db8::7 51234 2001:db8::1 22").unwrap();
+        assert_eq!((session.peer, session.port), ("2001:db8::7".parse().unwrap(), 22));
+        assert_eq!(parse_session("2001:db8::7 51234"), None);
     }
 
     #[test]

@@ -78,6 +78,9 @@ enum Command {
         /// Take it back by itself unless `sixgate confirm` follows in this time, also over a reboot.
         #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = change::DEFAULT_TRIAL, value_parser = change::parse_length)]
         confirm: Option<Duration>,
+        /// Even where that cuts the session that this command runs in.
+        #[arg(long)]
+        force: bool,
         /// Control socket of the router.
         #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
         control: PathBuf,
@@ -113,6 +116,9 @@ enum Command {
         /// Take that back by itself unless `sixgate confirm` follows in this time.
         #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = change::DEFAULT_TRIAL, value_parser = change::parse_length)]
         confirm: Option<Duration>,
+        /// Even where that cuts the session that this command runs in.
+        #[arg(long)]
+        force: bool,
         /// Control socket of the router.
         #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
         control: PathBuf,
@@ -186,9 +192,9 @@ pub fn main() -> ExitCode {
         }
         Command::Man { folder } => manual(&folder),
         Command::Sessions { client, json, control } => crate::sessions::sessions(&control, client, json),
-        Command::Apply { file, confirm, control } => change::apply(&control, &file, confirm),
+        Command::Apply { file, confirm, force, control } => change::apply(&control, &file, confirm, force),
         Command::Confirm { control } => change::confirm(&control),
-        Command::Revert { number, confirm, control } => change::revert(&control, number, confirm),
+        Command::Revert { number, confirm, force, control } => change::revert(&control, number, confirm, force),
         Command::History { number, control } => change::history(&control, number),
         Command::Tui { control, console } => tui::run(&control, console).map(|()| ExitCode::SUCCESS),
     };

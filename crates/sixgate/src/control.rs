@@ -1,5 +1,7 @@
 //! The control protocol: one JSON object per line, on a Unix socket and on a virtio-serial port.
 use ipnet::Ipv6Net;
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use sixgate_engine::status::{SessionPage, Status};
 
@@ -50,6 +52,9 @@ pub enum Request {
         /// Take it back after so many seconds unless it is confirmed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         confirm: Option<u64>,
+        /// Who asks, where that is over the network; a change that cuts this session is refused without `confirm`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session: Option<Session>,
     },
     /// Keep the configuration that is on trial.
     Confirm,
@@ -61,6 +66,9 @@ pub enum Request {
         /// As for `Apply`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         confirm: Option<u64>,
+        /// As for `Apply`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session: Option<Session>,
     },
     /// Forget the resolver's answers about a name and all names below it; all answers without a name.
     FlushDns {
@@ -92,6 +100,17 @@ impl Request {
             Self::FlushDns { .. } => "Flush",
         }
     }
+}
+
+/// The TCP connection by which somebody works on the router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The other end.
+    pub peer: IpAddr,
+    /// The router's address.
+    pub local: IpAddr,
+    /// The router's port.
+    pub port: u16,
 }
 
 /// A configuration that was in force.
@@ -254,9 +273,9 @@ mod tests {
             Request::Restart,
             Request::Reload,
             Request::PowerOff,
-            Request::Apply { text: "[wan]\n\"".to_owned(), confirm: Some(60) },
+            Request::Apply { text: "[wan]\n\"".to_owned(), confirm: Some(60), session: None },
             Request::Confirm,
-            Request::Revert { to: Some(3), confirm: None },
+            Request::Revert { to: Some(3), confirm: None, session: None },
             Request::History,
             Request::FlushDns { name: Some("example.com".to_owned()) },
         ] {

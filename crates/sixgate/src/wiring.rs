@@ -37,7 +37,7 @@ use sixgate_engine::status::{SessionPage, Status};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::control::PastConfiguration;
+use crate::control::{PastConfiguration, Session};
 use crate::lifecycle::{self, Ending};
 use crate::tasks::{
     appliance, configuration, control, dns64, facts, metrics, nat64, nat64_log, ndp_proxy, network, planner, ra,
@@ -98,6 +98,8 @@ pub enum ConfigurationCommand {
         text: String,
         /// How long it is tried; absent where it is to last at once.
         trial: Option<Duration>,
+        /// The session that asks: it must not be cut without a trial.
+        session: Option<Session>,
         /// Once it is in force.
         answer: Answer<()>,
     },
@@ -109,6 +111,8 @@ pub enum ConfigurationCommand {
         to: Option<u64>,
         /// As for `Apply`.
         trial: Option<Duration>,
+        /// The session that asks: it must not be cut without a trial.
+        session: Option<Session>,
         /// Once it is in force.
         answer: Answer<()>,
     },

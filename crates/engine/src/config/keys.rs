@@ -32,6 +32,8 @@ pub(super) const KEYS: &[KeyText] = &[
     key("", "dns64", "the table [dns64]"),
     key("", "nat64", "the table [nat64]"),
     key("", "allow", "one table [[allow]] for each entry"),
+    key("", "groups", "the table [groups]: for each name a list of targets, sources, ports or other groups"),
+    key("", "policy", "the table [policy]"),
     key("", "publish", "one table [[publish]] for each host and its ports"),
     key("", "metrics", "the table [metrics]"),
 
@@ -150,11 +152,18 @@ pub(super) const KEYS: &[KeyText] = &[
 
     key("nat64.timers", "port_hold", "how long a UDP port or identifier is held back after use, integer seconds, 0 to 3600 (RFC 6888 REQ-8); default 120"),
 
-    key("allow", "to", "\"router\", a vm (\"vm1\"), its containers (\"vm1/containers\", \"vm1/containers::5\"), a lan (\"vms\", \"vms::5\"), or an IPv6 address or prefix inside this network"),
-    key("allow", "from", "an IPv6 or IPv4 prefix or address, or a list of them; default: anybody"),
+    key("allow", "to", "\"router\", a vm (\"vm1\"), its containers (\"vm1/containers\", \"vm1/containers::5\"), a lan (\"vms\", \"vms::5\"), an IPv6 address or prefix inside this network, a group, or a list of them"),
+    key("allow", "from", "an IPv6 or IPv4 prefix or address, a vm, its containers, a lan, a group, or a list of them; default: anybody"),
     key("allow", "tcp", "TCP destination ports, 1 to 65535: 443, \"8000-8100\", or a list; default: none"),
     key("allow", "udp", "UDP destination ports, 1 to 65535: 443, \"8000-8100\", or a list; default: none"),
     key("allow", "icmp", "whether echo requests are admitted, true or false; default false"),
+    key("allow", "protocol", "other IP protocols by number, 0 to 255 but for ICMP, TCP, UDP and ICMPv6, or \"gre\", \"esp\", \"ah\", \"sctp\", or a list of them; default: none"),
+    key("allow", "until", "the day from which on it does not hold any more, \"YYYY-MM-DD\", UTC; default: for ever"),
+    key("allow", "new_per_second", "most connections that may begin in a second, integer, 1 to 1000000; default: as many as come"),
+
+    key("policy", "between", "what lans, vms and containers may send one another through the router, \"allowed\", \"denied\", or \"by-allow\" for what [[allow]] admits; default \"allowed\""),
+    key("policy", "refuse", "what becomes of packets that are not admitted, \"drop\" or \"reject\" with an ICMP error; default \"drop\""),
+    key("policy", "rejects_per_second", "most ICMP errors for refused packets, integer, 1 to 100000; the others are dropped silently; default 100"),
 
     key("publish", "listen", "\"ADDRESS:tcp/PORTS\", \"ADDRESS:udp/PORTS\" or \"ADDRESS:icmp\", or a list of them; ADDRESS is wan (the uplink's IPv4 address) or an address out of nat64.pool, PORTS is 443 or 8000-8010"),
     key("publish", "to", "one host inside and its first port, \"vm1:443\", \"vm1/containers::5:443\", \"vms::5:443\" or \"[2001:db8:1:2::5]:443\"; without a port where icmp alone is published"),

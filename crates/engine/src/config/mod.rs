@@ -13,12 +13,14 @@ mod difference;
 mod dns64;
 mod door;
 mod error;
+mod groups;
 mod keys;
 mod lan;
 mod metrics;
 mod nat64;
 mod nat64_log;
 mod parse;
+mod policy;
 mod pool;
 mod publish;
 mod raw;
@@ -52,6 +54,8 @@ pub struct Config {
     pub nat64: Option<Nat64>,
     /// What is admitted; everything else is dropped.
     pub allow: Vec<Allow>,
+    /// What holds where no entry speaks.
+    pub policy: Policy,
     /// What of the outside leads inside.
     pub publish: Vec<Publish>,
     /// Where metrics are served; absent when they are not.
@@ -486,8 +490,53 @@ pub struct Allow {
     pub udp: Vec<RangeInclusive<u16>>,
     /// Whether echo requests are admitted.
     pub icmp: bool,
+    /// Other IP protocols.
+    pub protocols: Vec<u8>,
+    /// Who of this network may reach it, beside `from`.
+    pub from_inside: Vec<Target>,
+    /// Seconds since 1970 from which on it does not hold any more.
+    pub until: Option<u64>,
+    /// Most connections that may begin in a second.
+    pub new_per_second: Option<u32>,
     /// Line in the file, for comments and the console.
     pub line: usize,
+}
+
+/// What holds where no entry speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Between LANs, VMs and containers.
+    pub between: Between,
+    /// What becomes of packets that are not admitted.
+    pub refuse: Refuse,
+    /// Most ICMP errors for refused packets.
+    pub rejects_per_second: u32,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { between: Between::Allowed, refuse: Refuse::Drop, rejects_per_second: 100 }
+    }
+}
+
+/// What LANs, VMs and containers may send one another through the router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Between {
+    /// Everything.
+    Allowed,
+    /// Nothing, whatever entries say.
+    Denied,
+    /// What entries of the allowlist admit.
+    ByAllow,
+}
+
+/// What becomes of packets that are not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refuse {
+    /// Silence.
+    Drop,
+    /// An ICMP error, as far as the rate allows.
+    Reject,
 }
 
 /// Ports of the outside that lead inside.

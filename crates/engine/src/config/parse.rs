@@ -7,9 +7,12 @@ use toml::de::{DeTable, DeValue};
 use super::claim::Claims;
 use super::door::{self, Errors};
 use super::error::{ConfigErrors, Lines};
+use super::groups::Groups;
 use super::keys;
 use super::lan::Delegates;
-use super::{Config, Dns64, Ipv6Source, allow, dns64, lan, metrics, nat64, publish, raw, relative, route, vm, wan};
+use super::{
+    Config, Dns64, Ipv6Source, Policy, allow, dns64, lan, metrics, nat64, policy, publish, raw, relative, route, vm, wan,
+};
 
 /// Name of a router that has none.
 const DEFAULT_HOSTNAME: &str = "sixgate";
@@ -44,6 +47,8 @@ struct Sections {
     dns64: Option<Spanned<raw::Dns64>>,
     nat64: Option<Spanned<raw::Nat64>>,
     allow: Vec<Spanned<raw::Allow>>,
+    groups: Groups,
+    policy: Option<Spanned<raw::Policy>>,
     metrics: Option<Spanned<raw::Metrics>>,
     publish: Vec<Spanned<raw::Publish>>,
 }
@@ -64,6 +69,8 @@ impl Sections {
                 "dns64" => sections.dns64 = Some(door::table("dns64", value, errors)),
                 "nat64" => sections.nat64 = Some(door::table("nat64", value, errors)),
                 "allow" => sections.allow = door::tables("allow", value, errors),
+                "groups" => sections.groups = Groups::read(value, errors),
+                "policy" => sections.policy = Some(door::table("policy", value, errors)),
                 "publish" => sections.publish = door::tables("publish", value, errors),
                 "metrics" => sections.metrics = Some(door::table("metrics", value, errors)),
                 unknown => {
@@ -114,12 +121,18 @@ impl Sections {
         let routes = self.routes.iter().filter_map(|raw| route::validate(raw, &mut claims, errors)).collect();
         let nat64 = self.nat64.and_then(|raw| nat64::validate(raw, &mut claims, errors));
         let lines = Lines::new(text);
-        let names = allow::Names { lans: &lans, vms: &vms, claims: &claims };
+        let names = allow::Names { lans: &lans, vms: &vms, claims: &claims, groups: &self.groups };
+        for name in lans.iter().map(|lan| &lan.name).chain(vms.iter().map(|vm| &vm.name)) {
+            if self.groups.contains(name) {
+                errors.note(0..0, format!("the group {name} is called like a lan or vm"), "rename the group");
+            }
+        }
+        let policy = self.policy.as_ref().map_or_else(Policy::default, |raw| policy::validate(raw, errors));
         let dns64 = self.dns64.map_or_else(Dns64::default, |raw| dns64::validate(raw, names, errors));
         let allow = self
             .allow
             .into_iter()
-            .filter_map(|raw| {
+            .flat_map(|raw| {
                 let (line, _) = lines.place(raw.span().start);
                 allow::validate(raw, line, names, errors)
             })
@@ -135,8 +148,19 @@ impl Sections {
         let metrics = self.metrics.and_then(|raw| metrics::validate(&raw, &lans, errors));
         claims.check(nat64.as_ref().map_or(&[], |(_, prefixes)| prefixes.as_slice()), errors);
         let nat64 = nat64.map(|(nat64, _)| nat64);
-        let mut config =
-            Config { hostname, wan: wan?, lans, vms, routes, dns64, nat64, allow, publish: Vec::new(), metrics };
+        let mut config = Config {
+            hostname,
+            wan: wan?,
+            lans,
+            vms,
+            routes,
+            dns64,
+            nat64,
+            allow,
+            policy,
+            publish: Vec::new(),
+            metrics,
+        };
         publish::check(&mut config, published, errors);
         Some(config)
     }

@@ -201,11 +201,23 @@ pub(super) struct Metrics {
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Allow {
-    pub(super) to: Key<String>,
+    pub(super) to: Key<OneOrMany<String>>,
     pub(super) from: Key<OneOrMany<String>>,
     pub(super) tcp: Key<OneOrMany<Port>>,
     pub(super) udp: Key<OneOrMany<Port>>,
     pub(super) icmp: Key<bool>,
+    pub(super) protocol: Key<OneOrMany<Port>>,
+    pub(super) until: Key<String>,
+    pub(super) new_per_second: Key<i64>,
+}
+
+/// `[policy]`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Policy {
+    pub(super) between: Key<String>,
+    pub(super) refuse: Key<String>,
+    pub(super) rejects_per_second: Key<i64>,
 }
 
 /// `[[publish]]`.
@@ -243,7 +255,7 @@ pub(super) enum SwitchOr<T> {
 }
 
 /// `443` or `"8000-8100"`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Port {
     Number(i64),
     Range(String),

@@ -293,6 +293,11 @@ fn next(address: Ipv6Addr) -> Ipv6Addr {
     Ipv6Addr::from(u128::from(address).saturating_add(1))
 }
 
+/// Notes that a word is none of those that a key takes.
+pub(super) fn unknown(at: At, text: &str, span: Range<usize>, errors: &mut Errors) {
+    errors.note(span, format!("`{}` cannot be \"{text}\"", at.1), keys::describe(at.0, at.1));
+}
+
 /// The table of a key that may also be a word, or nothing.
 pub(super) fn spanned<T>(key: Key<T>) -> Option<Placed<T>> {
     let key: Spanned<T> = key?;

@@ -13,7 +13,7 @@ const ACCEPT: [Statement; 2] = [Statement::Counter, Statement::Accept];
 /// Rules of entries whose target is the router itself.
 pub(super) fn router(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     let entries = scene.topology.config.allow.iter().filter(|allow| allow.to == Target::Router);
-    entries.flat_map(|allow| compile(allow, &[], true)).collect()
+    entries.flat_map(|allow| compile(scene.topology.config, allow, &[], true)).collect()
 }
 
 /// Rules of entries whose target lies behind the router.
@@ -23,14 +23,14 @@ pub(super) fn forwarded(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     entries
         .flat_map(|allow| {
             let nets = destinations(config, &allow.to);
-            let to = [scene.input_wan(), scene.output_lans(), Match::Destination6(Ipv6Net::aggregate(&nets))];
-            compile(allow, &to, false)
+            let to = [scene.input_any(), scene.output_lans(), Match::Destination6(Ipv6Net::aggregate(&nets))];
+            compile(config, allow, &to, false)
         })
         .collect()
 }
 
 /// One rule for each protocol and family of sources.
-fn compile(allow: &Allow, to: &[Match], ipv4_too: bool) -> Vec<Option<Rule>> {
+fn compile(config: &Config, allow: &Allow, to: &[Match], ipv4_too: bool) -> Vec<Option<Rule>> {
     let mut protocols: Vec<(Vec<Match>, String)> = Vec::new();
     for (number, name, ports) in [(TCP, "tcp", &allow.tcp), (UDP, "udp", &allow.udp)] {
         if !ports.is_empty() {
@@ -46,14 +46,23 @@ fn compile(allow: &Allow, to: &[Match], ipv4_too: bool) -> Vec<Option<Rule>> {
             protocols.push((vec![Match::Protocol(vec![ICMP]), Match::IcmpType(vec![ECHO_REQUEST_V4])], comment));
         }
     }
-    let sources = sources(&allow.from);
+    if !allow.protocols.is_empty() {
+        let comment = format!("allow line {}: {} protocol", allow.line, describe(&allow.to));
+        protocols.push((vec![Match::Protocol(allow.protocols.clone())], comment));
+    }
+    let sources = sources(config, allow);
+    // A rate is counted for what would pass otherwise.
+    let limits = allow.until.map(Match::Before).into_iter().chain(
+        allow.new_per_second.map(|rate| Match::RateUnder { per_second: rate.into(), burst: rate.clamp(5, 10_000) }),
+    );
+    let limits: Vec<Match> = limits.collect();
     let mut rules = Vec::new();
     for (matches, comment) in protocols {
         for source in &sources {
             if contradicts(source.as_ref(), &matches) {
                 continue;
             }
-            let conditions = to.iter().chain(source).chain(&matches).cloned().collect();
+            let conditions = to.iter().chain(source).chain(&matches).chain(&limits).cloned().collect();
             rules.push(rule(conditions, &ACCEPT, comment.clone()));
         }
     }
@@ -69,18 +78,18 @@ fn contradicts(source: Option<&Match>, matches: &[Match]) -> bool {
     }
 }
 
-/// Conditions on the source, one a family; none at all where anybody may.
-fn sources(from: &[IpNet]) -> Vec<Option<Match>> {
+/// Conditions on the source, one a family; none at all where anybody may. Names that stand for nothing admit nobody.
+fn sources(config: &Config, allow: &Allow) -> Vec<Option<Match>> {
     let mut v4: Vec<Ipv4Net> = Vec::new();
-    let mut v6: Vec<Ipv6Net> = Vec::new();
-    for net in from {
+    let mut v6: Vec<Ipv6Net> = allow.from_inside.iter().flat_map(|target| destinations(config, target)).collect();
+    for net in &allow.from {
         match net {
             IpNet::V4(net) => v4.push(*net),
             IpNet::V6(net) => v6.push(*net),
         }
     }
     let mut sources = Vec::new();
-    if from.is_empty() {
+    if allow.from.is_empty() && allow.from_inside.is_empty() {
         sources.push(None);
     }
     if !v6.is_empty() {

@@ -1,7 +1,8 @@
 //! Through the router: the translator's legs, what goes out, RFC 4890 section 4.3, and what the allowlist admits.
 use super::icmp::{ERRORS_V6, ICMPV6};
 use super::ruleset::{ConntrackState, Match, Rule, Statement, host6};
-use super::{Scene, allow, input_tun, output_tun, rule};
+use super::{Scene, allow, ended, input_tun, output_tun, refused, rule};
+use crate::config::Between;
 use crate::plan::{NAT64_MARK, NAT64_MARK_MASK};
 
 const DROP: [Statement; 2] = [Statement::Counter, Statement::Drop];
@@ -9,6 +10,7 @@ const DROP: [Statement; 2] = [Statement::Counter, Statement::Drop];
 /// The chain of a configuration.
 pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     let mut rules = translator(scene);
+    rules.extend(ended("through the router"));
     rules.extend([
         rule(
             vec![Match::ConntrackState(vec![ConntrackState::Established, ConntrackState::Related])],
@@ -36,18 +38,22 @@ pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
             "drop: through the router, invalid for connection tracking",
         ),
         rule(vec![scene.input_lans(), scene.output_wan(), scene.source_inside()], &[Statement::Accept], "outbound"),
-        // Which VM may reach which other one is not policed here: on one bridge they need no router.
-        rule(
-            vec![scene.input_lans(), scene.output_lans(), scene.source_inside()],
-            &[Statement::Accept],
-            "between vms, their containers and lans",
-        ),
     ]);
+    // On one bridge hosts need no router: this holds where the hypervisor isolates them, and between links.
+    let between = vec![scene.input_lans(), scene.output_lans(), scene.source_inside()];
+    match scene.topology.config.policy.between {
+        Between::Allowed => {
+            rules.push(rule(between, &[Statement::Accept], "between vms, their containers and lans"));
+        }
+        Between::Denied => {
+            let between = [scene.input_lans(), scene.output_lans()];
+            rules.extend(refused(scene, &between, "drop: between vms and lans, denied by policy"));
+        }
+        Between::ByAllow => {}
+    }
     rules.extend(allow::forwarded(scene));
-    rules.extend([
-        rule(vec![scene.input_wan()], &DROP, "drop: inbound, no allow entry"),
-        rule(Vec::new(), &DROP, "drop: through the router, not admitted"),
-    ]);
+    rules.extend(refused(scene, &[scene.input_wan()], "drop: inbound, no allow entry"));
+    rules.extend(refused(scene, &[], "drop: through the router, not admitted"));
     rules
 }
 

@@ -5,7 +5,7 @@ use super::icmp::{
 };
 use super::prerouting::LINK_LOCAL;
 use super::ruleset::{ConntrackState, Match, Rule, Statement};
-use super::{Scene, allow, rule};
+use super::{Scene, allow, ended, refused, rule};
 use crate::config::Ipv6Source;
 use sixgate_wire::dhcpv6::CLIENT_PORT;
 
@@ -16,8 +16,9 @@ const CLOSED_ECHO_AND_ERRORS: [u8; 5] = [1, 2, 3, 4, ECHO_REPLY_V6];
 
 /// The chain of a configuration.
 pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
-    let mut rules = vec![
-        loopback(),
+    let mut rules = vec![loopback()];
+    rules.extend(ended("to the router"));
+    rules.extend([
         // RFC 4861 sections 6.1 and 7.1: a hop limit of 255 proves that the packet comes from this link.
         icmpv6(&NEIGHBOR_DISCOVERY, vec![Match::HopLimit(255)], "neighbor discovery, RFC 4890 section 4.4.1"),
         icmpv6(&MULTICAST_LISTENER, Vec::new(), "multicast listeners, RFC 4890 section 4.4.1"),
@@ -34,7 +35,7 @@ pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
         ),
         icmpv6(&[ECHO_REQUEST_V6, ECHO_REPLY_V6], Vec::new(), "echo, RFC 4890 section 4.4.1"),
         icmpv4(),
-    ];
+    ]);
     if scene.topology.config.dns64.enabled {
         rules.push(rule(
             vec![scene.input_lans(), Match::Protocol(vec![TCP, UDP]), Match::DestinationPort(vec![53..=53])],
@@ -57,8 +58,8 @@ pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
         ));
     }
     rules.extend(allow::router(scene));
-    rules.push(rule(vec![scene.input_wan()], &DROP, "drop: to the router from the uplink, no allow entry"));
-    rules.push(rule(Vec::new(), &DROP, "drop: to the router, no allow entry"));
+    rules.extend(refused(scene, &[scene.input_wan()], "drop: to the router from the uplink, no allow entry"));
+    rules.extend(refused(scene, &[], "drop: to the router, no allow entry"));
     rules
 }
 

@@ -3,6 +3,7 @@
 //! Default deny in input and forward; what is dropped ends in a rule of its own whose comment, `drop: ..`, names the
 //! reason, and has a counter. Entries of the allowlist carry `allow line N: ..` and a counter. The table is `inet
 //! sixgate`; no other table is touched.
+pub mod admission;
 mod allow;
 mod forward;
 mod icmp;
@@ -20,6 +21,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 pub(crate) use self::allow::destinations;
 
+use crate::config::Refuse;
 use crate::plan::topology::Topology;
 use crate::plan::{NAT64_DEVICE, Nat64Plan};
 use ruleset::{Chain, Hook, HookPoint, Match, Policy, Rule, Ruleset, Statement};
@@ -32,6 +34,9 @@ const RAW: i32 = -300;
 const MANGLE: i32 = -150;
 /// NF_IP_PRI_FILTER.
 const FILTER: i32 = 0;
+
+/// Bit of a connection's mark that says that it was admitted once and is not any more.
+pub const ENDED: u32 = 0x0080_0000;
 
 /// What the rules are made of.
 struct Scene<'a> {
@@ -84,7 +89,7 @@ fn rule(matches: Vec<Match>, statements: &[Statement], comment: impl Into<String
         Match::DestinationPort(ports) => ports.is_empty(),
         Match::ConntrackState(states) => states.is_empty(),
         Match::Family(_) | Match::HopLimit(_) | Match::Mark { .. } | Match::DestinationIsLocal => false,
-        Match::RateUnder { .. } => false,
+        Match::ConnectionMark { .. } | Match::Before(_) | Match::RateUnder { .. } => false,
     });
     (!never).then(|| Rule { matches, statements: statements.to_vec(), comment: short(comment.into()) })
 }
@@ -119,6 +124,10 @@ impl Scene<'_> {
         Match::OutputInterface(self.wan.clone())
     }
 
+    fn input_any(&self) -> Match {
+        Match::InputInterface([&self.wan[..], &self.lans].concat())
+    }
+
     fn input_lans(&self) -> Match {
         Match::InputInterface(self.lans.clone())
     }
@@ -136,6 +145,35 @@ impl Scene<'_> {
     fn source_inside(&self) -> Match {
         Match::Source6(Ipv6Net::aggregate(&self.inside))
     }
+}
+
+/// Connections that a removed entry had admitted end for both sides at once. Forgetting them would not do: the next packet of
+/// the host inside would begin them anew, as outbound ones.
+fn ended(direction: &str) -> [Option<Rule>; 2] {
+    let mark = Match::ConnectionMark { value: ENDED, mask: ENDED };
+    let comment = format!("drop: {direction}, not admitted any more");
+    [
+        rule(
+            vec![mark.clone(), Match::Protocol(vec![icmp::TCP])],
+            &[Statement::Counter, Statement::Reset],
+            comment.clone(),
+        ),
+        rule(vec![mark], &[Statement::Counter, Statement::Drop], comment),
+    ]
+}
+
+/// The end of what is not admitted: dropped, or told so as far as the rate allows.
+fn refused(scene: &Scene<'_>, matches: &[Match], comment: &str) -> Vec<Option<Rule>> {
+    let policy = scene.topology.config.policy;
+    let mut rules = Vec::new();
+    if policy.refuse == Refuse::Reject {
+        let rate = u64::from(policy.rejects_per_second);
+        let mut under = matches.to_vec();
+        under.push(Match::RateUnder { per_second: rate, burst: policy.rejects_per_second.clamp(5, 1000) });
+        rules.push(rule(under, &[Statement::Counter, Statement::Reject], comment));
+    }
+    rules.push(rule(matches.to_vec(), &[Statement::Counter, Statement::Drop], comment));
+    rules
 }
 
 fn hosts(addresses: &[Ipv4Addr]) -> Vec<Ipv4Net> {

@@ -87,6 +87,8 @@ impl Display for Match {
                 write!(out, "ct state {}", set(states.iter().map(|state| state_name(*state))))
             }
             Self::Mark { value, mask } => write!(out, "meta mark & {mask:#010x} == {value:#010x}"),
+            Self::ConnectionMark { value, mask } => write!(out, "ct mark & {mask:#010x} == {value:#010x}"),
+            Self::Before(seconds) => write!(out, "meta time < {}", seconds * 1_000_000_000),
             Self::DestinationIsLocal => out.write_str("fib daddr type local"),
             Self::RateUnder { per_second, burst } => {
                 write!(out, "limit rate {per_second}/second burst {burst} packets")
@@ -107,6 +109,7 @@ impl Display for Statement {
             Self::Accept => out.write_str("accept"),
             Self::Drop => out.write_str("drop"),
             Self::Reject => out.write_str("reject with icmpx admin-prohibited"),
+            Self::Reset => out.write_str("reject with tcp reset"),
             Self::Return => out.write_str("return"),
         }
     }

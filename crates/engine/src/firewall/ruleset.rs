@@ -101,6 +101,15 @@ pub enum Match {
         /// Mask.
         mask: u32,
     },
+    /// `ct mark & mask == value`.
+    ConnectionMark {
+        /// Value after masking.
+        value: u32,
+        /// Mask.
+        mask: u32,
+    },
+    /// The time is before so many seconds since 1970 (`meta time`).
+    Before(u64),
     /// `fib daddr type local`.
     DestinationIsLocal,
     /// At most this many a second (token bucket, burst as given); matches while under the limit.
@@ -145,6 +154,8 @@ pub enum Statement {
     Drop,
     /// Drop with ICMP "administratively prohibited" (`reject with icmpx admin-prohibited`).
     Reject,
+    /// Drop a TCP segment and end its connection (`reject with tcp reset`); a `Protocol` match precedes it.
+    Reset,
     /// Back to the calling chain.
     Return,
 }

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 
 use super::topology::{LanLink, Topology, next_hop, wan_nets};
 use super::{Dns64Plan, NAT64_DEVICE, Nat64Plan, Obstacle};
-use crate::config::{Ipv4Source, Ipv6Source, Lan, PrefixOrigin, Target, Via};
+use crate::config::{Between, Ipv4Source, Ipv6Source, Lan, PrefixOrigin, Target, Via};
 use crate::facts::AddressState;
 use crate::finding::{Finding, Severity};
 
@@ -168,14 +168,18 @@ fn shared_link(topology: &Topology<'_>, lan: &LanLink<'_>, findings: &mut Vec<Fi
         Target::Lan(name, _) => *name == lan.lan.name,
         Target::Prefix(prefix) => lan.addresses().any(|net| net.contains(prefix)),
     });
-    if lan.vms.len() < 2 || !named {
+    let policed = topology.config.policy.between != Between::Allowed;
+    if lan.vms.len() < 2 || !(named || policed) {
         return;
     }
     findings.push(Finding::new(
         Severity::Note,
         "vms-share-a-link",
         lan.lan.name.as_str(),
-        format!("the VMs on {} reach each other without the router, whatever the allowlist says", lan.lan.name),
+        format!(
+            "the VMs on {} reach each other without the router, whatever the allowlist and [policy] say",
+            lan.lan.name
+        ),
         "isolate the bridge's ports at the hypervisor, or give each VM a link of its own",
     ));
 }

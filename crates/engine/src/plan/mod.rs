@@ -71,6 +71,8 @@ pub struct Plan {
     pub shortcut: Option<firewall::shortcut::Shortcut>,
     /// What is answered for on the uplink; absent when switched off.
     pub ndp_proxy: Option<crate::ndp_proxy::NdpProxyPlan>,
+    /// Who may begin a conversation with whom.
+    pub admission: firewall::admission::Admission,
     /// One entry per link that is advertised on and present.
     pub ra: Vec<RaPlan>,
     /// The resolver.
@@ -450,8 +452,9 @@ pub fn plan(config: &Config, facts: &Facts) -> Plan {
     let ra = topology.lans.iter().filter_map(|lan| ra::plan(&topology, lan, nat64.as_ref())).collect();
     let firewall = firewall::ruleset(&topology, nat64.as_ref());
     let shortcut = firewall::shortcut::shortcut(&topology, nat64.as_ref());
+    let admission = firewall::admission::Admission::of(&topology);
     let ndp_proxy = ndp_proxy::plan(&topology);
     findings::check(&topology, nat64.as_ref(), &dns64, &mut findings);
     let metrics = listen::metrics(&topology);
-    Plan { network, firewall, shortcut, ndp_proxy, ra, dns64, nat64, metrics, findings }
+    Plan { network, firewall, shortcut, admission, ndp_proxy, ra, dns64, nat64, metrics, findings }
 }

@@ -4,10 +4,10 @@ use std::ops::RangeInclusive;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use nlink::netlink::nftables::{
-    ChainName, CmpOp, CtState, Expr, Family as NftFamily, FibFlags, FibResult, Field, IcmpxCode, Item, LimitExpr,
-    LimitUnit, LookupExpr, Match as NftMatch, MetaKey, NFT_MSG_NEWSET, NFTA_SET_FLAGS, NFTA_SET_ID, NFTA_SET_KEY_LEN,
-    NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_SET_USERDATA, PayloadBase, RangeOp, RawMessage, Register,
-    Reject, RuleSpec, Set, SetElement, SetFlags, SetKeyType, Stmt, Value, Verdict,
+    ByteorderOp, ChainName, CmpOp, CtState, Expr, Family as NftFamily, FibFlags, FibResult, Field, IcmpxCode, Item,
+    LimitExpr, LimitUnit, LookupExpr, Match as NftMatch, MetaKey, NFT_MSG_NEWSET, NFTA_SET_FLAGS, NFTA_SET_ID,
+    NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_SET_USERDATA, PayloadBase, RangeOp,
+    RawMessage, Register, Reject, RuleSpec, Set, SetElement, SetFlags, SetKeyType, Stmt, Value, Verdict,
 };
 use nlink::netlink::types::route::RouteType;
 use nlink::netlink::{MessageBuilder, NLMSG_HDRLEN};
@@ -135,6 +135,16 @@ impl Sets {
             Match::Mark { value, mask } => {
                 let masked = Value::Masked { value: (*value).into(), mask: (*mask).into() };
                 spec.push(NftMatch::eq(Field::Mark, masked));
+            }
+            Match::ConnectionMark { value, mask } => {
+                let masked = Value::Masked { value: (*value).into(), mask: (*mask).into() };
+                spec.push(NftMatch::eq(Field::CtMark, masked));
+            }
+            Match::Before(seconds) => {
+                let nanoseconds = seconds.saturating_mul(1_000_000_000);
+                spec.push(Expr::Meta { dreg: KEY, key: MetaKey::TimeNs });
+                spec.push(Expr::Byteorder { sreg: KEY, dreg: KEY, op: ByteorderOp::Hton, len: 8, size: 8 });
+                spec.push(Expr::Cmp { sreg: KEY, op: CmpOp::Lt, data: nanoseconds.to_be_bytes().to_vec() });
             }
             Match::DestinationIsLocal => {
                 let field = Field::Fib { flags: FibFlags::DADDR, result: FibResult::AddrType };
@@ -284,6 +294,7 @@ fn add_statement(spec: &mut RuleSpec, statement: &Statement) -> nlink::Result<()
         Statement::Accept => spec.push(Verdict::Accept),
         Statement::Drop => spec.push(Verdict::Drop),
         Statement::Reject => spec.push(Stmt::Reject(Reject::Icmpx(IcmpxCode::AdminProhibited))),
+        Statement::Reset => spec.push(Stmt::Reject(Reject::TcpReset)),
         Statement::Return => spec.push(Verdict::Return),
     }
     Ok(())

@@ -41,6 +41,11 @@ fn full() -> Ruleset {
         rule(vec![Match::Destination6(nets(&["64:ff9b::/96"]))], vec![Notrack], "legs"),
     ];
     let input = vec![
+        rule(
+            vec![Match::ConnectionMark { value: 0x0080_0000, mask: 0x0080_0000 }, Match::Protocol(vec![6])],
+            vec![Counter, Statement::Reset],
+            "ended",
+        ),
         rule(vec![states(&[ConntrackState::Established, ConntrackState::Related])], vec![Accept], "flows"),
         rule(vec![states(&[ConntrackState::Invalid])], vec![Counter, Drop], "invalid"),
         rule(vec![Match::Protocol(vec![58])], vec![Jump("icmp6".to_owned())], "icmpv6"),
@@ -128,6 +133,7 @@ fn every_condition_and_statement_reads_back_from_nft_as_it_was_meant() {
             "}",
             "chain input {",
             "type filter hook input priority 0; policy drop;",
+            r#"ct mark & 0x00800000 == 0x00800000 meta l4proto 6 counter reject with tcp reset comment "ended""#,
             r#"ct state 0x2,0x4 accept comment "flows""#,
             r#"ct state 0x1 counter drop comment "invalid""#,
             r#"meta l4proto 58 jump icmp6 comment "icmpv6""#,

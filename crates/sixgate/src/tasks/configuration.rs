@@ -16,6 +16,7 @@ use sixgate_engine::plan::plan;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::control::Session;
 use crate::tasks::network;
 use crate::wiring::{ConfigurationCommand as Command, Configured};
 
@@ -63,13 +64,17 @@ pub async fn run(mut ends: Ends, file: std::path::PathBuf) {
                 // Whoever asked may have gone away meanwhile.
                 let _ = answer.send(outcome);
             }
-            Some(Command::Apply { text, trial, answer }) => {
-                let outcome = change(&mut keeper, &mut ends, text, history::Origin::Apply, trial).await;
+            Some(Command::Apply { text, trial, session, answer }) => {
+                let wanted = Wanted { text, origin: history::Origin::Apply, trial, session };
+                let outcome = change(&mut keeper, &mut ends, wanted).await;
                 let _ = answer.send(outcome);
             }
-            Some(Command::Revert { to, trial, answer }) => {
+            Some(Command::Revert { to, trial, session, answer }) => {
                 let outcome = match keeper.earlier(to) {
-                    Ok(Some(text)) => change(&mut keeper, &mut ends, text, history::Origin::Revert, trial).await,
+                    Ok(Some(text)) => {
+                        let wanted = Wanted { text, origin: history::Origin::Revert, trial, session };
+                        change(&mut keeper, &mut ends, wanted).await
+                    }
                     Ok(None) => {
                         keeper.end_trial("it was taken back");
                         ends.configured.send_replace(keeper.configured());
@@ -91,15 +96,20 @@ pub async fn run(mut ends: Ends, file: std::path::PathBuf) {
     }
 }
 
-/// All or nothing: a configuration that the kernel refuses goes again, and so does one that cannot be kept on disk.
-async fn change(
-    keeper: &mut Keeper,
-    ends: &mut Ends,
+/// A configuration that is to come into force.
+struct Wanted {
     text: String,
     origin: history::Origin,
     trial: Option<Duration>,
-) -> Result<(), String> {
-    let config = keeper.begin(text, origin, trial)?;
+    session: Option<Session>,
+}
+
+/// All or nothing: a configuration that the kernel refuses goes again, and so does one that cannot be kept on disk.
+async fn change(keeper: &mut Keeper, ends: &mut Ends, wanted: Wanted) -> Result<(), String> {
+    if let (Some(session), None) = (wanted.session, wanted.trial) {
+        keeper.spares(&wanted.text, session, &ends.facts.borrow().clone().unwrap_or_default())?;
+    }
+    let config = keeper.begin(wanted.text, wanted.origin, wanted.trial)?;
     ends.network.mark_unchanged();
     ends.configured.send_replace(keeper.configured());
     match accepted(ends, &config).await.and_then(|()| keeper.commit()) {
@@ -244,7 +254,7 @@ mod tests {
         let before = others.configured.wait_for(|configured| configured.config.is_some()).await.unwrap().clone();
         let (asked, answer) = tokio::sync::oneshot::channel();
         let text = VALID.replace("eth0", "eth7");
-        others.commands.send(Command::Apply { text, trial: None, answer: asked }).await.unwrap();
+        others.commands.send(Command::Apply { text, trial: None, session: None, answer: asked }).await.unwrap();
         others.configured.wait_for(|now| now.config != before.config).await.unwrap();
         let refusal = sixgate_engine::finding::Finding::new(
             sixgate_engine::finding::Severity::Error,

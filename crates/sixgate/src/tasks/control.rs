@@ -146,16 +146,16 @@ impl Desk {
                 None => refusal(ErrorKind::Unavailable, "the daemon is busy or ending; ask again"),
             },
             Request::Reload => done(self.configuration(ConfigurationCommand::Reload).await),
-            Request::Apply { text, confirm } => match trial(confirm) {
+            Request::Apply { text, confirm, session } => match trial(confirm) {
                 Ok(trial) => {
-                    let apply = |answer| ConfigurationCommand::Apply { text, trial, answer };
+                    let apply = |answer| ConfigurationCommand::Apply { text, trial, session, answer };
                     done(self.configuration(apply).await)
                 }
                 Err(refused) => refused,
             },
-            Request::Revert { to, confirm } => match trial(confirm) {
+            Request::Revert { to, confirm, session } => match trial(confirm) {
                 Ok(trial) => {
-                    let revert = |answer| ConfigurationCommand::Revert { to, trial, answer };
+                    let revert = |answer| ConfigurationCommand::Revert { to, trial, session, answer };
                     done(self.configuration(revert).await)
                 }
                 Err(refused) => refused,

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sixgate_engine::finding::{Finding, Severity};
+use sixgate_engine::firewall::admission::Admission;
 use sixgate_engine::firewall::shortcut::Shortcut;
 use sixgate_engine::firewall::{self, TABLE, ruleset::Ruleset};
 use sixgate_engine::plan::{Plan, Stage};
 use sixgate_linux::netlink::Netlink;
 use sixgate_linux::network::ApplyError;
 use sixgate_linux::nft::NftError;
-use sixgate_linux::{nft, sysctl};
+use sixgate_linux::{conntrack, nft, sysctl};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
@@ -39,6 +40,10 @@ pub struct Ends {
 pub struct Slice {
     /// The ruleset in force; absent while none of ours is.
     pub ruleset: Option<Arc<Ruleset>>,
+    /// Raised by one whenever a ruleset is loaded: what was admitted before may not be any more.
+    pub generation: u64,
+    /// Connections that ended because they were not admitted any more.
+    pub ended: u64,
     /// What is wrong.
     pub findings: Vec<Finding>,
 }
@@ -96,7 +101,7 @@ async fn rules_changed(watch: &mut Option<nft::Watch>) {
 }
 
 fn publish(slice: &watch::Sender<Slice>, kernel: &Kernel, findings: Vec<Finding>) {
-    let new = Slice { ruleset: kernel.ruleset.clone(), findings };
+    let new = Slice { ruleset: kernel.ruleset.clone(), generation: kernel.generation, ended: kernel.ended, findings };
     slice.send_if_modified(|old| {
         let changed = *old != new;
         if changed {
@@ -114,6 +119,12 @@ struct Kernel {
     ruleset: Option<Arc<Ruleset>>,
     /// The shortcuts in force.
     shortcut: Option<Shortcut>,
+    /// How often a ruleset was loaded.
+    generation: u64,
+    /// What connections were judged by.
+    admission: Option<Admission>,
+    /// Connections that were ended.
+    ended: u64,
 }
 
 impl Kernel {
@@ -129,6 +140,9 @@ impl Kernel {
     async fn open(&mut self, plan: &Plan) -> Vec<Finding> {
         let mut errors = sysctl::apply_sysctls(&plan.network.sysctls, Stage::Early);
         let mut findings = self.enforce(&plan.firewall).await;
+        if self.ruleset.as_deref() == Some(&plan.firewall) {
+            findings.extend(self.judge_connections(&plan.admission).await);
+        }
         match self.netlink() {
             Ok(netlink) => {
                 let refused = netlink.apply(&plan.network).await;
@@ -179,6 +193,31 @@ impl Kernel {
         findings
     }
 
+    /// What a removed entry had admitted ends; once for each change.
+    async fn judge_connections(&mut self, admission: &Admission) -> Option<Finding> {
+        if self.admission.as_ref() == Some(admission) {
+            return None;
+        }
+        match conntrack::judge(admission).await {
+            Ok(0) => {}
+            Ok(ended) => {
+                tracing::info!("{ended} connections end: they are not admitted any more");
+                self.ended += ended as u64;
+            }
+            Err(error) => {
+                return Some(Finding::new(
+                    Severity::Warning,
+                    "connections-not-judged",
+                    "firewall",
+                    format!("connections that are not admitted any more may go on: {error}"),
+                    "load the kernel module nf_conntrack_netlink; run sixgate as root, or with CAP_NET_ADMIN",
+                ));
+            }
+        }
+        self.admission = Some(admission.clone());
+        None
+    }
+
     /// Loads the ruleset unless it is in force already.
     async fn enforce(&mut self, ruleset: &Ruleset) -> Vec<Finding> {
         let seen = nft::loaded(&ruleset.table).await;
@@ -191,6 +230,7 @@ impl Kernel {
         match nft::load(ruleset).await {
             Ok(()) => {
                 self.ruleset = Some(Arc::new(ruleset.clone()));
+                self.generation += 1;
                 Vec::new()
             }
             // A ruleset of this daemon that is in force stays in force: it denies what it denied.

@@ -81,8 +81,10 @@ pub async fn run(mut ends: Ends, starts: u32) {
                 let Some(asked) = asked else { return };
                 let readings = read(&mut netlink).await;
                 let mut status = assemble(&ends, &readings);
-                let ruleset = ends.network.borrow().ruleset.clone();
-                status.firewall = firewall::read(ruleset.as_deref()).await;
+                let network = ends.network.borrow().clone();
+                status.firewall = firewall::read(network.ruleset.as_deref()).await;
+                status.firewall.generation = network.generation;
+                status.firewall.ended = network.ended;
                 status.system = system(status.system.hostname, began.elapsed(), starts);
                 // Whoever asked may have gone away meanwhile.
                 let _ = asked.send(status);

@@ -20,6 +20,7 @@ mod metrics;
 mod mtu;
 mod nat64;
 mod ndp_proxy;
+mod policy;
 mod publish;
 mod resolver;
 mod shared_address;
@@ -100,6 +101,9 @@ table! {
     a_flushed_ruleset_is_back_at_once:                             NAMESPACE, Slaac, Running => firewall::comes_back;
     nobody_sends_with_addresses_of_elsewhere:                      NAMESPACE, Slaac, Running => firewall::spoofed;
     an_allow_entry_for_a_vm_on_a_76_works:                         NAMESPACE, Slash76, ByBody => firewall::admits;
+    what_a_removed_entry_admitted_ends_at_once:                    NAMESPACE, Slaac, ByBody => policy::ends;
+    an_entry_with_groups_admits_what_their_members_say:            NAMESPACE, Slaac, ByBody => policy::groups;
+    between_vms_the_policy_decides:                                NAMESPACE, Slaac, ByBody => policy::between;
 
     // Changes of the configuration.
     a_change_that_locks_its_maker_out_reverts_by_itself:           NAMESPACE, Slaac, ByBody => change::reverts;

@@ -79,6 +79,7 @@ fn tables() -> Vec<(&'static str, Vec<&'static str>)> {
         ("nat64.timers", fields::<raw::Timers>()),
         ("nat64.log", fields::<raw::Log>()),
         ("allow", fields::<raw::Allow>()),
+        ("policy", fields::<raw::Policy>()),
         ("metrics", fields::<raw::Metrics>()),
         ("publish", fields::<raw::Publish>()),
     ]

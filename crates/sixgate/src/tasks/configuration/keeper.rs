@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sixgate_engine::config::{Config, Difference};
+use sixgate_engine::facts::Facts;
 use sixgate_engine::finding::{Finding, Severity};
+use sixgate_engine::firewall::admission::{Flow, Judgement};
+use sixgate_engine::plan::plan;
 use tokio::time::Instant;
 
 use super::history::{Entry, History, Origin};
 use super::trial::Trial;
 use super::{parse, read_text};
-use crate::control::PastConfiguration;
+use crate::control::{PastConfiguration, Session};
 use crate::durable;
 use crate::wiring::Configured;
 
@@ -144,6 +147,22 @@ impl Keeper {
             });
         };
         entry.read().map(Some).map_err(|error| format!("configuration {} cannot be read: {error}", entry.number))
+    }
+
+    /// Whether a session that is admitted now still is with another configuration; an error says how to go on.
+    pub(super) fn spares(&self, text: &str, session: Session, facts: &Facts) -> Result<(), String> {
+        const TCP: u8 = 6;
+        let Session { peer, local, port } = session;
+        let flow = Flow { source: peer, destination: local, protocol: TCP, port };
+        let new = plan(&self.parse(text.to_owned())?.config, facts).admission.judge(&flow);
+        let old = self.held.as_ref().map(|held| plan(&held.config, facts).admission.judge(&flow));
+        if old.is_some_and(|old| matches!(old, Judgement::Admitted(_))) && !matches!(new, Judgement::Admitted(_)) {
+            return Err(format!(
+                "this would cut the session that you work in, from {peer} to {local} port {port}\ngive --confirm, so that it comes \
+                 back by itself, or --force"
+            ));
+        }
+        Ok(())
     }
 
     /// Puts a configuration into force, with a trial on disk first where there is to be one. [`Keeper::commit`] or

@@ -195,3 +195,21 @@ fn where_nothing_can_be_kept_a_file_works_and_a_change_is_refused() {
     assert!(keeper.begin(text("two"), Origin::Apply, MINUTE).unwrap_err().contains("sixgate.history"));
     assert_eq!(name(&keeper), "one");
 }
+
+#[test]
+fn a_change_that_would_cut_the_session_that_makes_it_is_pointed_out() {
+    let open =
+        "[wan]\ninterface = \"w\"\nipv6 = { address = \"2001:db8::2/64\" }\n[[allow]]\nto = \"router\"\ntcp = 22\n";
+    let disk = Disk::with(open);
+    let keeper = disk.start();
+    let facts = sixgate_engine::plan::preview_facts(&keeper.configured().config.unwrap());
+    let session =
+        |port| Session { peer: "2001:db8:9::9".parse().unwrap(), local: "2001:db8::2".parse().unwrap(), port };
+    let closed = open.replace("tcp = 22", "tcp = 23");
+    let why = keeper.spares(&closed, session(22), &facts).unwrap_err();
+    assert!(why.contains("2001:db8:9::9") && why.contains("--confirm"), "{why}");
+    // Another address of the router cuts as well.
+    assert!(keeper.spares(&open.replace("2001:db8::2/64", "2001:db8::3/64"), session(22), &facts).is_err());
+    assert_eq!(keeper.spares(open, session(22), &facts), Ok(()));
+    assert_eq!(keeper.spares(&closed, session(24), &facts), Ok(()), "it was not admitted before");
+}

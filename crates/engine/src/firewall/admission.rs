@@ -1,0 +1,295 @@
+//! Who may begin a conversation with whom: the configuration read entry by entry, without any rules.
+//!
+//! It judges flows that were admitted under an earlier configuration, and sessions that a change would cut. Tests hold it
+//! against the kernel's real ruleset.
+use core::net::{IpAddr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv6Net};
+
+use super::allow::{describe, destinations};
+use super::icmp::{ECHO_REQUEST_V4, ECHO_REQUEST_V6, ERRORS_V4, ERRORS_V6, ICMP, ICMPV6, TCP, UDP};
+use crate::config::{Allow, Between, Config, Target};
+use crate::plan::topology::Topology;
+
+/// A conversation, by its first packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Who began it.
+    pub source: IpAddr,
+    /// With whom, after any translation of the destination.
+    pub destination: IpAddr,
+    /// IP protocol.
+    pub protocol: u8,
+    /// Destination port of TCP and UDP, type of ICMP, 0 otherwise.
+    pub port: u16,
+}
+
+/// What becomes of a flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It passes; by which entry or rule.
+    Admitted(String),
+    /// It does not; why.
+    Refused(&'static str),
+    /// It is none of this network's.
+    Foreign,
+}
+
+/// Everything that decides about flows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admission {
+    /// The router's own addresses.
+    router: Vec<IpAddr>,
+    /// Prefixes behind the router.
+    inside: Vec<Ipv6Net>,
+    /// What is admitted between them; absent where nothing is configured.
+    between: Option<Between>,
+    entries: Vec<Entry>,
+    /// Ports of the router for the LANs.
+    services: Vec<(u8, u16, &'static str)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    allow: Allow,
+    to: Vec<Ipv6Net>,
+    from: Vec<IpNet>,
+    anybody: bool,
+}
+
+impl Admission {
+    /// That of a configuration on a machine.
+    pub(crate) fn of(topology: &Topology<'_>) -> Self {
+        let config = topology.config;
+        let links: Vec<u32> = topology.links().map(|link| link.index).collect();
+        let held = topology.facts.addresses.iter().filter(|held| links.contains(&held.link) && !held.ours);
+        let own = topology.lans.iter().flat_map(|lan| lan.addresses().map(|net| IpAddr::V6(net.addr())));
+        let uplink = crate::plan::topology::wan_nets(config).map(|net| net.addr());
+        let mut services = Vec::new();
+        if config.dns64.enabled {
+            services.extend([(TCP, 53, "dns64 for the lans"), (UDP, 53, "dns64 for the lans")]);
+        }
+        if let Some(metrics) = &config.metrics {
+            services.push((TCP, metrics.port, "metrics"));
+        }
+        Self {
+            router: held.map(|held| held.net.addr()).chain(own).chain(uplink).collect(),
+            inside: topology.inside(),
+            between: Some(config.policy.between),
+            entries: config.allow.iter().map(|allow| Entry::of(config, allow)).collect(),
+            services,
+        }
+    }
+
+    /// What becomes of a flow. Time limits and rates are taken to be kept.
+    pub fn judge(&self, flow: &Flow) -> Judgement {
+        if !is_routable(flow.source) || !is_routable(flow.destination) {
+            return Judgement::Foreign;
+        }
+        if self.router.contains(&flow.source) {
+            return Judgement::Admitted("from the router".to_owned());
+        }
+        let (from_inside, to_inside) = (self.is_inside(flow.source), self.is_inside(flow.destination));
+        if self.router.contains(&flow.destination) {
+            return self.judge_input(flow, from_inside);
+        }
+        if is_error(flow) && (from_inside || to_inside) {
+            return Judgement::Admitted("errors, RFC 4890 section 4.3.1".to_owned());
+        }
+        match (from_inside, to_inside) {
+            (false, false) => Judgement::Foreign,
+            (true, false) => Judgement::Admitted("outbound".to_owned()),
+            (false, true) => self.by_entry(flow, |entry| entry.allow.to != Target::Router),
+            (true, true) => match self.between {
+                Some(Between::Allowed) => Judgement::Admitted("between vms, their containers and lans".to_owned()),
+                Some(Between::ByAllow) => self.by_entry(flow, |entry| entry.allow.to != Target::Router),
+                Some(Between::Denied) | None => Judgement::Refused("between vms and lans, denied by policy"),
+            },
+        }
+    }
+
+    /// Whether a flow that passed once is to end.
+    pub fn ends(&self, flow: &Flow) -> bool {
+        matches!(self.judge(flow), Judgement::Refused(_))
+    }
+
+    fn judge_input(&self, flow: &Flow, from_inside: bool) -> Judgement {
+        let echo = (flow.protocol, flow.port) == (ICMPV6, u16::from(ECHO_REQUEST_V6))
+            || (flow.protocol, flow.port) == (ICMP, u16::from(ECHO_REQUEST_V4));
+        if echo || is_error(flow) {
+            return Judgement::Admitted("echo and errors".to_owned());
+        }
+        let service = self.services.iter().find(|(protocol, port, _)| (flow.protocol, flow.port) == (*protocol, *port));
+        if let Some((.., name)) = service.filter(|_| from_inside) {
+            return Judgement::Admitted((*name).to_owned());
+        }
+        self.by_entry(flow, |entry| entry.allow.to == Target::Router)
+    }
+
+    fn by_entry(&self, flow: &Flow, about: impl Fn(&Entry) -> bool) -> Judgement {
+        match self.entries.iter().find(|entry| about(entry) && entry.admits(flow)) {
+            Some(entry) => {
+                Judgement::Admitted(format!("allow line {}: {}", entry.allow.line, describe(&entry.allow.to)))
+            }
+            None => Judgement::Refused("no allow entry"),
+        }
+    }
+
+    fn is_inside(&self, address: IpAddr) -> bool {
+        matches!(address, IpAddr::V6(address) if self.inside.iter().any(|net| net.contains(&address)))
+    }
+}
+
+impl Entry {
+    fn of(config: &Config, allow: &Allow) -> Self {
+        let named = allow.from_inside.iter().flat_map(|target| destinations(config, target)).map(IpNet::V6);
+        Self {
+            to: destinations(config, &allow.to),
+            from: allow.from.iter().copied().chain(named).collect(),
+            anybody: allow.from.is_empty() && allow.from_inside.is_empty(),
+            allow: allow.clone(),
+        }
+    }
+
+    fn admits(&self, flow: &Flow) -> bool {
+        let to = self.allow.to == Target::Router
+            || matches!(flow.destination, IpAddr::V6(address) if self.to.iter().any(|net| net.contains(&address)));
+        let from = self.anybody || self.from.iter().any(|net| net.contains(&flow.source));
+        let service = match flow.protocol {
+            TCP => self.allow.tcp.iter().any(|ports| ports.contains(&flow.port)),
+            UDP => self.allow.udp.iter().any(|ports| ports.contains(&flow.port)),
+            ICMPV6 => self.allow.icmp && flow.port == u16::from(ECHO_REQUEST_V6),
+            ICMP => self.allow.icmp && flow.port == u16::from(ECHO_REQUEST_V4),
+            other => self.allow.protocols.contains(&other),
+        };
+        to && from && service
+    }
+}
+
+fn is_error(flow: &Flow) -> bool {
+    match flow.protocol {
+        ICMP => ERRORS_V4.iter().any(|kind| u16::from(*kind) == flow.port),
+        ICMPV6 => ERRORS_V6.iter().any(|kind| u16::from(*kind) == flow.port),
+        _ => false,
+    }
+}
+
+/// What stays on its link is a matter of neighbor discovery and of the DHCP clients.
+fn is_routable(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => !address.is_link_local() && !address.is_multicast() && !address.is_broadcast(),
+        IpAddr::V6(address) => {
+            !address.is_unicast_link_local() && !address.is_multicast() && address != Ipv6Addr::UNSPECIFIED
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{plan, preview_facts};
+
+    const FILE: &str = r#"
+        [wan]
+        interface = "w"
+        ipv6 = { address = "2001:db8:1:1::2/64", gateway = "fe80::1" }
+        [[lan]]
+        name = "vms"
+        interface = "l"
+        addresses = ["2001:db8:1:2::1/64"]
+        [[vm]]
+        name = "vm1"
+        lan = "vms"
+        address = "2001:db8:1:2::11"
+        containers = "2001:db8:1:2:21::/80"
+        [[vm]]
+        name = "vm2"
+        lan = "vms"
+        address = "2001:db8:1:2::12"
+        containers = "2001:db8:1:2:31::/80"
+        [dns64]
+        upstream = ["2001:db8:53::53"]
+        [groups]
+        web = ["vm1/containers::5", "more"]
+        more = ["vm2/containers::5"]
+        office = "2001:db8:7::/48"
+        https = [443, "8000-8010"]
+        [policy]
+        between = "by-allow"
+        [[allow]]
+        to = "web"
+        tcp = "https"
+        [[allow]]
+        to = "vm2/containers"
+        from = ["office", "vm1"]
+        udp = 53
+        icmp = true
+        protocol = "esp"
+        [[allow]]
+        to = "router"
+        from = "2001:db8:7::1"
+        tcp = 22
+    "#;
+
+    fn admission(file: &str) -> Admission {
+        let config = crate::config::parse(file, "test").unwrap_or_else(|errors| panic!("{errors}"));
+        plan(&config, &preview_facts(&config)).admission
+    }
+
+    fn flow(source: &str, destination: &str, protocol: u8, port: u16) -> Flow {
+        Flow { source: source.parse().unwrap(), destination: destination.parse().unwrap(), protocol, port }
+    }
+
+    const OUTSIDE: &str = "2001:db8:ffff::1";
+
+    #[test]
+    fn groups_of_targets_sources_and_ports_admit_what_their_members_do() {
+        let admission = admission(FILE);
+        for (source, destination, protocol, port, admitted) in [
+            (OUTSIDE, "2001:db8:1:2:21::5", TCP, 443, true),
+            (OUTSIDE, "2001:db8:1:2:31::5", TCP, 8010, true),
+            (OUTSIDE, "2001:db8:1:2:31::5", TCP, 8011, false),
+            (OUTSIDE, "2001:db8:1:2:31::6", TCP, 443, false),
+            (OUTSIDE, "2001:db8:1:2:31::5", UDP, 443, false),
+            ("2001:db8:7::9", "2001:db8:1:2:31::9", UDP, 53, true),
+            ("2001:db8:7::9", "2001:db8:1:2:31::9", 50, 0, true),
+            ("2001:db8:7::9", "2001:db8:1:2:31::9", ICMPV6, 128, true),
+            ("2001:db8:1:2::11", "2001:db8:1:2:31::9", UDP, 53, true),
+            ("2001:db8:1:2::12", "2001:db8:1:2:31::9", UDP, 53, false),
+            (OUTSIDE, "2001:db8:1:2:31::9", UDP, 53, false),
+            ("2001:db8:7::1", "2001:db8:1:2::1", TCP, 22, true),
+            ("2001:db8:7::2", "2001:db8:1:2::1", TCP, 22, false),
+            ("2001:db8:1:2::11", "2001:db8:1:2::1", UDP, 53, true),
+            (OUTSIDE, "2001:db8:1:1::2", UDP, 53, false),
+            ("2001:db8:1:2::11", OUTSIDE, TCP, 1, true),
+        ] {
+            let judged = admission.judge(&flow(source, destination, protocol, port));
+            let expected = matches!(judged, Judgement::Admitted(_));
+            assert_eq!(expected, admitted, "{source} to {destination} {protocol}/{port}: {judged:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_of_this_network_never_ends() {
+        let admission = admission(FILE);
+        for (source, destination) in [
+            (OUTSIDE, "2001:db8:eeee::1"),
+            ("fe80::1", "2001:db8:1:1::2"),
+            ("2001:db8:1:1::2", OUTSIDE),
+            ("192.0.2.1", "198.51.100.1"),
+        ] {
+            assert!(!admission.ends(&flow(source, destination, TCP, 443)), "{source} to {destination}");
+        }
+        assert!(admission.ends(&flow(OUTSIDE, "2001:db8:1:2:21::5", TCP, 80)));
+    }
+
+    #[test]
+    fn between_vms_the_policy_decides() {
+        let (from, to) = ("2001:db8:1:2::11", "2001:db8:1:2:31::5");
+        for (word, https, ssh) in [("allowed", true, true), ("by-allow", true, false), ("denied", false, false)] {
+            let admission = admission(&FILE.replace("\"by-allow\"", &format!("\"{word}\"")));
+            let passes = |port| matches!(admission.judge(&flow(from, to, TCP, port)), Judgement::Admitted(_));
+            assert_eq!((passes(443), passes(22)), (https, ssh), "{word}");
+        }
+    }
+}
