@@ -11,7 +11,8 @@ use super::groups::Groups;
 use super::keys;
 use super::lan::Delegates;
 use super::{
-    Config, Dns64, Ipv6Source, Policy, allow, dns64, lan, metrics, nat64, policy, publish, raw, relative, route, vm, wan,
+    Config, Dns64, Ipv6Source, Policy, allow, dns64, lan, metrics, nat64, policy, publish, raw, relative, route, vm,
+    wan,
 };
 
 /// Name of a router that has none.

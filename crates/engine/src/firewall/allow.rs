@@ -16,21 +16,8 @@ pub(super) fn router(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     entries.flat_map(|allow| compile(scene.topology.config, allow, &[], true)).collect()
 }
 
-/// Rules of entries whose target lies behind the router.
-pub(super) fn forwarded(scene: &Scene<'_>) -> Vec<Option<Rule>> {
-    let config = scene.topology.config;
-    let entries = config.allow.iter().filter(|allow| allow.to != Target::Router);
-    entries
-        .flat_map(|allow| {
-            let nets = destinations(config, &allow.to);
-            let to = [scene.input_any(), scene.output_lans(), Match::Destination6(Ipv6Net::aggregate(&nets))];
-            compile(config, allow, &to, false)
-        })
-        .collect()
-}
-
 /// One rule for each protocol and family of sources.
-fn compile(config: &Config, allow: &Allow, to: &[Match], ipv4_too: bool) -> Vec<Option<Rule>> {
+pub(super) fn compile(config: &Config, allow: &Allow, to: &[Match], ipv4_too: bool) -> Vec<Option<Rule>> {
     let mut protocols: Vec<(Vec<Match>, String)> = Vec::new();
     for (number, name, ports) in [(TCP, "tcp", &allow.tcp), (UDP, "udp", &allow.udp)] {
         if !ports.is_empty() {

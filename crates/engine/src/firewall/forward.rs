@@ -1,22 +1,22 @@
 //! Through the router: the translator's legs, what goes out, RFC 4890 section 4.3, and what the allowlist admits.
 use super::icmp::{ERRORS_V6, ICMPV6};
 use super::ruleset::{ConntrackState, Match, Rule, Statement, host6};
-use super::{Scene, allow, ended, input_tun, output_tun, refused, rule};
+use super::{NOT_ENDED, Scene, ended, input_tun, output_tun, refused, rule};
 use crate::config::Between;
 use crate::plan::{NAT64_MARK, NAT64_MARK_MASK};
 
 const DROP: [Statement; 2] = [Statement::Counter, Statement::Drop];
 
 /// The chain of a configuration.
-pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
+pub(super) fn rules(scene: &Scene<'_>, allowed: Vec<Option<Rule>>) -> Vec<Option<Rule>> {
     let mut rules = translator(scene);
+    rules.extend([rule(
+        vec![Match::ConntrackState(vec![ConntrackState::Established, ConntrackState::Related]), NOT_ENDED],
+        &[Statement::Accept],
+        "established flows",
+    )]);
     rules.extend(ended("through the router"));
     rules.extend([
-        rule(
-            vec![Match::ConntrackState(vec![ConntrackState::Established, ConntrackState::Related])],
-            &[Statement::Accept],
-            "established flows",
-        ),
         rule(
             vec![
                 Match::Protocol(vec![ICMPV6]),
@@ -51,7 +51,7 @@ pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
         }
         Between::ByAllow => {}
     }
-    rules.extend(allow::forwarded(scene));
+    rules.extend(allowed);
     rules.extend(refused(scene, &[scene.input_wan()], "drop: inbound, no allow entry"));
     rules.extend(refused(scene, &[], "drop: through the router, not admitted"));
     rules

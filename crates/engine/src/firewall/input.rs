@@ -5,7 +5,7 @@ use super::icmp::{
 };
 use super::prerouting::LINK_LOCAL;
 use super::ruleset::{ConntrackState, Match, Rule, Statement};
-use super::{Scene, allow, ended, refused, rule};
+use super::{NOT_ENDED, Scene, allow, ended, refused, rule};
 use crate::config::Ipv6Source;
 use sixgate_wire::dhcpv6::CLIENT_PORT;
 
@@ -16,17 +16,19 @@ const CLOSED_ECHO_AND_ERRORS: [u8; 5] = [1, 2, 3, 4, ECHO_REPLY_V6];
 
 /// The chain of a configuration.
 pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
-    let mut rules = vec![loopback()];
-    rules.extend(ended("to the router"));
-    rules.extend([
+    let mut rules = vec![
+        loopback(),
         // RFC 4861 sections 6.1 and 7.1: a hop limit of 255 proves that the packet comes from this link.
         icmpv6(&NEIGHBOR_DISCOVERY, vec![Match::HopLimit(255)], "neighbor discovery, RFC 4890 section 4.4.1"),
         icmpv6(&MULTICAST_LISTENER, Vec::new(), "multicast listeners, RFC 4890 section 4.4.1"),
         rule(
-            vec![Match::ConntrackState(vec![ConntrackState::Established, ConntrackState::Related])],
+            vec![Match::ConntrackState(vec![ConntrackState::Established, ConntrackState::Related]), NOT_ENDED],
             &[Statement::Accept],
             "replies to the router",
         ),
+    ];
+    rules.extend(ended("to the router"));
+    rules.extend([
         icmpv6(&ERRORS_V6, Vec::new(), "errors, RFC 4890 section 4.4.1"),
         rule(
             vec![Match::ConntrackState(vec![ConntrackState::Invalid])],

@@ -5,6 +5,7 @@
 //! sixgate`; no other table is touched.
 pub mod admission;
 mod allow;
+mod allowed;
 mod forward;
 mod icmp;
 mod input;
@@ -37,6 +38,7 @@ const FILTER: i32 = 0;
 
 /// Bit of a connection's mark that says that it was admitted once and is not any more.
 pub const ENDED: u32 = 0x0080_0000;
+const NOT_ENDED: Match = Match::ConnectionMark { value: 0, mask: ENDED };
 
 /// What the rules are made of.
 struct Scene<'a> {
@@ -53,13 +55,15 @@ struct Scene<'a> {
 /// The ruleset of a configuration. A rule about a link that is missing is left out: everything is denied without it.
 pub(crate) fn ruleset(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Ruleset {
     let scene = Scene::new(topology, nat64);
-    table(vec![
+    let allowed = allowed::forwarded(&scene);
+    let chains = vec![
         chain("prerouting_raw", HookPoint::Prerouting, RAW, Policy::Accept, prerouting::raw(&scene)),
         chain("prerouting_mangle", HookPoint::Prerouting, MANGLE, Policy::Accept, prerouting::mangle(&scene)),
         chain("input", HookPoint::Input, FILTER, Policy::Drop, input::rules(&scene)),
-        chain("forward", HookPoint::Forward, FILTER, Policy::Drop, forward::rules(&scene)),
+        chain("forward", HookPoint::Forward, FILTER, Policy::Drop, forward::rules(&scene, allowed.rules)),
         chain("output", HookPoint::Output, FILTER, Policy::Accept, output::rules(&scene)),
-    ])
+    ];
+    Ruleset { table: TABLE.to_owned(), sets: allowed.sets, chains }
 }
 
 /// Default deny with nothing admitted but loopback and neighbor discovery: at a wrong configuration and after `stop`.
@@ -71,7 +75,7 @@ pub fn closed() -> Ruleset {
 }
 
 fn table(chains: Vec<Chain>) -> Ruleset {
-    Ruleset { table: TABLE.to_owned(), chains }
+    Ruleset { table: TABLE.to_owned(), sets: Vec::new(), chains }
 }
 
 fn chain(name: &str, point: HookPoint, priority: i32, policy: Policy, rules: Vec<Option<Rule>>) -> Chain {
@@ -89,7 +93,7 @@ fn rule(matches: Vec<Match>, statements: &[Statement], comment: impl Into<String
         Match::DestinationPort(ports) => ports.is_empty(),
         Match::ConntrackState(states) => states.is_empty(),
         Match::Family(_) | Match::HopLimit(_) | Match::Mark { .. } | Match::DestinationIsLocal => false,
-        Match::ConnectionMark { .. } | Match::Before(_) | Match::RateUnder { .. } => false,
+        Match::InSet { .. } | Match::ConnectionMark { .. } | Match::Before(_) | Match::RateUnder { .. } => false,
     });
     (!never).then(|| Rule { matches, statements: statements.to_vec(), comment: short(comment.into()) })
 }

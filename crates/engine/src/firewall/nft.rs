@@ -2,12 +2,17 @@
 use core::fmt::{self, Display, Formatter};
 use core::ops::RangeInclusive;
 
-use super::ruleset::{Chain, ConntrackState, Hook, HookPoint, Match, Policy, Rule, Ruleset, Statement};
+use super::ruleset::{
+    Chain, ConntrackState, Hook, HookPoint, Match, NamedSet, Part, Policy, Rule, Ruleset, SetField, Statement,
+};
 use crate::plan::Family;
 
 impl Display for Ruleset {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         writeln!(out, "table inet {} {{", self.table)?;
+        for set in &self.sets {
+            writeln!(out, "{set}")?;
+        }
         for (index, chain) in self.chains.iter().enumerate() {
             if index > 0 {
                 writeln!(out)?;
@@ -15,6 +20,49 @@ impl Display for Ruleset {
             write!(out, "{chain}")?;
         }
         writeln!(out, "}}")
+    }
+}
+
+impl Display for NamedSet {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        let types: Vec<&str> = self
+            .fields
+            .iter()
+            .map(|field| match field {
+                SetField::Source6 | SetField::Destination6 => "ipv6_addr",
+                SetField::TcpPort | SetField::UdpPort => "inet_service",
+                SetField::Protocol => "inet_proto",
+            })
+            .collect();
+        writeln!(out, "\tset {} {{\n\t\ttype {}\n\t\tflags interval\n\t\tcounter", self.name, types.join(" . "))?;
+        if !self.elements.is_empty() {
+            writeln!(out, "\t\telements = {{")?;
+            for element in &self.elements {
+                let parts: Vec<String> = element
+                    .parts
+                    .iter()
+                    .map(|part| match part {
+                        Part::Net(net) if net.prefix_len() == 128 => net.addr().to_string(),
+                        Part::Net(net) => net.to_string(),
+                        Part::Ports(ports) => range(ports),
+                        Part::Protocol(protocol) => protocol.to_string(),
+                    })
+                    .collect();
+                writeln!(out, "\t\t\t{} comment \"{}\",", parts.join(" . "), element.comment)?;
+            }
+            writeln!(out, "\t\t}}")?;
+        }
+        writeln!(out, "\t}}")
+    }
+}
+
+fn field_name(field: SetField) -> &'static str {
+    match field {
+        SetField::Source6 => "ip6 saddr",
+        SetField::Destination6 => "ip6 daddr",
+        SetField::TcpPort => "tcp dport",
+        SetField::UdpPort => "udp dport",
+        SetField::Protocol => "meta l4proto",
     }
 }
 
@@ -87,6 +135,10 @@ impl Display for Match {
                 write!(out, "ct state {}", set(states.iter().map(|state| state_name(*state))))
             }
             Self::Mark { value, mask } => write!(out, "meta mark & {mask:#010x} == {value:#010x}"),
+            Self::InSet { set, fields } => {
+                let fields: Vec<&str> = fields.iter().map(|field| field_name(*field)).collect();
+                write!(out, "{} @{set}", fields.join(" . "))
+            }
             Self::ConnectionMark { value, mask } => write!(out, "ct mark & {mask:#010x} == {value:#010x}"),
             Self::Before(seconds) => write!(out, "meta time < {}", seconds * 1_000_000_000),
             Self::DestinationIsLocal => out.write_str("fib daddr type local"),

@@ -9,8 +9,56 @@ use ipnet::{Ipv4Net, Ipv6Net};
 pub struct Ruleset {
     /// Table name.
     pub table: String,
+    /// Sets that rules look into.
+    pub sets: Vec<NamedSet>,
     /// Chains, base chains and others, in order.
     pub chains: Vec<Chain>,
+}
+
+/// A set whose elements come and go without its rules being touched. Each element has a counter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamedSet {
+    /// Name.
+    pub name: String,
+    /// What of a packet is looked for, together.
+    pub fields: Vec<SetField>,
+    /// What is found; no packet has two of them.
+    pub elements: Vec<Element>,
+}
+
+/// What of a packet is looked for in a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetField {
+    /// Source IPv6 address.
+    Source6,
+    /// Destination IPv6 address.
+    Destination6,
+    /// Destination port of TCP; no other packet is found.
+    TcpPort,
+    /// Destination port of UDP; no other packet is found.
+    UdpPort,
+    /// `meta l4proto`.
+    Protocol,
+}
+
+/// An element: a value for each field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Element {
+    /// Values in the fields' order.
+    pub parts: Vec<Part>,
+    /// Comment, for people and for counters.
+    pub comment: String,
+}
+
+/// Value of a field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// An address in this prefix.
+    Net(Ipv6Net),
+    /// A port of these.
+    Ports(RangeInclusive<u16>),
+    /// This protocol.
+    Protocol(u8),
 }
 
 /// A chain.
@@ -100,6 +148,13 @@ pub enum Match {
         value: u32,
         /// Mask.
         mask: u32,
+    },
+    /// What these fields say is in the set of that name.
+    InSet {
+        /// The set.
+        set: String,
+        /// Its fields.
+        fields: Vec<SetField>,
     },
     /// `ct mark & mask == value`.
     ConnectionMark {

@@ -6,12 +6,12 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use nlink::netlink::nftables::{
     ByteorderOp, ChainName, CmpOp, CtState, Expr, Family as NftFamily, FibFlags, FibResult, Field, IcmpxCode, Item,
     LimitExpr, LimitUnit, LookupExpr, Match as NftMatch, MetaKey, NFT_MSG_NEWSET, NFTA_SET_FLAGS, NFTA_SET_ID,
-    NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_SET_USERDATA, PayloadBase, RangeOp,
-    RawMessage, Register, Reject, RuleSpec, Set, SetElement, SetFlags, SetKeyType, Stmt, Value, Verdict,
+    NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_SET_USERDATA, PacketField, PayloadBase,
+    RangeOp, RawMessage, Register, Reject, RuleSpec, Set, SetElement, SetFlags, SetKeyType, Stmt, Value, Verdict,
 };
 use nlink::netlink::types::route::RouteType;
 use nlink::netlink::{MessageBuilder, NLMSG_HDRLEN};
-use sixgate_engine::firewall::ruleset::{ConntrackState, Match, Rule, Statement};
+use sixgate_engine::firewall::ruleset::{ConntrackState, Element, Match, NamedSet, Part, Rule, SetField, Statement};
 use sixgate_engine::plan::Family;
 
 /// A netlink attribute holds 64 KiB; an IPv6 prefix takes about 100 bytes of it.
@@ -135,6 +135,10 @@ impl Sets {
             Match::Mark { value, mask } => {
                 let masked = Value::Masked { value: (*value).into(), mask: (*mask).into() };
                 spec.push(NftMatch::eq(Field::Mark, masked));
+            }
+            Match::InSet { set, fields } => {
+                let fields = Field::Concat(fields.iter().map(|field| packet_field(*field)).collect());
+                spec.push(NftMatch::eq(fields, Value::set(set.as_str())));
             }
             Match::ConnectionMark { value, mask } => {
                 let masked = Value::Masked { value: (*value).into(), mask: (*mask).into() };
@@ -275,6 +279,36 @@ impl Sets {
         let set = Set::new(&self.table, &name).family(NftFamily::Inet).key_type(key_type.clone()).flags(flags);
         self.pending.push(AnonymousSet { set, elements, id: self.made, key_type, flags });
         name
+    }
+}
+
+/// A set with a counter on each element.
+pub(super) fn named(table: &str, set: &NamedSet) -> Set {
+    let key = set.fields.iter().map(|field| packet_field(*field).key_type()).collect();
+    Set::new(table, &set.name)
+        .family(NftFamily::Inet)
+        .key_type(SetKeyType::Concat(key))
+        .flags(SetFlags::INTERVAL)
+        .counter()
+}
+
+/// An element for the kernel.
+pub(super) fn element(element: &Element) -> nlink::Result<SetElement> {
+    let parts = element.parts.iter().map(|part| match part {
+        Part::Net(net) => SetElement::ipv6_prefix(net.network(), net.prefix_len()),
+        Part::Ports(ports) => Ok(SetElement::port_range(*ports.start(), *ports.end())),
+        Part::Protocol(protocol) => Ok(SetElement::inet_proto(*protocol)),
+    });
+    Ok(SetElement::concat(parts.collect::<nlink::Result<Vec<_>>>()?))
+}
+
+const fn packet_field(field: SetField) -> PacketField {
+    match field {
+        SetField::Source6 => PacketField::Ip6Saddr,
+        SetField::Destination6 => PacketField::Ip6Daddr,
+        SetField::TcpPort => PacketField::TcpDport,
+        SetField::UdpPort => PacketField::UdpDport,
+        SetField::Protocol => PacketField::L4Proto,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Loads a [`Ruleset`] into nftables in one transaction, and reads its counters back. No other table is touched.
 mod foreign;
 mod lower;
+mod sets;
 pub mod shortcut;
 mod watch;
 
@@ -13,6 +14,7 @@ use sixgate_engine::firewall::ruleset::{self, Hook, HookPoint, Ruleset};
 use sixgate_engine::status::Traffic;
 
 pub use foreign::foreign;
+pub use sets::change;
 pub use watch::Watch;
 
 #[cfg(test)]
@@ -67,7 +69,8 @@ impl NftError {
 /// It opens its socket in the network namespace of the calling thread.
 ///
 /// # Errors
-/// nftables refused; the rules from before are still in force.
+/// nftables refused; the rules from before are still in force, or, where a set is too large for one transaction, the new
+/// ones with a part of it.
 pub async fn load(ruleset: &Ruleset) -> Result<(), NftError> {
     let fail = |error: nlink::Error| NftError::new("load", &error);
     let connection = connect().map_err(fail)?;
@@ -80,13 +83,16 @@ pub async fn load(ruleset: &Ruleset) -> Result<(), NftError> {
     for chain in &ruleset.chains {
         transaction = transaction.add_chain(base(&ruleset.table, chain).map_err(fail)?);
     }
+    let (filled, left) = sets::make(transaction, ruleset).map_err(fail)?;
+    transaction = filled;
     let mut sets = lower::Sets::new(&ruleset.table);
     for chain in &ruleset.chains {
         for rule in &chain.rules {
             transaction = add_rule(transaction, &mut sets, &chain.name, rule).map_err(fail)?;
         }
     }
-    transaction.commit(&connection).await.map_err(fail)
+    transaction.commit(&connection).await.map_err(fail)?;
+    sets::fill(&connection, &ruleset.table, left).await.map_err(fail)
 }
 
 /// Removes the table; fine when there is none.
@@ -109,19 +115,22 @@ pub async fn loaded(table: &str) -> Result<bool, NftError> {
     Ok(tables.iter().any(|held| held.name == table))
 }
 
-/// What the rules with a counter have counted since they were loaded, in the ruleset's order.
+/// What the rules and elements with a counter have counted since they were loaded.
 ///
 /// # Errors
 /// There is no such table, or nftables cannot be reached.
-pub async fn counters(table: &str) -> Result<Vec<RuleCounter>, NftError> {
+pub async fn counters(ruleset: &Ruleset) -> Result<Vec<RuleCounter>, NftError> {
     let fail = |error: nlink::Error| NftError::new("read", &error);
-    let rules = connect().map_err(fail)?.list_rules(table, Family::Inet).await.map_err(fail)?;
-    let counters = rules.into_iter().filter(|rule| rule.table == table).filter_map(|rule| {
+    let connection = connect().map_err(fail)?;
+    let rules = connection.list_rules(&ruleset.table, Family::Inet).await.map_err(fail)?;
+    let counters = rules.into_iter().filter(|rule| rule.table == ruleset.table).filter_map(|rule| {
         let (packets, bytes) = rule.counter()?;
         let comment = rule.comment_text.unwrap_or_default();
         Some(RuleCounter { chain: rule.chain, comment, traffic: Traffic { packets, bytes } })
     });
-    Ok(counters.collect())
+    let mut counters: Vec<RuleCounter> = counters.collect();
+    counters.extend(sets::counters(&connection, ruleset).await.map_err(fail)?);
+    Ok(counters)
 }
 
 fn connect() -> nlink::Result<Connection<Nftables>> {

@@ -84,6 +84,7 @@ fn full() -> Ruleset {
     )];
     Ruleset {
         table: "sixgate".to_owned(),
+        sets: Vec::new(),
         chains: vec![
             chain("raw", Some((HookPoint::Prerouting, -300, RulePolicy::Accept)), raw),
             chain("input", Some((HookPoint::Input, 0, RulePolicy::Drop)), input),
@@ -207,7 +208,8 @@ fn loading_again_replaces_the_table_and_leaves_other_tables_alone() {
         load(&full()).await.unwrap();
         load(&full()).await.unwrap();
         assert!(loaded("sixgate").await.unwrap());
-        let small = Ruleset { table: "sixgate".to_owned(), chains: vec![chain("only", None, Vec::new())] };
+        let small =
+            Ruleset { table: "sixgate".to_owned(), sets: Vec::new(), chains: vec![chain("only", None, Vec::new())] };
         load(&small).await.unwrap();
         assert_eq!(listed(), ["table inet sixgate {", "chain only {", "}", "}"]);
         unload("sixgate").await.unwrap();
@@ -247,6 +249,7 @@ fn packets_are_judged_and_counted_by_comment() {
         ];
         let ruleset = Ruleset {
             table: "sixgate".to_owned(),
+            sets: Vec::new(),
             chains: vec![chain("input", Some((HookPoint::Input, 0, RulePolicy::Accept)), rules)],
         };
         load(&ruleset).await.unwrap();
@@ -255,7 +258,7 @@ fn packets_are_judged_and_counted_by_comment() {
             // Nobody listens on 9, so a later send may report that.
             let _ = socket.send_to(b"1234", ("127.0.0.1", port));
         }
-        let counted = counters("sixgate").await.unwrap();
+        let counted = counters(&ruleset).await.unwrap();
         let counted: Vec<(&str, u64, u64)> =
             counted.iter().map(|c| (c.comment.as_str(), c.traffic.packets, c.traffic.bytes)).collect();
         // The third one is the ICMP error about port 9 whose send was tried in vain.
@@ -270,7 +273,8 @@ fn two_thousand_prefixes_fit_into_one_transaction() {
     in_namespace(|| async {
         let prefixes = (0..2000u16).map(|n| format!("2001:db8:{:x}::/64", n * 2).parse().unwrap()).collect();
         let rules = vec![rule(vec![Match::Source6(prefixes)], vec![Statement::Accept], "many")];
-        let ruleset = Ruleset { table: "sixgate".to_owned(), chains: vec![chain("many", None, rules)] };
+        let ruleset =
+            Ruleset { table: "sixgate".to_owned(), sets: Vec::new(), chains: vec![chain("many", None, rules)] };
         load(&ruleset).await.unwrap();
         load(&ruleset).await.unwrap();
         assert_eq!(run("nft list table inet sixgate").matches("2001:db8:").count(), 2000);

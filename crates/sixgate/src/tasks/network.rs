@@ -218,6 +218,18 @@ impl Kernel {
         None
     }
 
+    /// By as little as possible, so that counters go on; else as a whole.
+    async fn replace(&self, ruleset: &Ruleset) -> Result<(), NftError> {
+        if let Some(held) = &self.ruleset {
+            match nft::change(held, ruleset).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) => tracing::warn!("the ruleset is loaded as a whole: {error}"),
+            }
+        }
+        nft::load(ruleset).await
+    }
+
     /// Loads the ruleset unless it is in force already.
     async fn enforce(&mut self, ruleset: &Ruleset) -> Vec<Finding> {
         let seen = nft::loaded(&ruleset.table).await;
@@ -227,7 +239,7 @@ impl Kernel {
         if self.ruleset.as_deref() == Some(ruleset) {
             return seen.err().map(|error| unseen(ruleset, &error)).into_iter().collect();
         }
-        match nft::load(ruleset).await {
+        match self.replace(ruleset).await {
             Ok(()) => {
                 self.ruleset = Some(Arc::new(ruleset.clone()));
                 self.generation += 1;

@@ -23,6 +23,7 @@ mod ndp_proxy;
 mod policy;
 mod publish;
 mod resolver;
+mod scan;
 mod shared_address;
 mod shortcut;
 mod uplink;
@@ -104,6 +105,7 @@ table! {
     what_a_removed_entry_admitted_ends_at_once:                    NAMESPACE, Slaac, ByBody => policy::ends;
     an_entry_with_groups_admits_what_their_members_say:            NAMESPACE, Slaac, ByBody => policy::groups;
     between_vms_the_policy_decides:                                NAMESPACE, Slaac, ByBody => policy::between;
+    a_scan_during_reloads_finds_nothing_that_is_not_listed:        NAMESPACE, Slaac, ByBody => scan::finds_nothing;
 
     // Changes of the configuration.
     a_change_that_locks_its_maker_out_reverts_by_itself:           NAMESPACE, Slaac, ByBody => change::reverts;

@@ -11,7 +11,7 @@ pub(super) async fn read(ruleset: Option<&Ruleset>) -> Firewall {
     let forwarding = sysctl::forwarding();
     let Some(ruleset) = ruleset else { return Firewall { forwarding, ..Firewall::default() } };
     // Where the counters cannot be read the network task finds out why.
-    let counters = nft::counters(&ruleset.table).await.unwrap_or_default();
+    let counters = nft::counters(ruleset).await.unwrap_or_default();
     Firewall { loaded: true, forwarding, ..sort(&counters) }
 }
 
