@@ -17,4 +17,5 @@ pub mod ra;
 pub mod status;
 pub mod time;
 pub mod uplink;
+pub mod why;
 pub mod xlat;

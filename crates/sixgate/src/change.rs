@@ -1,4 +1,4 @@
-//! `sixgate apply`, `confirm`, `revert` and `history`: configurations that cannot lock anybody out.
+//! `sixgate apply`, `confirm`, `revert` and `history`: configurations that cannot lock anybody out; `why`.
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -52,6 +52,15 @@ fn parse_session(text: &str) -> Option<Session> {
     let mut words = text.split_whitespace();
     let (peer, _, local, port) = (words.next()?, words.next()?, words.next()?, words.next()?);
     Some(Session { peer: peer.parse().ok()?, local: local.parse().ok()?, port: port.parse().ok()? })
+}
+
+/// Tells what becomes of a conversation; fails where something stops it.
+pub fn why(control: &Path, from: String, to: String, service: String) -> anyhow::Result<ExitCode> {
+    let steps = Client::connect(control)?.why(from, to, service)?;
+    for step in &steps {
+        println!("{step}");
+    }
+    Ok(if steps.iter().all(|step| step.passes) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn told(confirm: Option<Duration>, lasting: &str) -> String {

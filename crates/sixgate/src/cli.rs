@@ -123,6 +123,18 @@ enum Command {
         #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
         control: PathBuf,
     },
+    /// Tell what becomes of a conversation, and the first thing that stops it.
+    Why {
+        /// Who begins it: an address, or a name such as vm1 or vm1/containers::5.
+        from: String,
+        /// With whom.
+        to: String,
+        /// About what: tcp/443, udp/53, icmp, or a protocol's number.
+        service: String,
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
     /// List the last configurations, or show what one of them changed.
     History {
         /// Number of a configuration.
@@ -195,6 +207,7 @@ pub fn main() -> ExitCode {
         Command::Apply { file, confirm, force, control } => change::apply(&control, &file, confirm, force),
         Command::Confirm { control } => change::confirm(&control),
         Command::Revert { number, confirm, force, control } => change::revert(&control, number, confirm, force),
+        Command::Why { from, to, service, control } => change::why(&control, from, to, service),
         Command::History { number, control } => change::history(&control, number),
         Command::Tui { control, console } => tui::run(&control, console).map(|()| ExitCode::SUCCESS),
     };

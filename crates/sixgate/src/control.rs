@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use sixgate_engine::status::{SessionPage, Status};
+use sixgate_engine::why::Step;
 
 mod client;
 
@@ -77,6 +78,15 @@ pub enum Request {
     },
     /// The configurations that are kept.
     History,
+    /// What becomes of a conversation.
+    Why {
+        /// Who begins it: an address, or a name of the configuration.
+        from: String,
+        /// With whom.
+        to: String,
+        /// About what: `tcp/443`, `udp/53`, `icmp`, or a protocol's number.
+        service: String,
+    },
 }
 
 impl Request {
@@ -96,6 +106,7 @@ impl Request {
             Self::Confirm => "Confirm",
             Self::Revert { .. } => "Revert",
             Self::History => "History",
+            Self::Why { .. } => "Why",
             Self::Sessions { .. } => "Sessions",
             Self::FlushDns { .. } => "Flush",
         }
@@ -162,6 +173,11 @@ pub enum Reply {
     },
     /// The request was accepted and is under way.
     Accepted,
+    /// The way of a conversation.
+    Why {
+        /// Step by step; what stops it is the last one.
+        steps: Vec<Step>,
+    },
     /// Past configurations.
     History {
         /// Newest first.
@@ -277,6 +293,7 @@ mod tests {
             Request::Confirm,
             Request::Revert { to: Some(3), confirm: None, session: None },
             Request::History,
+            Request::Why { from: "vm1".to_owned(), to: "::1".to_owned(), service: "icmp".to_owned() },
             Request::FlushDns { name: Some("example.com".to_owned()) },
         ] {
             assert_eq!(parse_request(emit_request(&request).as_bytes()), Ok(request));

@@ -34,6 +34,7 @@ use sixgate_engine::finding::Finding;
 use sixgate_engine::plan::Plan;
 use sixgate_engine::prefix::Learnt;
 use sixgate_engine::status::{SessionPage, Status};
+use sixgate_engine::why::Step;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -115,6 +116,17 @@ pub enum ConfigurationCommand {
         session: Option<Session>,
         /// Once it is in force.
         answer: Answer<()>,
+    },
+    /// What becomes of a conversation.
+    Why {
+        /// Who begins it.
+        from: String,
+        /// With whom.
+        to: String,
+        /// About what.
+        service: String,
+        /// The way, step by step.
+        answer: Answer<Vec<Step>>,
     },
     /// What is kept, newest first.
     History(Answer<Vec<PastConfiguration>>),
@@ -205,6 +217,7 @@ impl Wiring {
                 commands,
                 configured,
                 facts: facts_seen.clone(),
+                learnt: learnt_seen.clone(),
                 network: network_slice_seen.clone(),
             },
             facts: facts::Ends { facts, kernel, slice: facts_slice },

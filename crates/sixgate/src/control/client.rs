@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::Ipv6Net;
 use sixgate_engine::status::{SessionPage, Status};
+use sixgate_engine::why::Step;
 
 use super::{ErrorKind, MAX_REPLY, PastConfiguration, Reply, Request, VERSION, emit_request, parse_reply};
 
@@ -74,7 +75,9 @@ impl Client {
     pub fn status(&mut self) -> Result<Status, ClientError> {
         match self.exchange(&Request::Status)? {
             Reply::Status { status } => Ok(*status),
-            Reply::Sessions { .. } | Reply::History { .. } | Reply::Accepted => Err(unasked("a status")),
+            Reply::Sessions { .. } | Reply::History { .. } | Reply::Why { .. } | Reply::Accepted => {
+                Err(unasked("a status"))
+            }
             Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
         }
     }
@@ -83,7 +86,9 @@ impl Client {
     pub fn sessions(&mut self, from: u32, clients: Option<Ipv6Net>) -> Result<SessionPage, ClientError> {
         match self.exchange(&Request::Sessions { from, clients })? {
             Reply::Sessions { page } => Ok(page),
-            Reply::Status { .. } | Reply::History { .. } | Reply::Accepted => Err(unasked("sessions")),
+            Reply::Status { .. } | Reply::History { .. } | Reply::Why { .. } | Reply::Accepted => {
+                Err(unasked("sessions"))
+            }
             Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
         }
     }
@@ -93,7 +98,20 @@ impl Client {
         match self.exchange(&Request::History)? {
             Reply::History { history } => Ok(history),
             Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
-            Reply::Accepted | Reply::Sessions { .. } | Reply::Status { .. } => Err(unasked("the history")),
+            Reply::Accepted | Reply::Sessions { .. } | Reply::Status { .. } | Reply::Why { .. } => {
+                Err(unasked("the history"))
+            }
+        }
+    }
+
+    /// Asks what becomes of a conversation.
+    pub fn why(&mut self, from: String, to: String, service: String) -> Result<Vec<Step>, ClientError> {
+        match self.exchange(&Request::Why { from, to, service })? {
+            Reply::Why { steps } => Ok(steps),
+            Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
+            Reply::Accepted | Reply::Sessions { .. } | Reply::Status { .. } | Reply::History { .. } => {
+                Err(unasked("the way of a conversation"))
+            }
         }
     }
 
@@ -103,7 +121,11 @@ impl Client {
             self.stream.get_mut().set_read_timeout(Some(CHANGE_PATIENCE))?;
         }
         match self.exchange(request)? {
-            Reply::Status { .. } | Reply::Sessions { .. } | Reply::History { .. } | Reply::Accepted => Ok(()),
+            Reply::Status { .. }
+            | Reply::Sessions { .. }
+            | Reply::History { .. }
+            | Reply::Why { .. }
+            | Reply::Accepted => Ok(()),
             Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
         }
     }

@@ -13,6 +13,7 @@ use rustix::fs::OFlags;
 use sixgate_engine::config::{self, Config};
 use sixgate_engine::facts::Facts;
 use sixgate_engine::plan::plan;
+use sixgate_engine::prefix::Learnt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -39,6 +40,8 @@ pub struct Ends {
     pub configured: watch::Sender<Configured>,
     /// The facts, to tell which ruleset a configuration leads to.
     pub facts: watch::Receiver<Option<Arc<Facts>>>,
+    /// What is learnt on the uplink.
+    pub learnt: watch::Receiver<Option<Arc<Learnt>>>,
     /// Whether that ruleset is in force.
     pub network: watch::Receiver<network::Slice>,
 }
@@ -89,6 +92,11 @@ pub async fn run(mut ends: Ends, file: std::path::PathBuf) {
                 ends.configured.send_replace(keeper.configured());
                 let _ = answer.send(outcome);
             }
+            Some(Command::Why { from, to, service, answer }) => {
+                let facts = facts(&ends).unwrap_or_default();
+                let ruleset = ends.network.borrow().ruleset.clone();
+                let _ = answer.send(keeper.why([&from, &to, &service], &facts, ruleset.as_deref()).await);
+            }
             Some(Command::History(answer)) => {
                 let _ = answer.send(Ok(keeper.history()));
             }
@@ -107,7 +115,7 @@ struct Wanted {
 /// All or nothing: a configuration that the kernel refuses goes again, and so does one that cannot be kept on disk.
 async fn change(keeper: &mut Keeper, ends: &mut Ends, wanted: Wanted) -> Result<(), String> {
     if let (Some(session), None) = (wanted.session, wanted.trial) {
-        keeper.spares(&wanted.text, session, &ends.facts.borrow().clone().unwrap_or_default())?;
+        keeper.spares(&wanted.text, session, &facts(ends).unwrap_or_default())?;
     }
     let config = keeper.begin(wanted.text, wanted.origin, wanted.trial)?;
     ends.network.mark_unchanged();
@@ -122,9 +130,16 @@ async fn change(keeper: &mut Keeper, ends: &mut Ends, wanted: Wanted) -> Result<
     }
 }
 
+/// What the planner makes its plan of.
+fn facts(ends: &Ends) -> Option<Facts> {
+    let facts = ends.facts.borrow().clone()?;
+    let learnt = ends.learnt.borrow().clone().unwrap_or_default();
+    Some(Facts { learnt: Learnt::clone(&learnt), ..Facts::clone(&facts) })
+}
+
 /// Waits until the configuration's ruleset is in force. Where nothing can be told in time nothing is wrong that is known.
 async fn accepted(ends: &mut Ends, config: &Config) -> Result<(), String> {
-    let Some(facts) = ends.facts.borrow().clone() else { return Ok(()) };
+    let Some(facts) = facts(ends) else { return Ok(()) };
     let expected = plan(config, &facts).firewall;
     let deadline = Instant::now() + LOADED_WITHIN;
     loop {
@@ -220,7 +235,13 @@ mod tests {
         let (configured, seen) = watch::channel(Configured::default());
         let (facts, facts_seen) = watch::channel(None);
         let (network, network_seen) = watch::channel(network::Slice::default());
-        let ends = Ends { commands: received, configured, facts: facts_seen, network: network_seen };
+        let ends = Ends {
+            commands: received,
+            configured,
+            facts: facts_seen,
+            learnt: watch::channel(None).1,
+            network: network_seen,
+        };
         (ends, Others { commands, configured: seen, facts, network })
     }
 

@@ -131,7 +131,11 @@ impl Desk {
             Err(refused) => refused,
         };
         self.slice.send_modify(|slice| match &reply {
-            Reply::Status { .. } | Reply::Sessions { .. } | Reply::History { .. } | Reply::Accepted => {
+            Reply::Status { .. }
+            | Reply::Sessions { .. }
+            | Reply::History { .. }
+            | Reply::Why { .. }
+            | Reply::Accepted => {
                 slice.requests += 1;
             }
             Reply::Error { kind, .. } => *slice.refused.entry(name(*kind)).or_default() += 1,
@@ -161,6 +165,13 @@ impl Desk {
                 Err(refused) => refused,
             },
             Request::Confirm => done(self.configuration(ConfigurationCommand::Confirm).await),
+            Request::Why { from, to, service } => {
+                let ask = |answer| ConfigurationCommand::Why { from, to, service, answer };
+                match self.configuration(ask).await {
+                    Ok(steps) => Reply::Why { steps },
+                    Err(refused) => refused,
+                }
+            }
             Request::History => match self.configuration(ConfigurationCommand::History).await {
                 Ok(history) => Reply::History { history },
                 Err(refused) => refused,
@@ -331,7 +342,11 @@ mod tests {
     fn kinds(replies: &[Reply]) -> Vec<ErrorKind> {
         let kind = |reply: &Reply| match reply {
             Reply::Error { kind, .. } => Some(*kind),
-            Reply::Status { .. } | Reply::Sessions { .. } | Reply::History { .. } | Reply::Accepted => None,
+            Reply::Status { .. }
+            | Reply::Sessions { .. }
+            | Reply::History { .. }
+            | Reply::Why { .. }
+            | Reply::Accepted => None,
         };
         replies.iter().filter_map(kind).collect()
     }

@@ -267,6 +267,7 @@ fn draw_question(app: &App, request: &Request, frame: &mut Frame<'_>) {
         | Request::Confirm
         | Request::Revert { .. }
         | Request::History
+        | Request::Why { .. }
         | Request::FlushDns { .. } => (
             " Restart ",
             "Restart the daemon? Addresses, routes and the firewall stay as they are; NAT64 sessions begin anew."

@@ -40,6 +40,20 @@ pub(super) fn ends(lab: &mut Lab) -> Result<()> {
     }
     ensure_refused(&lab.internet, address, 8080)?;
 
+    // Both are explained.
+    let why = |lab: &mut Lab, service: &str| {
+        let router = lab.router.in_namespace()?;
+        let (binary, control) = (router.binary().display(), router.control().display());
+        let question = format!("{SITE_V6} vm1/containers::5 {service}");
+        router.namespace().run(&format!("{binary} why {question} --control {control}"))
+    };
+    let (stopped, passes) = (why(lab, "tcp/8080")?, why(lab, "tcp/8081")?);
+    let mend = "[[allow]] to = \"vm1/containers::5\" from = \"2001:db8:ffff::10\" tcp = [8080]";
+    ensure!(!stopped.success && stopped.stdout.contains("STOP  refused: no allow entry"), "{stopped}");
+    ensure!(stopped.stdout.contains(mend), "{stopped}");
+    ensure!(passes.success && passes.stdout.contains("admitted: allow line"), "{passes}");
+    ensure!(passes.stdout.contains("answers"), "{passes}");
+
     // Admitted again, a new connection works.
     reconfigure(lab, DOOR)?;
     await_connection(&lab.internet, address, 8080).map(drop)

@@ -7,7 +7,11 @@ use sixgate_engine::config::{Config, Difference};
 use sixgate_engine::facts::Facts;
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::firewall::admission::{Flow, Judgement};
+use sixgate_engine::firewall::ruleset::Ruleset;
 use sixgate_engine::plan::plan;
+use sixgate_engine::why::{self, Live, Question, Step};
+use sixgate_linux::netlink::Netlink;
+use sixgate_linux::sysctl;
 use tokio::time::Instant;
 
 use super::history::{Entry, History, Origin};
@@ -245,6 +249,37 @@ impl Keeper {
             format!("a configuration on trial was taken back: {why}; the one from before is in force"),
             "apply it again and `sixgate confirm` it in time, or `sixgate reload` to forget it",
         ));
+    }
+
+    /// What becomes of a conversation, given as source, destination and service.
+    pub(super) async fn why(
+        &self,
+        [from, to, service]: [&str; 3],
+        facts: &Facts,
+        ruleset: Option<&Ruleset>,
+    ) -> Result<Vec<Step>, String> {
+        let Some(held) = &self.held else {
+            return Err("there is no valid configuration: nothing is forwarded".to_owned());
+        };
+        let address = |text: &str| {
+            let found = why::address(&held.config, text);
+            found.ok_or_else(|| format!("\"{text}\" is neither an address nor a name that stands for one"))
+        };
+        let (from, to) = (address(from)?, address(to)?);
+        let (protocol, port) = why::service(service, to).ok_or_else(|| {
+            format!("\"{service}\" is no service; write tcp/443, udp/53, icmp or a protocol's number")
+        })?;
+        let plan = plan(&held.config, facts);
+        let neighbours = match Netlink::connect() {
+            Ok(netlink) => netlink.neighbours().await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        };
+        let live = Live {
+            loaded: ruleset == Some(&plan.firewall),
+            forwarding: sysctl::forwarding(),
+            neighbours: neighbours.iter().map(|known| (known.link, known.address, known.seen)).collect(),
+        };
+        Ok(why::why(&held.config, &plan, &live, Question { from, to, protocol, port }))
     }
 
     /// What is kept, newest first, each with its difference from the one before.
