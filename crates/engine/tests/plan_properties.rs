@@ -147,7 +147,9 @@ proptest! {
         }
         for rule in rules(&plan) {
             prop_assert!(rule.comment.is_ascii() && (1..=127).contains(&rule.comment.len()), "{}", rule);
-            prop_assert_eq!(rule.statements.contains(&Statement::Drop), rule.comment.starts_with("drop: "), "{}", rule);
+            let refusals = [Statement::Drop, Statement::Reject, Statement::Reset];
+            let refuses = rule.statements.iter().any(|statement| refusals.contains(statement));
+            prop_assert_eq!(refuses, rule.comment.starts_with("drop: "), "{}", rule);
             prop_assert!(!rule.statements.contains(&Statement::Drop) || rule.statements.contains(&Statement::Counter));
         }
     }

@@ -15,7 +15,7 @@ pub(super) fn rules(scene: &Scene<'_>, allowed: Vec<Option<Rule>>) -> Vec<Option
         &[Statement::Accept],
         "established flows",
     )]);
-    rules.extend(ended("through the router"));
+    rules.extend(ended("drop: through the router, not admitted any more"));
     rules.extend([
         rule(
             vec![

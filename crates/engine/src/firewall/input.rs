@@ -27,7 +27,7 @@ pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
             "replies to the router",
         ),
     ];
-    rules.extend(ended("to the router"));
+    rules.extend(ended("drop: to the router, not admitted any more"));
     rules.extend([
         icmpv6(&ERRORS_V6, Vec::new(), "errors, RFC 4890 section 4.4.1"),
         rule(

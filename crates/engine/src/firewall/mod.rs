@@ -153,15 +153,10 @@ impl Scene<'_> {
 
 /// Connections that a removed entry had admitted end for both sides at once. Forgetting them would not do: the next packet of
 /// the host inside would begin them anew, as outbound ones.
-fn ended(direction: &str) -> [Option<Rule>; 2] {
+fn ended(comment: &str) -> [Option<Rule>; 2] {
     let mark = Match::ConnectionMark { value: ENDED, mask: ENDED };
-    let comment = format!("drop: {direction}, not admitted any more");
     [
-        rule(
-            vec![mark.clone(), Match::Protocol(vec![icmp::TCP])],
-            &[Statement::Counter, Statement::Reset],
-            comment.clone(),
-        ),
+        rule(vec![mark.clone(), Match::Protocol(vec![icmp::TCP])], &[Statement::Counter, Statement::Reset], comment),
         rule(vec![mark], &[Statement::Counter, Statement::Drop], comment),
     ]
 }
