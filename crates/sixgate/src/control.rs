@@ -345,4 +345,16 @@ mod tests {
         assert!(matches!(error, ClientError::Version { daemon: 7 }));
         assert!(error.to_string().contains("version 7") && error.to_string().contains("version 1"), "{error}");
     }
+
+    #[test]
+    fn every_request_that_the_document_names_is_one() {
+        let document = include_str!("../../../docs/control.md");
+        let requests: Vec<&str> =
+            document.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        assert!(requests.len() >= 14, "{requests:?}");
+        for request in requests {
+            let line = format!("{{\"version\":{VERSION},\"request\":{request}}}");
+            assert!(parse_request(line.as_bytes()).is_ok(), "{request}");
+        }
+    }
 }
