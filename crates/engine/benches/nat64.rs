@@ -28,6 +28,8 @@ const FLOWS: u32 = 10_000;
 const PAYLOAD: usize = 64;
 /// How long packets are counted.
 const LASTS: Duration = Duration::from_secs(1);
+/// Places of the table that the daemon saves at a time.
+const SLICE: usize = 1024;
 /// Times that each is measured.
 const ROUNDS: usize = 5;
 
@@ -177,6 +179,40 @@ fn memory() {
     let status = nat64.status();
     assert_eq!((status.sessions.udp, status.bindings.udp), (u64::from(SESSIONS), u64::from(SESSIONS)));
     report("mebibytes-for-a-million-sessions", &[(resident() - before) as f64 / 1024.0]);
+    saving(&nat64, now);
+}
+
+/// A million sessions taken down in slices as the daemon does, sealed by another thread there, and read again.
+fn saving(nat64: &Nat64, now: Instant) {
+    let (mut slices, mut seals, mut restores) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let mut longest = Duration::ZERO;
+        let begin = Clock::now();
+        let mut saving = nat64.begin_save();
+        longest = longest.max(begin.elapsed());
+        for is_last in std::iter::repeat_with(|| {
+            let begin = Clock::now();
+            let is_last = nat64.save_some(&mut saving, SLICE);
+            longest = longest.max(begin.elapsed());
+            is_last
+        }) {
+            if is_last {
+                break;
+            }
+        }
+        let begin = Clock::now();
+        let saved = saving.seal();
+        seals.push(begin.elapsed().as_secs_f64() * 1e3);
+        let mut next = translator();
+        let begin = Clock::now();
+        let restored = next.restore(&saved, now).expect("saved sessions");
+        restores.push(begin.elapsed().as_secs_f64() * 1e3);
+        assert_eq!(restored.sessions, u64::from(SESSIONS));
+        slices.push(longest.as_secs_f64() * 1e6);
+    }
+    report("microseconds-of-the-longest-slice", &slices);
+    report("milliseconds-to-seal-a-million-sessions", &seals);
+    report("milliseconds-to-restore-a-million-sessions", &restores);
 }
 
 /// Resident memory of this process in KiB.
