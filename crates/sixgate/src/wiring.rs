@@ -20,6 +20,7 @@
 //! ```
 //!
 //! control asks appliance for what concerns the machine: updates, reset, restart; it asks status whether the router is healthy.
+//! ndp_proxy and metrics take Desired as ra does, and have a slice of Status.
 //! nat64's thread sends what happens to bindings, in batches, to nat64_log; control asks it for sessions.
 //!
 //! State travels in `watch` channels, the newest value wins; commands travel in bounded `mpsc` channels.
