@@ -23,6 +23,8 @@ use self::tx_ring::TxRing;
 const LONGEST_V4: usize = 552;
 /// RFC 8200 section 5.
 const LONGEST_V6: usize = 1280;
+/// RFC 791 section 3.1: More Fragments and the Fragment Offset, in the header's fourth word.
+const MORE_OR_OFFSET: u16 = 0x3fff;
 /// Packets to a system call.
 const BATCH: usize = 64;
 /// Destinations that are remembered; two that fall into one place displace each other.
@@ -143,14 +145,16 @@ impl Shortcut {
     }
 
     /// The packet's addresses, if the rules for what leaves the translator admit it without a further look, and no MTU or hop
-    /// limit is in question.
+    /// limit is in question. Fragments are the kernel's, all of them: it puts those that it sees together again, and would wait
+    /// in vain for one that went past it.
     fn addresses(&self, packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
         match packet.first()? {
             0x45 if packet.len() <= LONGEST_V4 => {
                 let header: &[u8; ipv4::HEADER] = packet.first_chunk()?;
                 let address = |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
                 let (from, to) = (address(12), address(16));
-                (header[8] > 1 && self.pool4.contains(&from)).then_some((from.into(), to.into()))
+                let fragment = u16::from_be_bytes([header[6], header[7]]) & MORE_OR_OFFSET != 0;
+                (!fragment && header[8] > 1 && self.pool4.contains(&from)).then_some((from.into(), to.into()))
             }
             0x60..=0x6f if packet.len() <= LONGEST_V6 => {
                 let header: &[u8; ipv6::HEADER] = packet.first_chunk()?;
@@ -160,7 +164,7 @@ impl Shortcut {
                     Ipv6Addr::from(octets)
                 });
                 let ours = self.prefixes.iter().any(|net| net.contains(&from));
-                (header[7] > 1 && ours).then_some((from.into(), to.into()))
+                (header[6] != ipv6::FRAGMENT && header[7] > 1 && ours).then_some((from.into(), to.into()))
             }
             _ => None,
         }

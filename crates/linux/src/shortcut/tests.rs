@@ -108,6 +108,12 @@ fn a_busy_destination_is_reached_past_the_kernel_while_its_gateway_is_known() {
         let text = gateway.map(|octet| format!("{octet:02x}")).join(":");
         run(&format!("ip neigh replace 203.0.113.1 lladdr {text} nud reachable dev near"));
         assert!(becomes_known(&mut shortcut, &sent, at(2000)));
+        // Guards against half a packet past the kernel, and the other half in its reassembly.
+        for word in [[0x20, 0], [0, 0x45]] {
+            let mut fragment = sent.clone();
+            fragment[6..8].copy_from_slice(&word);
+            assert!(!shortcut.take(&fragment, Offload::NONE, at(2000)), "{word:?}");
+        }
         shortcut.flush();
         let frames = wait_for("the packet", || Some(uplink.arrived(gateway)).filter(|frames| !frames.is_empty()));
         assert_eq!(frames, [packet(POOL, REMOTE, 63, b"payload")], "one hop less, and a header checksum that fits");
