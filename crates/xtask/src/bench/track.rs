@@ -247,7 +247,6 @@ enabled = false
 fast_path = false
 prefix = "2001:db8:64::/96"
 translate_non_global = ["203.0.113.0/24", "198.51.100.0/24"]
-fast_path = false
 "#;
 
 const TAYGA: &str = "tun-device nat64
