@@ -134,8 +134,9 @@ pub(super) fn opens_from_both_ends(lab: &mut Lab) -> Result<()> {
     // The client learns its mapped port from somebody else, as such applications do.
     let here = lab.client.namespace.inside(|| bound(Domain::IPV6, (Ipv6Addr::UNSPECIFIED, 0).into()))?;
     let local = here.local_addr()?.as_socket().context("a local port")?.port();
+    let before = lab.site_v4.peers().len();
     here.connect(&SocketAddr::from((synthesized(SITE_V4), 80)).into())?;
-    let mapped = wait::until("the server to see the client", SOON, || lab.site_v4.peers().last().copied())?;
+    let mapped = wait::until("the server to see the client", SOON, || lab.site_v4.peers().get(before).copied())?;
 
     let outside = lab.internet.inside(|| bound(Domain::IPV4, (PEER, 0).into()))?;
     let peer = outside.local_addr()?.as_socket().context("a local port")?.port();
