@@ -133,7 +133,11 @@ pub async fn run(mut ends: Ends) {
             changed = ends.network.changed() => if changed.is_err() { return },
             Some((name, done)) = ends.flushes.recv() => {
                 // Whoever asked may have given up.
-                drop(done.send(office.as_ref().map_or(Ok(()), |office| office.flush(name.as_deref()))));
+                let outcome = match &office {
+                    Some(office) => office.flush(name.as_deref()).await,
+                    None => Ok(()),
+                };
+                drop(done.send(outcome));
             }
             Some(ended) = tasks.join_next() => match ended {
                 Err(error) if error.is_panic() => return tracing::error!("a listener ended: {error}"),
@@ -207,15 +211,20 @@ impl Office {
 }
 
 impl Office {
-    /// Forgets a name and all names below it, or everything. An error says what is wrong with the name.
-    fn flush(&self, name: Option<&str>) -> Result<(), String> {
+    /// Forgets a name and all names below it, or everything; afterwards nobody answers from memory.
+    /// An error says what is wrong with the name.
+    async fn flush(&self, name: Option<&str>) -> Result<(), String> {
         let mut name = Name::from_ascii(name.unwrap_or(".")).map_err(|error| error.to_string())?.to_lowercase();
         name.set_fqdn(true);
         let name: Arc<[u8]> = name.to_bytes().map_err(|error| error.to_string())?.into();
         let count = self.answers.flush(&name);
+        let (done, mut ends) = mpsc::channel(1);
         for worker in &*self.workers {
-            worker.order(Order::Flush(name.clone()));
+            worker.order(Order::Flush(name.clone(), done.clone()));
         }
+        drop(done);
+        // Nothing is ever sent: this is the end of the last sender.
+        let _ = ends.recv().await;
         tracing::info!("{count} answers forgotten");
         Ok(())
     }

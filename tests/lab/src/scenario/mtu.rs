@@ -39,7 +39,7 @@ pub(super) fn full_sized_datagram(lab: &mut Lab) -> Result<()> {
 }
 
 /// What the kernel has learnt about a path.
-fn ensure_mtu(host: &Namespace, route: &str, mtu: u32) -> Result<()> {
+pub(super) fn ensure_mtu(host: &Namespace, route: &str, mtu: u32) -> Result<()> {
     wait::until_ok(&format!("{} to learn an MTU of {mtu}", host.name()), SOON, || {
         let text = host.ip(route)?;
         ensure!(text.contains(&format!(" mtu {mtu} ")) || text.trim_end().ends_with(&format!(" mtu {mtu}")), "{text}");

@@ -1,5 +1,6 @@
 //! A worker: a thread that answers by UDP what it knows, and hands the rest to the front.
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::mpsc::{self as std_mpsc, TrySendError};
@@ -54,8 +55,8 @@ pub(super) enum Order {
     Open(Place, UdpSocket, mpsc::Sender<io::Error>),
     /// No longer answer there.
     Close(Place),
-    /// Forget a name and all names below it.
-    Flush(Arc<[u8]>),
+    /// Forget a name and all names below it; the sender is dropped when that is done.
+    Flush(Arc<[u8]>, mpsc::Sender<Infallible>),
     /// End.
     End,
 }
@@ -244,7 +245,10 @@ impl Desk {
                     stays
                 });
             }
-            Order::Flush(name) => drop(self.cache.flush(&name)),
+            Order::Flush(name, done) => {
+                self.cache.flush(&name);
+                drop(done);
+            }
             Order::End => {}
         }
     }
@@ -393,7 +397,9 @@ mod tests {
         seen.wait_for(|slice| slice.holdings.get(&4).is_some_and(|holding| holding.answers == 1)).await.unwrap();
 
         let name = b"\x07example\x03com\0";
-        worker.order(Order::Flush(name[..].into()));
+        let (done, mut ends) = mpsc::channel(1);
+        worker.order(Order::Flush(name[..].into(), done));
+        assert!(ends.recv().await.is_none(), "the worker says when it is done");
         client.send(&query).unwrap();
         assert!(missed_seen.recv().await.is_some(), "a flushed name is asked for again");
         worker.order(Order::Close(PLACE));
