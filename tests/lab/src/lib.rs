@@ -3,6 +3,7 @@
 //! `scenario` holds the table of all scenarios and their bodies; the rest builds the world that they happen in.
 #![forbid(unsafe_code)]
 
+mod again;
 pub mod appliance;
 pub mod lab;
 pub mod namespace;
