@@ -27,6 +27,7 @@ pub const CODES: &[&str] = &[
     "configuration-reverted",
     "connections-not-judged",
     "control-socket-unavailable",
+    "denials-not-heard",
     "dhcp4-no-lease",
     "dns-not-listening",
     "dns-port-busy",

@@ -523,6 +523,12 @@ pub struct Firewall {
     /// Connections that ended because they were not admitted any more.
     #[serde(default)]
     pub ended: u64,
+    /// Denials that `sixgate denials` shows.
+    #[serde(default)]
+    pub denials: u64,
+    /// Lines that were written to `policy.log`.
+    #[serde(default)]
+    pub logged: u64,
 }
 
 /// The control socket.

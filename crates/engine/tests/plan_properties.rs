@@ -143,10 +143,16 @@ proptest! {
             let chain = plan.firewall.chains.iter().find(|chain| chain.name == name).unwrap();
             prop_assert_eq!(chain.hook.as_ref().unwrap().policy, Policy::Drop);
             let last = chain.rules.last().unwrap();
-            prop_assert!(last.matches.is_empty() && last.statements == [Statement::Counter, Statement::Drop]);
+            let [Statement::Goto(end)] = &last.statements[..] else { panic!("{last}") };
+            let end = plan.firewall.chains.iter().find(|chain| chain.name == *end).unwrap().rules.last().unwrap();
+            prop_assert!(last.matches.is_empty() && end.matches.is_empty());
+            prop_assert!(end.statements == [Statement::Counter, Statement::Drop]);
         }
         for rule in rules(&plan) {
-            prop_assert!(rule.comment.is_ascii() && (1..=127).contains(&rule.comment.len()), "{}", rule);
+            // A chain's name or the log's words say it otherwise.
+            let silent = matches!(rule.statements.last(), Some(Statement::Goto(_) | Statement::Log(_)));
+            prop_assert!(rule.comment.is_ascii() && rule.comment.len() <= 127, "{}", rule);
+            prop_assert_eq!(silent, rule.comment.is_empty(), "{}", rule);
             let refusals = [Statement::Drop, Statement::Reject, Statement::Reset];
             let refuses = rule.statements.iter().any(|statement| refusals.contains(statement));
             prop_assert_eq!(refuses, rule.comment.starts_with("drop: "), "{}", rule);

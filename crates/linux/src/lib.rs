@@ -11,6 +11,7 @@
 //! | [`network`] | `Netlink::apply(&NetworkPlan)`, `withdraw()`, `bring_up(name, mtu)`: links, addresses, routes, rules |
 //! | [`sysctl`] | [`sysctl::apply_sysctls`] by stage, [`sysctl::stop_forwarding`] |
 //! | [`nft`] | [`nft::load`], [`nft::counters`], [`nft::unload`], [`nft::Watch`]: somebody changed a ruleset |
+//! | [`nflog`] | [`nflog::Listener`]: packets that rules tell of |
 //! | [`conntrack`] | [`conntrack::judge`]: connections that are not admitted any more end |
 //! | [`tun`] | [`tun::Tun::open`], `read`, `write`, `wait`, `waker`, `remove`: the translator's device, on its own thread |
 //! | [`shortcut`] | [`shortcut::Shortcut`]: small packets of the translator straight to their next hop |
@@ -40,6 +41,7 @@ pub mod fastpath;
 pub mod icmpv6;
 pub mod netlink;
 pub mod network;
+pub mod nflog;
 pub mod nft;
 pub mod packet_socket;
 pub mod pid1;

@@ -109,6 +109,17 @@ enum Command {
         #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
         control: PathBuf,
     },
+    /// Show what was refused lately, or the entry that would admit one of it.
+    Denials {
+        /// Number of a denial: print the `[[allow]]` entry that would admit it.
+        number: Option<u64>,
+        /// Print them as JSON.
+        #[arg(long)]
+        json: bool,
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
     /// Go back: from a trial, to the configuration before, or to an earlier one.
     Revert {
         /// Number of the earlier configuration, see `sixgate history`.
@@ -205,6 +216,8 @@ pub fn main() -> ExitCode {
         Command::Man { folder } => manual(&folder),
         Command::Sessions { client, json, control } => crate::sessions::sessions(&control, client, json),
         Command::Apply { file, confirm, force, control } => change::apply(&control, &file, confirm, force),
+        Command::Denials { number: Some(number), control, .. } => crate::denials::propose(&control, number),
+        Command::Denials { number: None, json, control } => crate::denials::list(&control, json),
         Command::Confirm { control } => change::confirm(&control),
         Command::Revert { number, confirm, force, control } => change::revert(&control, number, confirm, force),
         Command::Why { from, to, service, control } => change::why(&control, from, to, service),

@@ -3,6 +3,7 @@ use ipnet::Ipv6Net;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use sixgate_engine::firewall::denial::Denial;
 use sixgate_engine::status::{SessionPage, Status};
 use sixgate_engine::why::Step;
 
@@ -76,6 +77,13 @@ pub enum Request {
         /// The name, as in `example.com`.
         name: Option<String>,
     },
+    /// What was refused lately.
+    Denials,
+    /// The entry that would admit what was refused, and the configuration with it.
+    Propose {
+        /// The denial's number.
+        denial: u64,
+    },
     /// The configurations that are kept.
     History,
     /// What becomes of a conversation.
@@ -106,6 +114,8 @@ impl Request {
             Self::Confirm => "Confirm",
             Self::Revert { .. } => "Revert",
             Self::History => "History",
+            Self::Denials => "Denials",
+            Self::Propose { .. } => "Proposal",
             Self::Why { .. } => "Why",
             Self::Sessions { .. } => "Sessions",
             Self::FlushDns { .. } => "Flush",
@@ -177,6 +187,18 @@ pub enum Reply {
     Why {
         /// Step by step; what stops it is the last one.
         steps: Vec<Step>,
+    },
+    /// What was refused lately.
+    Denials {
+        /// The latest first.
+        denials: Vec<Denial>,
+    },
+    /// What would admit a denial.
+    Proposal {
+        /// The entry alone.
+        entry: String,
+        /// The text of the configuration in force with the entry at its end, to be looked at and applied.
+        text: String,
     },
     /// Past configurations.
     History {
@@ -293,6 +315,8 @@ mod tests {
             Request::Confirm,
             Request::Revert { to: Some(3), confirm: None, session: None },
             Request::History,
+            Request::Denials,
+            Request::Propose { denial: 7 },
             Request::Why { from: "vm1".to_owned(), to: "::1".to_owned(), service: "icmp".to_owned() },
             Request::FlushDns { name: Some("example.com".to_owned()) },
         ] {

@@ -8,6 +8,7 @@ pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod control;
+pub mod denials;
 pub mod durable;
 pub mod init;
 pub mod instance;

@@ -2,6 +2,7 @@
 pub mod appliance;
 pub mod configuration;
 pub mod control;
+pub mod denials;
 pub mod dns64;
 pub mod facts;
 pub mod metrics;

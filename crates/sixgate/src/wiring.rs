@@ -21,6 +21,7 @@
 //!
 //! control asks appliance for what concerns the machine: updates, reset, restart; it asks status whether the router is healthy.
 //! ndp_proxy and metrics take Desired as ra does, and have a slice of Status.
+//! denials takes Desired and Facts, hears of packets by NFLOG, and answers control.
 //! nat64's thread sends what happens to bindings, in batches, to nat64_log; control asks it for sessions.
 //!
 //! State travels in `watch` channels, the newest value wins; commands travel in bounded `mpsc` channels.
@@ -42,8 +43,8 @@ use tokio::task::JoinSet;
 use crate::control::{PastConfiguration, Session};
 use crate::lifecycle::{self, Ending};
 use crate::tasks::{
-    appliance, configuration, control, dns64, facts, metrics, nat64, nat64_log, ndp_proxy, network, planner, ra,
-    status, uplink,
+    appliance, configuration, control, denials, dns64, facts, metrics, nat64, nat64_log, ndp_proxy, network, planner,
+    ra, status, uplink,
 };
 
 /// Commands that may wait in a channel; a sender that finds it full is told so.
@@ -129,6 +130,8 @@ pub enum ConfigurationCommand {
         /// The way, step by step.
         answer: Answer<Vec<Step>>,
     },
+    /// The text of the configuration in force.
+    Text(Answer<String>),
     /// What is kept, newest first.
     History(Answer<Vec<PastConfiguration>>),
 }
@@ -168,6 +171,7 @@ pub struct Wiring {
     planner: planner::Ends,
     network: network::Ends,
     ra: ra::Ends,
+    denials: denials::Ends,
     dns64: dns64::Ends,
     nat64: nat64::Ends,
     nat64_log: nat64_log::Ends,
@@ -193,6 +197,7 @@ impl Wiring {
         let (facts_slice, facts_slice_seen) = watch::channel(facts::Slice::default());
         let (network_slice, network_slice_seen) = watch::channel(network::Slice::default());
         let (ra_slice, ra_slice_seen) = watch::channel(ra::Slice::default());
+        let (denials_slice, denials_slice_seen) = watch::channel(denials::Slice::default());
         let (dns64_slice, dns64_slice_seen) = watch::channel(dns64::Slice::default());
         let (nat64_log_slice, nat64_log_slice_seen) = watch::channel(nat64_log::Slice::default());
         let (nat64_slice, nat64_slice_seen) = watch::channel(nat64::Slice::default());
@@ -207,6 +212,7 @@ impl Wiring {
         let (flush, flushes) = mpsc::channel::<Flush>(COMMANDS);
         let (ending, endings) = mpsc::channel::<Ending>(COMMANDS);
         let (nat64_events, nat64_told) = mpsc::channel(COMMANDS);
+        let (ask_denials, denials_asked) = mpsc::channel::<denials::Ask>(COMMANDS);
         let (list_sessions, sessions_wanted) = mpsc::channel::<ListSessions>(COMMANDS);
         let (withdraw_ra, ra_withdrawn) = mpsc::channel::<Withdraw>(1);
         let (withdraw_nat64, nat64_withdrawn) = mpsc::channel::<Withdraw>(1);
@@ -241,6 +247,12 @@ impl Wiring {
                 slice: network_slice,
             },
             ra: ra::Ends { desired: desired_seen.clone(), withdraw: ra_withdrawn, slice: ra_slice },
+            denials: denials::Ends {
+                desired: desired_seen.clone(),
+                facts: facts_seen.clone(),
+                asked: denials_asked,
+                slice: denials_slice,
+            },
             dns64: dns64::Ends {
                 desired: desired_seen.clone(),
                 network: network_slice_seen.clone(),
@@ -274,6 +286,7 @@ impl Wiring {
                 facts_slice: facts_slice_seen,
                 network: network_slice_seen,
                 ra: ra_slice_seen,
+                denials: denials_slice_seen,
                 dns64: dns64_slice_seen,
                 nat64: nat64_slice_seen,
                 nat64_log: nat64_log_slice_seen,
@@ -287,6 +300,7 @@ impl Wiring {
                 ask,
                 command: command.clone(),
                 flush,
+                denials: ask_denials,
                 sessions: list_sessions,
                 ending,
                 order,
@@ -307,6 +321,7 @@ impl Wiring {
         tasks.spawn(named("planner", planner::run(self.planner)));
         tasks.spawn(named("network", network::run(self.network)));
         tasks.spawn(named("ra", ra::run(self.ra)));
+        tasks.spawn(named("denials", denials::run(self.denials)));
         tasks.spawn(named("dns64", dns64::run(self.dns64)));
         tasks.spawn(named("nat64", nat64::run(self.nat64, nat64::Places { saved, bpffs })));
         tasks.spawn(named("ndp_proxy", ndp_proxy::run(self.ndp_proxy)));

@@ -160,10 +160,12 @@ pub(super) const KEYS: &[KeyText] = &[
     key("allow", "protocol", "other IP protocols by number, 0 to 255 but for ICMP, TCP, UDP and ICMPv6, or \"gre\", \"esp\", \"ah\", \"sctp\", or a list of them; default: none"),
     key("allow", "until", "the day from which on it does not hold any more, \"YYYY-MM-DD\", UTC; default: for ever"),
     key("allow", "new_per_second", "most connections that may begin in a second, integer, 1 to 1000000; default: as many as come"),
+    key("allow", "log", "whether connections that it admits are told where policy.log says, at most 10 in a second, true or false; default false"),
 
     key("policy", "between", "what lans, vms and containers may send one another through the router, \"allowed\", \"denied\", or \"by-allow\" for what [[allow]] admits; default \"allowed\""),
     key("policy", "refuse", "what becomes of packets that are not admitted, \"drop\" or \"reject\" with an ICMP error; default \"drop\""),
     key("policy", "rejects_per_second", "most ICMP errors for refused packets, integer, 1 to 100000; the others are dropped silently; default 100"),
+    key("policy", "log", "where it is told what was refused, at most 10 packets a second for each reason: \"journal\", or a syslog server, \"udp://192.0.2.5\" (RFC 5426) or \"tcp://[2001:db8::5]\" (RFC 6587); default: nowhere, `sixgate denials` has the latest all the same"),
 
     key("publish", "listen", "\"ADDRESS:tcp/PORTS\", \"ADDRESS:udp/PORTS\" or \"ADDRESS:icmp\", or a list of them; ADDRESS is wan (the uplink's IPv4 address) or an address out of nat64.pool, PORTS is 443 or 8000-8010"),
     key("publish", "to", "one host inside and its first port, \"vm1:443\", \"vm1/containers::5:443\", \"vms::5:443\" or \"[2001:db8:1:2::5]:443\"; without a port where icmp alone is published"),

@@ -33,6 +33,7 @@ mod wan;
 pub use difference::Difference;
 pub use error::{ConfigError, ConfigErrors};
 pub use parse::parse;
+pub use policy::{Between, Policy, Refuse};
 pub use sixgate_wire::mac::MacAddr;
 
 /// A valid configuration. Everything in it has been checked at the door.
@@ -498,45 +499,10 @@ pub struct Allow {
     pub until: Option<u64>,
     /// Most connections that may begin in a second.
     pub new_per_second: Option<u32>,
+    /// Whether connections that it admits are told in the log.
+    pub log: bool,
     /// Line in the file, for comments and the console.
     pub line: usize,
-}
-
-/// What holds where no entry speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// Between LANs, VMs and containers.
-    pub between: Between,
-    /// What becomes of packets that are not admitted.
-    pub refuse: Refuse,
-    /// Most ICMP errors for refused packets.
-    pub rejects_per_second: u32,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self { between: Between::Allowed, refuse: Refuse::Drop, rejects_per_second: 100 }
-    }
-}
-
-/// What LANs, VMs and containers may send one another through the router.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Between {
-    /// Everything.
-    Allowed,
-    /// Nothing, whatever entries say.
-    Denied,
-    /// What entries of the allowlist admit.
-    ByAllow,
-}
-
-/// What becomes of packets that are not admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refuse {
-    /// Silence.
-    Drop,
-    /// An ICMP error, as far as the rate allows.
-    Reject,
 }
 
 /// Ports of the outside that lead inside.

@@ -20,20 +20,31 @@ pub(super) fn validate(raw: Spanned<raw::Log>, errors: &mut Errors) -> Option<Na
     let table = raw.span();
     let raw = raw.into_inner();
     let (text, span) = scalar::required(TO, &raw.to, &table, errors)?;
-    let to = match text.split_once("://") {
-        Some(("udp", server)) => LogTo::Udp(address(server, UDP_PORT, text, &span, errors)?),
-        Some(("tcp", server)) => LogTo::Tcp(address(server, TCP_PORT, text, &span, errors)?),
-        None if text == "journal" => LogTo::Journal,
-        None | Some(_) => {
-            errors.range(span, TO.0, TO.1, format_args!("\"{text}\""));
-            return None;
-        }
-    };
+    let to = log_to(TO, text, &span, errors)?;
     Some(Nat64Log { to, sessions: raw.sessions.is_some_and(|key| *key.get_ref()) })
 }
 
+/// Where a log goes.
+pub(super) fn log_to(at: At, text: &str, span: &Range<usize>, errors: &mut Errors) -> Option<LogTo> {
+    match text.split_once("://") {
+        Some(("udp", server)) => address(at, (server, UDP_PORT), text, span, errors).map(LogTo::Udp),
+        Some(("tcp", server)) => address(at, (server, TCP_PORT), text, span, errors).map(LogTo::Tcp),
+        None if text == "journal" => Some(LogTo::Journal),
+        None | Some(_) => {
+            errors.range(span.clone(), at.0, at.1, format_args!("\"{text}\""));
+            None
+        }
+    }
+}
+
 /// An address with or without a port; one of IPv6 stands in brackets.
-fn address(server: &str, port: u16, text: &str, span: &Range<usize>, errors: &mut Errors) -> Option<SocketAddr> {
+fn address(
+    at: At,
+    (server, port): (&str, u16),
+    text: &str,
+    span: &Range<usize>,
+    errors: &mut Errors,
+) -> Option<SocketAddr> {
     let bracketed = server.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let bare = match bracketed {
         Some(inside) => inside.parse().map(IpAddr::V6).ok(),
@@ -41,14 +52,14 @@ fn address(server: &str, port: u16, text: &str, span: &Range<usize>, errors: &mu
     };
     let address = bare.map(|address| SocketAddr::new(address, port)).or_else(|| server.parse().ok());
     let Some(address) = address.filter(|address| address.port() != 0) else {
-        errors.range(span.clone(), TO.0, TO.1, format_args!("\"{text}\""));
+        errors.range(span.clone(), at.0, at.1, format_args!("\"{text}\""));
         return None;
     };
     // A collector on the machine itself is a normal one.
     let usable = address.ip().is_loopback()
         || match address.ip() {
-            IpAddr::V4(address) => scalar::usable4(TO, address, span, errors),
-            IpAddr::V6(address) => scalar::usable6(TO, address, span, errors),
+            IpAddr::V4(address) => scalar::usable4(at, address, span, errors),
+            IpAddr::V6(address) => scalar::usable6(at, address, span, errors),
         };
     if matches!(address.ip(), IpAddr::V6(address) if address.is_unicast_link_local()) {
         errors.note(

@@ -1,10 +1,50 @@
 //! `[policy]`: what holds where no entry speaks.
 use toml::Spanned;
 
+use super::LogTo;
 use super::door::Errors;
+use super::nat64_log::log_to;
 use super::raw;
 use super::scalar::{self, At};
-use super::{Between, Policy, Refuse};
+
+/// What holds where no entry speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Between LANs, VMs and containers.
+    pub between: Between,
+    /// What becomes of packets that are not admitted.
+    pub refuse: Refuse,
+    /// Most ICMP errors for refused packets.
+    pub rejects_per_second: u32,
+    /// Where it is told what was refused, and what was admitted by entries that say so; nowhere when absent.
+    pub log: Option<LogTo>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { between: Between::Allowed, refuse: Refuse::Drop, rejects_per_second: 100, log: None }
+    }
+}
+
+/// What LANs, VMs and containers may send one another through the router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Between {
+    /// Everything.
+    Allowed,
+    /// Nothing, whatever entries say.
+    Denied,
+    /// What entries of the allowlist admit.
+    ByAllow,
+}
+
+/// What becomes of packets that are not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refuse {
+    /// Silence.
+    Drop,
+    /// An ICMP error, as far as the rate allows.
+    Reject,
+}
 
 /// Checks the table.
 pub(super) fn validate(raw: &Spanned<raw::Policy>, errors: &mut Errors) -> Policy {
@@ -35,5 +75,6 @@ pub(super) fn validate(raw: &Spanned<raw::Policy>, errors: &mut Errors) -> Polic
     {
         policy.rejects_per_second = rate;
     }
+    policy.log = word(&raw.log, "log").and_then(|(text, span, at)| log_to(at, &text, &span, errors));
     policy
 }

@@ -209,6 +209,7 @@ pub(super) struct Allow {
     pub(super) protocol: Key<OneOrMany<Port>>,
     pub(super) until: Key<String>,
     pub(super) new_per_second: Key<i64>,
+    pub(super) log: Key<bool>,
 }
 
 /// `[policy]`.
@@ -218,6 +219,7 @@ pub(super) struct Policy {
     pub(super) between: Key<String>,
     pub(super) refuse: Key<String>,
     pub(super) rejects_per_second: Key<i64>,
+    pub(super) log: Key<String>,
 }
 
 /// `[[publish]]`.

@@ -10,6 +10,9 @@ use crate::config::{Allow, Config, Target};
 
 const ACCEPT: [Statement; 2] = [Statement::Counter, Statement::Accept];
 
+/// Most connections of an entry that are told in a second, and how many at once.
+const TOLD: Match = Match::RateUnder { per_second: 10, burst: 30 };
+
 /// Rules of entries whose target is the router itself.
 pub(super) fn router(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     let entries = scene.topology.config.allow.iter().filter(|allow| allow.to == Target::Router);
@@ -49,8 +52,15 @@ pub(super) fn compile(config: &Config, allow: &Allow, to: &[Match], ipv4_too: bo
             if contradicts(source.as_ref(), &matches) {
                 continue;
             }
-            let conditions = to.iter().chain(source).chain(&matches).chain(&limits).cloned().collect();
-            rules.push(rule(conditions, &ACCEPT, comment.clone()));
+            let conditions: Vec<Match> = to.iter().chain(source).chain(&matches).chain(&limits).cloned().collect();
+            rules.push(rule(conditions.clone(), &ACCEPT, comment.clone()));
+            if allow.log {
+                // Before the rule that admits, so that both see the packet.
+                let told = conditions.iter().filter(|it| !matches!(it, Match::RateUnder { .. })).cloned();
+                let told = told.chain([TOLD]).collect();
+                let at = rules.len() - 1;
+                rules.insert(at, rule(told, &[Statement::Log(comment.clone())], ""));
+            }
         }
     }
     rules

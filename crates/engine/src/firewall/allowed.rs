@@ -45,7 +45,10 @@ pub(super) fn forwarded(scene: &Scene<'_>) -> Allowed {
             let only = service.alone(allow);
             let elements = elements(service, &only, &nets, sources.as_deref());
             let set = sets.get_mut(2 * position + usize::from(sources.is_some()));
-            let plain = allow.until.is_none() && allow.new_per_second.is_none() && elements.len() <= MOST_ELEMENTS;
+            let plain = allow.until.is_none()
+                && allow.new_per_second.is_none()
+                && !allow.log
+                && elements.len() <= MOST_ELEMENTS;
             if elements.is_empty() || (plain && set.is_some_and(|set| set.take(elements))) {
                 continue;
             }

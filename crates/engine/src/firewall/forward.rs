@@ -47,13 +47,13 @@ pub(super) fn rules(scene: &Scene<'_>, allowed: Vec<Option<Rule>>) -> Vec<Option
         }
         Between::Denied => {
             let between = [scene.input_lans(), scene.output_lans()];
-            rules.extend(refused(scene, &between, "drop: between vms and lans, denied by policy"));
+            rules.push(refused(scene, &between, "drop: between vms and lans, denied by policy"));
         }
         Between::ByAllow => {}
     }
     rules.extend(allowed);
-    rules.extend(refused(scene, &[scene.input_wan()], "drop: inbound, no allow entry"));
-    rules.extend(refused(scene, &[], "drop: through the router, not admitted"));
+    rules.push(refused(scene, &[scene.input_wan()], "drop: inbound, no allow entry"));
+    rules.push(refused(scene, &[], "drop: through the router, not admitted"));
     rules
 }
 

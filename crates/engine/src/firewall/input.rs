@@ -60,8 +60,8 @@ pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
         ));
     }
     rules.extend(allow::router(scene));
-    rules.extend(refused(scene, &[scene.input_wan()], "drop: to the router from the uplink, no allow entry"));
-    rules.extend(refused(scene, &[], "drop: to the router, no allow entry"));
+    rules.push(refused(scene, &[scene.input_wan()], "drop: to the router from the uplink, no allow entry"));
+    rules.push(refused(scene, &[], "drop: to the router, no allow entry"));
     rules
 }
 

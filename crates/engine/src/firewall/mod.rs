@@ -6,6 +6,7 @@
 pub mod admission;
 mod allow;
 mod allowed;
+pub mod denial;
 mod forward;
 mod icmp;
 mod input;
@@ -13,6 +14,7 @@ mod nft;
 mod output;
 mod prerouting;
 mod publish;
+mod refusal;
 pub mod ruleset;
 pub mod shortcut;
 
@@ -35,6 +37,11 @@ const RAW: i32 = -300;
 const MANGLE: i32 = -150;
 /// NF_IP_PRI_FILTER.
 const FILTER: i32 = 0;
+
+/// The NFLOG group that tells of denied and of logged packets.
+pub const LOG_GROUP: u16 = 164;
+/// How much of a packet is told: the headers with what RFC 4443 and RFC 792 quote.
+pub const LOG_BYTES: u32 = 128;
 
 /// Bit of a connection's mark that says that it was admitted once and is not any more.
 pub const ENDED: u32 = 0x0080_0000;
@@ -63,6 +70,7 @@ pub(crate) fn ruleset(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Rul
         chain("forward", HookPoint::Forward, FILTER, Policy::Drop, forward::rules(&scene, allowed.rules)),
         chain("output", HookPoint::Output, FILTER, Policy::Accept, output::rules(&scene)),
     ];
+    let chains = refusal::told(chains, topology.config.policy);
     Ruleset { table: TABLE.to_owned(), sets: allowed.sets, chains }
 }
 
@@ -162,17 +170,12 @@ fn ended(comment: &str) -> [Option<Rule>; 2] {
 }
 
 /// The end of what is not admitted: dropped, or told so as far as the rate allows.
-fn refused(scene: &Scene<'_>, matches: &[Match], comment: &str) -> Vec<Option<Rule>> {
-    let policy = scene.topology.config.policy;
-    let mut rules = Vec::new();
-    if policy.refuse == Refuse::Reject {
-        let rate = u64::from(policy.rejects_per_second);
-        let mut under = matches.to_vec();
-        under.push(Match::RateUnder { per_second: rate, burst: policy.rejects_per_second.clamp(5, 1000) });
-        rules.push(rule(under, &[Statement::Counter, Statement::Reject], comment));
-    }
-    rules.push(rule(matches.to_vec(), &[Statement::Counter, Statement::Drop], comment));
-    rules
+fn refused(scene: &Scene<'_>, matches: &[Match], comment: &str) -> Option<Rule> {
+    let end = match scene.topology.config.policy.refuse {
+        Refuse::Drop => Statement::Drop,
+        Refuse::Reject => Statement::Reject,
+    };
+    rule(matches.to_vec(), &[Statement::Counter, end], comment)
 }
 
 fn hosts(addresses: &[Ipv4Addr]) -> Vec<Ipv4Net> {

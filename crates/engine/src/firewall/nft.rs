@@ -5,6 +5,7 @@ use core::ops::RangeInclusive;
 use super::ruleset::{
     Chain, ConntrackState, Hook, HookPoint, Match, NamedSet, Part, Policy, Rule, Ruleset, SetField, Statement,
 };
+use super::{LOG_BYTES, LOG_GROUP};
 use crate::plan::Family;
 
 impl Display for Ruleset {
@@ -158,6 +159,8 @@ impl Display for Statement {
             }
             Self::Notrack => out.write_str("notrack"),
             Self::Jump(chain) => write!(out, "jump {chain}"),
+            Self::Goto(chain) => write!(out, "goto {chain}"),
+            Self::Log(prefix) => write!(out, "log prefix \"{prefix}\" group {LOG_GROUP} snaplen {LOG_BYTES}"),
             Self::Accept => out.write_str("accept"),
             Self::Drop => out.write_str("drop"),
             Self::Reject => out.write_str("reject with icmpx admin-prohibited"),

@@ -203,6 +203,10 @@ pub enum Statement {
     Notrack,
     /// Continue in another chain, then come back.
     Jump(String),
+    /// Continue in another chain for good.
+    Goto(String),
+    /// Tell of the packet under this prefix, on [`super::LOG_GROUP`].
+    Log(String),
     /// Admit.
     Accept,
     /// Drop silently.

@@ -73,6 +73,10 @@ pub struct Plan {
     pub ndp_proxy: Option<crate::ndp_proxy::NdpProxyPlan>,
     /// Who may begin a conversation with whom.
     pub admission: firewall::admission::Admission,
+    /// What addresses are called, for those who tell of packets.
+    pub names: firewall::denial::Names,
+    /// Where denials are logged, and by whom.
+    pub denial_log: Option<LogPlan>,
     /// One entry per link that is advertised on and present.
     pub ra: Vec<RaPlan>,
     /// The resolver.
@@ -453,8 +457,10 @@ pub fn plan(config: &Config, facts: &Facts) -> Plan {
     let firewall = firewall::ruleset(&topology, nat64.as_ref());
     let shortcut = firewall::shortcut::shortcut(&topology, nat64.as_ref());
     let admission = firewall::admission::Admission::of(&topology);
+    let names = firewall::denial::Names::of(&topology);
+    let denial_log = config.policy.log.map(|to| LogPlan { to, hostname: config.hostname.clone() });
     let ndp_proxy = ndp_proxy::plan(&topology);
     findings::check(&topology, nat64.as_ref(), &dns64, &mut findings);
     let metrics = listen::metrics(&topology);
-    Plan { network, firewall, shortcut, admission, ndp_proxy, ra, dns64, nat64, metrics, findings }
+    Plan { network, firewall, shortcut, admission, names, denial_log, ndp_proxy, ra, dns64, nat64, metrics, findings }
 }

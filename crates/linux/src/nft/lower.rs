@@ -5,13 +5,14 @@ use std::ops::RangeInclusive;
 use ipnet::{Ipv4Net, Ipv6Net};
 use nlink::netlink::nftables::{
     ByteorderOp, ChainName, CmpOp, CtState, Expr, Family as NftFamily, FibFlags, FibResult, Field, IcmpxCode, Item,
-    LimitExpr, LimitUnit, LookupExpr, Match as NftMatch, MetaKey, NFT_MSG_NEWSET, NFTA_SET_FLAGS, NFTA_SET_ID,
+    LimitExpr, LimitUnit, LogExpr, LookupExpr, Match as NftMatch, MetaKey, NFT_MSG_NEWSET, NFTA_SET_FLAGS, NFTA_SET_ID,
     NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_SET_USERDATA, PacketField, PayloadBase,
     RangeOp, RawMessage, Register, Reject, RuleSpec, Set, SetElement, SetFlags, SetKeyType, Stmt, Value, Verdict,
 };
 use nlink::netlink::types::route::RouteType;
 use nlink::netlink::{MessageBuilder, NLMSG_HDRLEN};
 use sixgate_engine::firewall::ruleset::{ConntrackState, Element, Match, NamedSet, Part, Rule, SetField, Statement};
+use sixgate_engine::firewall::{LOG_BYTES, LOG_GROUP};
 use sixgate_engine::plan::Family;
 
 /// A netlink attribute holds 64 KiB; an IPv6 prefix takes about 100 bytes of it.
@@ -325,6 +326,11 @@ fn add_statement(spec: &mut RuleSpec, statement: &Statement) -> nlink::Result<()
         Statement::SetMark { value, mask } => spec.push(Stmt::SetMarkMasked { value: *value, mask: *mask }),
         Statement::Notrack => spec.push(Stmt::Notrack),
         Statement::Jump(chain) => spec.push(Verdict::JumpTo(ChainName::new(chain.as_str())?)),
+        Statement::Goto(chain) => spec.push(Verdict::GotoTo(ChainName::new(chain.as_str())?)),
+        Statement::Log(prefix) => {
+            let prefix = super::comment(prefix);
+            spec.push(Stmt::Log(LogExpr::new().prefix(prefix).group(LOG_GROUP).snaplen(LOG_BYTES)));
+        }
         Statement::Accept => spec.push(Verdict::Accept),
         Statement::Drop => spec.push(Verdict::Drop),
         Statement::Reject => spec.push(Stmt::Reject(Reject::Icmpx(IcmpxCode::AdminProhibited))),

@@ -54,7 +54,7 @@ impl NftError {
         match self.errno {
             Some(libc::EPERM | libc::EACCES) => "Run sixgate as root, or with the capability CAP_NET_ADMIN.",
             Some(libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::ENOENT) => {
-                "Load the kernel modules nf_tables, nft_ct, nft_fib_inet, nft_limit and nft_reject_inet."
+                "Load the kernel modules nf_tables, nft_ct, nft_fib_inet, nft_limit, nft_log and nft_reject_inet."
             }
             Some(libc::EMSGSIZE | libc::ENOBUFS) => {
                 "The ruleset is too large for one transaction; raise net.core.wmem_max and wmem_default."

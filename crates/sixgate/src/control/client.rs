@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::Ipv6Net;
+use sixgate_engine::firewall::denial::Denial;
 use sixgate_engine::status::{SessionPage, Status};
 use sixgate_engine::why::Step;
 
@@ -75,9 +76,12 @@ impl Client {
     pub fn status(&mut self) -> Result<Status, ClientError> {
         match self.exchange(&Request::Status)? {
             Reply::Status { status } => Ok(*status),
-            Reply::Sessions { .. } | Reply::History { .. } | Reply::Why { .. } | Reply::Accepted => {
-                Err(unasked("a status"))
-            }
+            Reply::Sessions { .. }
+            | Reply::Denials { .. }
+            | Reply::Proposal { .. }
+            | Reply::History { .. }
+            | Reply::Why { .. }
+            | Reply::Accepted => Err(unasked("a status")),
             Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
         }
     }
@@ -86,9 +90,12 @@ impl Client {
     pub fn sessions(&mut self, from: u32, clients: Option<Ipv6Net>) -> Result<SessionPage, ClientError> {
         match self.exchange(&Request::Sessions { from, clients })? {
             Reply::Sessions { page } => Ok(page),
-            Reply::Status { .. } | Reply::History { .. } | Reply::Why { .. } | Reply::Accepted => {
-                Err(unasked("sessions"))
-            }
+            Reply::Status { .. }
+            | Reply::Denials { .. }
+            | Reply::Proposal { .. }
+            | Reply::History { .. }
+            | Reply::Why { .. }
+            | Reply::Accepted => Err(unasked("sessions")),
             Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
         }
     }
@@ -98,9 +105,40 @@ impl Client {
         match self.exchange(&Request::History)? {
             Reply::History { history } => Ok(history),
             Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
-            Reply::Accepted | Reply::Sessions { .. } | Reply::Status { .. } | Reply::Why { .. } => {
-                Err(unasked("the history"))
-            }
+            Reply::Accepted
+            | Reply::Denials { .. }
+            | Reply::Proposal { .. }
+            | Reply::Sessions { .. }
+            | Reply::Status { .. }
+            | Reply::Why { .. } => Err(unasked("the history")),
+        }
+    }
+
+    /// Asks for what was refused lately, the last one first.
+    pub fn denials(&mut self) -> Result<Vec<Denial>, ClientError> {
+        match self.exchange(&Request::Denials)? {
+            Reply::Denials { denials } => Ok(denials),
+            Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
+            Reply::Accepted
+            | Reply::Proposal { .. }
+            | Reply::Sessions { .. }
+            | Reply::Status { .. }
+            | Reply::History { .. }
+            | Reply::Why { .. } => Err(unasked("denials")),
+        }
+    }
+
+    /// Asks for the entry that would admit a denial, and for the whole configuration with it.
+    pub fn propose(&mut self, denial: u64) -> Result<(String, String), ClientError> {
+        match self.exchange(&Request::Propose { denial })? {
+            Reply::Proposal { entry, text } => Ok((entry, text)),
+            Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
+            Reply::Accepted
+            | Reply::Denials { .. }
+            | Reply::Sessions { .. }
+            | Reply::Status { .. }
+            | Reply::History { .. }
+            | Reply::Why { .. } => Err(unasked("a proposal")),
         }
     }
 
@@ -109,9 +147,12 @@ impl Client {
         match self.exchange(&Request::Why { from, to, service })? {
             Reply::Why { steps } => Ok(steps),
             Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
-            Reply::Accepted | Reply::Sessions { .. } | Reply::Status { .. } | Reply::History { .. } => {
-                Err(unasked("the way of a conversation"))
-            }
+            Reply::Accepted
+            | Reply::Denials { .. }
+            | Reply::Proposal { .. }
+            | Reply::Sessions { .. }
+            | Reply::Status { .. }
+            | Reply::History { .. } => Err(unasked("the way of a conversation")),
         }
     }
 
@@ -123,6 +164,8 @@ impl Client {
         match self.exchange(request)? {
             Reply::Status { .. }
             | Reply::Sessions { .. }
+            | Reply::Denials { .. }
+            | Reply::Proposal { .. }
             | Reply::History { .. }
             | Reply::Why { .. }
             | Reply::Accepted => Ok(()),

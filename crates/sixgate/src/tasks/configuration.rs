@@ -97,6 +97,9 @@ pub async fn run(mut ends: Ends, file: std::path::PathBuf) {
                 let ruleset = ends.network.borrow().ruleset.clone();
                 let _ = answer.send(keeper.why([&from, &to, &service], &facts, ruleset.as_deref()).await);
             }
+            Some(Command::Text(answer)) => {
+                let _ = answer.send(keeper.text());
+            }
             Some(Command::History(answer)) => {
                 let _ = answer.send(Ok(keeper.history()));
             }

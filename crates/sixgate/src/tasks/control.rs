@@ -15,6 +15,7 @@ use crate::backoff::Backoff;
 use crate::control::{ErrorKind, MAX_REQUEST, MachineAction, Reply, Request, emit_reply, parse_request, refusal};
 use crate::lifecycle::{Ending, SUPERVISOR_VARIABLE};
 use crate::tasks::appliance::Order;
+use crate::tasks::denials;
 use crate::wiring::{Answer, Ask, ConfigurationCommand, Flush, ListSessions};
 
 mod port;
@@ -41,6 +42,8 @@ pub struct Ends {
     pub flush: mpsc::Sender<Flush>,
     /// Asks for another configuration.
     pub command: mpsc::Sender<ConfigurationCommand>,
+    /// Asks for what was refused.
+    pub denials: mpsc::Sender<denials::Ask>,
     /// Asks for a part of the translator's sessions.
     pub sessions: mpsc::Sender<ListSessions>,
     /// Asks the daemon to end.
@@ -71,8 +74,8 @@ impl Slice {
 
 /// Serves for ever.
 pub async fn run(ends: Ends, path: PathBuf) {
-    let Ends { ask, command, flush, sessions, ending, order, slice } = ends;
-    let desk = Desk { ask, command, flush, sessions, ending, order, slice };
+    let Ends { ask, command, flush, denials, sessions, ending, order, slice } = ends;
+    let desk = Desk { ask, command, flush, denials, sessions, ending, order, slice };
     let mut backoff = Backoff::default();
     let mut connections = JoinSet::new();
     connections.spawn(port::serve(desk.clone()));
@@ -118,6 +121,7 @@ struct Desk {
     ask: mpsc::Sender<Ask>,
     command: mpsc::Sender<ConfigurationCommand>,
     flush: mpsc::Sender<Flush>,
+    denials: mpsc::Sender<denials::Ask>,
     sessions: mpsc::Sender<ListSessions>,
     ending: mpsc::Sender<Ending>,
     order: mpsc::Sender<Order>,
@@ -132,6 +136,8 @@ impl Desk {
         };
         self.slice.send_modify(|slice| match &reply {
             Reply::Status { .. }
+            | Reply::Denials { .. }
+            | Reply::Proposal { .. }
             | Reply::Sessions { .. }
             | Reply::History { .. }
             | Reply::Why { .. }
@@ -176,6 +182,20 @@ impl Desk {
                 Ok(history) => Reply::History { history },
                 Err(refused) => refused,
             },
+            Request::Denials => match self.question(&self.denials, denials::Ask::List).await {
+                Some(denials) => Reply::Denials { denials },
+                None => refusal(ErrorKind::Unavailable, "the daemon is busy or ending; ask again"),
+            },
+            Request::Propose { denial } => {
+                match self.question(&self.denials, |answer| denials::Ask::Propose(denial, answer)).await {
+                    Some(Ok(entry)) => match self.configuration(ConfigurationCommand::Text).await {
+                        Ok(text) => Reply::Proposal { text: format!("{}\n\n{entry}", text.trim_end()), entry },
+                        Err(refused) => refused,
+                    },
+                    Some(Err(why)) => refusal(ErrorKind::Refused, why),
+                    None => refusal(ErrorKind::Unavailable, "the daemon is busy or ending; ask again"),
+                }
+            }
             Request::Sessions { from, clients } => match self.sessions(from, clients).await {
                 Some(page) => Reply::Sessions { page },
                 None => refusal(ErrorKind::Unavailable, "nothing is translated, or the translator is busy"),
@@ -328,9 +348,10 @@ mod tests {
         let (ending, endings) = mpsc::channel(1);
         let (slice, seen) = watch::channel(Slice::default());
         let (flush, _) = mpsc::channel(1);
+        let (denials, _) = mpsc::channel(1);
         let others = Others { asked, commands, listed, endings, slice: seen };
         let (order, _) = mpsc::channel(1);
-        (Desk { ask, command, flush, sessions, ending, order, slice }, others)
+        (Desk { ask, command, flush, denials, sessions, ending, order, slice }, others)
     }
 
     async fn dialogue(desk: &Desk, input: &[u8]) -> Vec<Reply> {
@@ -343,6 +364,8 @@ mod tests {
         let kind = |reply: &Reply| match reply {
             Reply::Error { kind, .. } => Some(*kind),
             Reply::Status { .. }
+            | Reply::Denials { .. }
+            | Reply::Proposal { .. }
             | Reply::Sessions { .. }
             | Reply::History { .. }
             | Reply::Why { .. }

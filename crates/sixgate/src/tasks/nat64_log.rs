@@ -16,7 +16,7 @@ use crate::wiring::Desired;
 mod record;
 mod sink;
 
-use sink::Sink;
+pub use sink::{Line, Sink, open as open_sink};
 
 /// How long a server may take to accept a connection, or to take a record.
 const PATIENCE: Duration = Duration::from_secs(5);

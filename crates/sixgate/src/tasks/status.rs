@@ -15,7 +15,9 @@ use sixgate_linux::system::Machine;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::tasks::{appliance, control, dns64, facts, metrics, nat64, nat64_log, ndp_proxy, network, ra, uplink};
+use crate::tasks::{
+    appliance, control, denials, dns64, facts, metrics, nat64, nat64_log, ndp_proxy, network, ra, uplink,
+};
 use crate::wiring::{Ask, Configured, Desired};
 
 mod clients;
@@ -44,6 +46,8 @@ pub struct Ends {
     pub network: watch::Receiver<network::Slice>,
     /// Slice of the advertisers.
     pub ra: watch::Receiver<ra::Slice>,
+    /// Slice of the denials.
+    pub denials: watch::Receiver<denials::Slice>,
     /// Slice of the resolver.
     pub dns64: watch::Receiver<dns64::Slice>,
     /// Slice of the translator.
@@ -85,6 +89,8 @@ pub async fn run(mut ends: Ends, starts: u32) {
                 status.firewall = firewall::read(network.ruleset.as_deref()).await;
                 status.firewall.generation = network.generation;
                 status.firewall.ended = network.ended;
+                status.firewall.denials = ends.denials.borrow().kept;
+                status.firewall.logged = ends.denials.borrow().logged;
                 status.system = system(status.system.hostname, began.elapsed(), starts);
                 // Whoever asked may have gone away meanwhile.
                 let _ = asked.send(status);
@@ -224,6 +230,7 @@ fn findings(ends: &Ends) -> Vec<Finding> {
     }
     all.extend(ends.network.borrow().findings.iter().cloned());
     all.extend(ends.ra.borrow().problems.values().cloned());
+    all.extend(ends.denials.borrow().findings.iter().cloned());
     all.extend(ends.dns64.borrow().findings().cloned());
     all.extend(ends.nat64.borrow().findings.iter().cloned());
     all.extend(ends.nat64_log.borrow().findings.iter().cloned());
@@ -330,6 +337,7 @@ mod tests {
             facts_slice: watch::channel(facts::Slice::default()).1,
             network: watch::channel(network::Slice::default()).1,
             ra: ra.subscribe(),
+            denials: watch::channel(denials::Slice::default()).1,
             dns64: dns64.subscribe(),
             nat64: nat64.subscribe(),
             nat64_log: watch::channel(nat64_log::Slice::default()).1,

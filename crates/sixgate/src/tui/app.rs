@@ -184,9 +184,12 @@ impl App {
                     Request::Machine(_) => "The machine starts anew: the router withdraws from its networks first.",
                     Request::Confirm => "The configuration stays.",
                     Request::Apply { .. } | Request::Revert { .. } => "The configuration is in force.",
-                    Request::Status | Request::Sessions { .. } | Request::History | Request::Why { .. } => {
-                        "The daemon answers."
-                    }
+                    Request::Status
+                    | Request::Sessions { .. }
+                    | Request::Denials
+                    | Request::Propose { .. }
+                    | Request::History
+                    | Request::Why { .. } => "The daemon answers.",
                     Request::FlushDns { .. } => "The resolver forgets what it knew.",
                 };
                 self.tell(Role::Title, text.to_owned());

@@ -266,6 +266,8 @@ fn draw_question(app: &App, request: &Request, frame: &mut Frame<'_>) {
         | Request::Apply { .. }
         | Request::Confirm
         | Request::Revert { .. }
+        | Request::Denials
+        | Request::Propose { .. }
         | Request::History
         | Request::Why { .. }
         | Request::FlushDns { .. } => (

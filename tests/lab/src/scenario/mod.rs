@@ -12,6 +12,7 @@ mod client;
 mod command_line;
 mod container;
 mod delegation;
+mod denials;
 mod fast_path;
 mod firewall;
 mod hostile;
@@ -105,6 +106,7 @@ table! {
     what_a_removed_entry_admitted_ends_at_once:                    NAMESPACE, Slaac, ByBody => policy::ends;
     an_entry_with_groups_admits_what_their_members_say:            NAMESPACE, Slaac, ByBody => policy::groups;
     between_vms_the_policy_decides:                                NAMESPACE, Slaac, ByBody => policy::between;
+    what_was_refused_is_told_with_the_entry_that_admits_it:        NAMESPACE, Slaac, ByBody => denials::are_told;
     a_scan_during_reloads_finds_nothing_that_is_not_listed:        NAMESPACE, Slaac, ByBody => scan::finds_nothing;
 
     // Changes of the configuration.

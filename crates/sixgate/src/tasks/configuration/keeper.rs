@@ -282,6 +282,12 @@ impl Keeper {
         Ok(why::why(&held.config, &plan, &live, Question { from, to, protocol, port }))
     }
 
+    /// The text of the configuration in force.
+    pub(super) fn text(&self) -> Result<String, String> {
+        let held = self.held.as_ref().ok_or("there is no valid configuration")?;
+        Ok(held.text.clone())
+    }
+
     /// What is kept, newest first, each with its difference from the one before.
     pub(super) fn history(&self) -> Vec<PastConfiguration> {
         let entries = self.history.entries();

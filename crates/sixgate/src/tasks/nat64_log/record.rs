@@ -63,6 +63,12 @@ pub(super) fn syslog(event: &Event, plan: &LogPlan, clock: &Clock) -> String {
     record
 }
 
+/// A syslog record of now without structured data.
+pub(super) fn plain(message: &str, name: &str, hostname: &str) -> String {
+    let stamp = Clock::now().stamp(crate::clock::now());
+    format!("<{PRIORITY}>1 {stamp} {hostname} sixgate {} {name} - {message}", std::process::id())
+}
+
 /// An entry in the journal's own protocol: a field a line.
 pub(super) fn journal(event: &Event) -> String {
     let mut entry = format!("MESSAGE={}\nPRIORITY=6\nSYSLOG_FACILITY=3\nSYSLOG_IDENTIFIER=sixgate\n", message(event));

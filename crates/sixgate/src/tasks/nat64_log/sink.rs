@@ -17,16 +17,22 @@ use super::record::{self, Clock};
 const JOURNAL: &str = "/run/systemd/journal/socket";
 
 /// An open way to the log.
-pub(super) enum Sink {
+pub enum Sink {
+    /// journald's own socket.
     Journal(UnixDatagram),
     /// There is no journal: what a service writes on standard error is logged by whoever started it.
     Standard,
+    /// RFC 5426.
     Udp(UdpSocket),
+    /// RFC 6587.
     Tcp(TcpStream),
 }
 
 /// Opens the way.
-pub(super) async fn open(to: LogTo, patience: Duration) -> io::Result<Sink> {
+///
+/// # Errors
+/// The other end cannot be reached.
+pub async fn open(to: LogTo, patience: Duration) -> io::Result<Sink> {
     match to {
         LogTo::Journal => open_journal(Path::new(JOURNAL)),
         LogTo::Udp(server) => {
@@ -52,6 +58,22 @@ fn open_journal(path: &Path) -> io::Result<Sink> {
     Ok(Sink::Journal(socket))
 }
 
+/// A line for the log, as each kind of sink takes it.
+pub struct Line {
+    message: String,
+    journal: String,
+    syslog: String,
+}
+
+impl Line {
+    /// A line without fields of its own, of that name.
+    pub fn new(message: &str, name: &str, hostname: &str) -> Self {
+        let journal = format!("MESSAGE={message}\nPRIORITY=6\nSYSLOG_FACILITY=3\nSYSLOG_IDENTIFIER=sixgate\n");
+        let (journal, syslog) = (journal + &format!("SIXGATE_EVENT={name}\n"), record::plain(message, name, hostname));
+        Self { message: message.to_owned(), journal, syslog }
+    }
+}
+
 impl Sink {
     /// Tells one event. After an error the way is to be opened anew, and the event is to be told again.
     pub(super) async fn tell(
@@ -61,23 +83,25 @@ impl Sink {
         clock: &Clock,
         patience: Duration,
     ) -> io::Result<()> {
+        let (journal, syslog) = (record::journal(event), record::syslog(event, plan, clock));
+        self.write(&Line { message: record::message(event), journal, syslog }, patience).await
+    }
+
+    /// Writes a line. After an error the way is to be opened anew.
+    ///
+    /// # Errors
+    /// The other end does not take it.
+    pub async fn write(&mut self, line: &Line, patience: Duration) -> io::Result<()> {
         match self {
             Self::Standard => {
-                tracing::info!("{}", record::message(event));
+                tracing::info!("{}", line.message);
                 Ok(())
             }
-            Self::Journal(socket) => {
-                let entry = record::journal(event);
-                within(patience, socket.send(entry.as_bytes())).await.map(drop)
-            }
-            Self::Udp(socket) => {
-                let record = record::syslog(event, plan, clock);
-                within(patience, socket.send(record.as_bytes())).await.map(drop)
-            }
+            Self::Journal(socket) => within(patience, socket.send(line.journal.as_bytes())).await.map(drop),
+            Self::Udp(socket) => within(patience, socket.send(line.syslog.as_bytes())).await.map(drop),
             Self::Tcp(stream) => {
-                let record = record::syslog(event, plan, clock);
                 // RFC 6587 section 3.4.1: octet counting.
-                let framed = format!("{} {record}", record.len());
+                let framed = format!("{} {}", line.syslog.len(), line.syslog);
                 within(patience, stream.write_all(framed.as_bytes())).await
             }
         }

@@ -1,0 +1,58 @@
+//! `sixgate denials`: what was refused lately, and the entries that would admit it.
+use std::path::Path;
+use std::process::ExitCode;
+
+use sixgate_engine::firewall::denial::Denial;
+
+use crate::change::utc;
+use crate::control::Client;
+
+/// Prints the latest denials, the last one first.
+pub fn list(control: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let denials = Client::connect(control)?.denials()?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&denials)?);
+    } else if denials.is_empty() {
+        println!("nothing was refused lately");
+    } else {
+        denials.iter().for_each(|denial| println!("{}", line(denial)));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the entry that would admit a denial.
+pub fn propose(control: &Path, number: u64) -> anyhow::Result<ExitCode> {
+    let (entry, _) = Client::connect(control)?.propose(number)?;
+    print!("{entry}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line(denial: &Denial) -> String {
+    let Denial { number, packets, reason, link, from, to, service, .. } = denial;
+    let link = if link.is_empty() { "-" } else { link };
+    format!("{number:>6}  {}  {packets:>5}x  {link:<8} {from} to {to} {service}: {reason}", utc(denial.time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denial_is_a_line_with_names_and_reason() {
+        let denial = Denial {
+            number: 3,
+            time: 0,
+            packets: 2,
+            reason: "inbound, no allow entry".to_owned(),
+            link: "eth0".to_owned(),
+            source: "2001:db8::1".parse().unwrap(),
+            from: "2001:db8::1".to_owned(),
+            destination: "2001:db8:1::5".parse().unwrap(),
+            to: "vm1/containers::5".to_owned(),
+            service: "tcp/443".to_owned(),
+        };
+        let expected = "     3  1970-01-01 00:00:00 UTC      2x  eth0     2001:db8::1 to vm1/containers::5 tcp/443: \
+                        inbound, no allow entry";
+        assert_eq!(line(&denial), expected);
+    }
+}
