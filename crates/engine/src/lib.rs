@@ -11,6 +11,7 @@ pub mod finding;
 pub mod firewall;
 pub mod nat64;
 pub mod ndp_proxy;
+pub mod npt;
 pub mod plan;
 pub mod prefix;
 pub mod ra;

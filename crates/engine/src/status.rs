@@ -37,6 +37,12 @@ pub struct Status {
     /// The NDP proxy; absent when switched off.
     #[serde(default)]
     pub ndp_proxy: Option<NdpProxy>,
+    /// Prefixes that are translated to others on the uplink; absent where none are.
+    #[serde(default)]
+    pub npt: Option<Npt>,
+    /// What something else has changed in the kernel, and was put right.
+    #[serde(default)]
+    pub repairs: Repairs,
     /// The control socket.
     #[serde(default)]
     pub control: Control,
@@ -154,6 +160,40 @@ pub struct NdpProxy {
     pub remembered: usize,
     /// Solicitations by what became of them.
     pub messages: BTreeMap<String, u64>,
+}
+
+/// Prefix translation on the uplink (RFC 6296).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Npt {
+    /// The kernel's hook, `tcx` or `clsact`; absent while it does not run.
+    pub hook: Option<String>,
+    /// Prefixes inside, each with what stands for it outside.
+    pub prefixes: Vec<(Ipv6Net, Option<Ipv6Net>)>,
+    /// Packets by what became of them.
+    pub packets: BTreeMap<String, u64>,
+}
+
+/// What something else has changed in the kernel, and was put right.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Repairs {
+    /// How often, by kind: address, route, rule, link, sysctl, ruleset.
+    pub counts: BTreeMap<String, u64>,
+    /// The latest, the newest last.
+    pub latest: Vec<Repair>,
+}
+
+/// Something that was put right.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Repair {
+    /// Seconds since 1970.
+    pub at: u64,
+    /// What kind of thing it is.
+    pub kind: String,
+    /// What it is.
+    pub item: String,
 }
 
 /// The DHCPv6 client.

@@ -1,10 +1,11 @@
-//! NAT64's fast path: the eBPF program, embedded, and the layout of its maps.
+//! What runs in the kernel, embedded, with the layout of its maps: NAT64's fast path, and NPTv6.
 //!
-//! The program is in `program/fastpath.c`. It looks up and rewrites; sessions are the engine's.
+//! The programs are in `program/fastpath.c` and `program/npt.c`. They look up and rewrite; they decide nothing.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), no_std)]
 
 pub mod layout;
+pub mod npt;
 pub mod reason;
 
 /// The compiled program, an ELF file. Loaders want it aligned.

@@ -43,6 +43,7 @@ pub mod netlink;
 pub mod network;
 pub mod nflog;
 pub mod nft;
+pub mod npt;
 pub mod packet_socket;
 pub mod pid1;
 pub mod poll;

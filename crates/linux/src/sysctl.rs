@@ -19,6 +19,11 @@ pub fn apply_sysctls(sysctls: &[Sysctl], stage: Stage) -> Vec<ApplyError> {
         .collect()
 }
 
+/// Those of a list whose values are others.
+pub fn differing(sysctls: &[Sysctl]) -> impl Iterator<Item = &Sysctl> {
+    sysctls.iter().filter(|sysctl| read(&sysctl.path).is_ok_and(|value| value != normal(&sysctl.value)))
+}
+
 /// Switches forwarding off, for `stop`.
 pub fn stop_forwarding() -> Vec<ApplyError> {
     FORWARDING.iter().filter_map(|path| write(path, "0").err()).collect()

@@ -90,3 +90,51 @@ pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// What a program at tc makes of a frame with that mark (`BPF_PROG_TEST_RUN`): its verdict, the frame, the mark.
+pub(crate) fn test_run(program: std::os::fd::RawFd, frame: &[u8], mark: u32) -> (u32, Vec<u8>, u32) {
+    #[repr(C)]
+    #[derive(Default)]
+    struct Attributes {
+        program: u32,
+        verdict: u32,
+        size_in: u32,
+        size_out: u32,
+        data_in: u64,
+        data_out: u64,
+        repeat: u32,
+        duration: u32,
+        context_size_in: u32,
+        context_size_out: u32,
+        context_in: u64,
+        context_out: u64,
+        flags: u32,
+        cpu: u32,
+        batch_size: u32,
+        padding: u32,
+    }
+    const PROG_TEST_RUN: libc::c_int = 10;
+    /// struct __sk_buff: its third word is the mark.
+    const MARK: usize = 2;
+    let mut context = [0u32; 48];
+    context[MARK] = mark;
+    let mut out = vec![0; frame.len() + 64];
+    let mut context_out = [0u32; 48];
+    let mut attributes = Attributes {
+        program: program.cast_unsigned(),
+        size_in: u32::try_from(frame.len()).unwrap(),
+        size_out: u32::try_from(out.len()).unwrap(),
+        data_in: frame.as_ptr() as u64,
+        data_out: out.as_mut_ptr() as u64,
+        context_size_in: 192,
+        context_size_out: 192,
+        context_in: context.as_ptr() as u64,
+        context_out: context_out.as_mut_ptr() as u64,
+        ..Attributes::default()
+    };
+    // SAFETY: all buffers live until the call returns, and their lengths are given with them.
+    let done = unsafe { libc::syscall(libc::SYS_bpf, PROG_TEST_RUN, &raw mut attributes, size_of::<Attributes>()) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    out.truncate(attributes.size_out as usize);
+    (attributes.verdict, out, context_out[MARK])
+}

@@ -124,6 +124,14 @@ fn write_table(out: &mut String, status: &Status) -> fmt::Result {
         let answered = proxy.messages.get("proxy-answered").copied().unwrap_or_default();
         row(out, "ndp proxy", &format!("as {}, {answered} answers, {} hosts there", proxy.mac, proxy.alive))?;
     }
+    for (inside, outside) in status.npt.iter().flat_map(|npt| &npt.prefixes) {
+        let outside = outside.map_or_else(|| "nothing".to_owned(), |net| net.to_string());
+        row(out, "npt", &format!("{inside} is {outside} outside"))?;
+    }
+    if !status.repairs.counts.is_empty() {
+        let counts: Vec<_> = status.repairs.counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        row(out, "put right", &counts.join(", "))?;
+    }
     for lan in &status.lans {
         write_lan(out, lan)?;
     }

@@ -319,7 +319,8 @@ impl Wiring {
         tasks.spawn(named("facts", facts::run(self.facts)));
         tasks.spawn(named("uplink", uplink::run(self.uplink, state)));
         tasks.spawn(named("planner", planner::run(self.planner)));
-        tasks.spawn(named("network", network::run(self.network)));
+        let pins = bpffs.clone();
+        tasks.spawn(named("network", async move { network::run(self.network, &pins).await }));
         tasks.spawn(named("ra", ra::run(self.ra)));
         tasks.spawn(named("denials", denials::run(self.denials)));
         tasks.spawn(named("dns64", dns64::run(self.dns64)));

@@ -103,3 +103,9 @@ fn every_reason_of_the_fast_path_is_explained() {
 fn every_refusal_of_the_control_socket_is_explained() {
     ensure_same("Control", &literals("sixgate/src/tasks/control.rs", "=> \""));
 }
+
+#[test]
+fn every_verdict_of_npt_is_explained() {
+    let named = sixgate_engine::npt::Verdict::ALL.iter().map(|verdict| verdict.name().to_owned()).collect();
+    ensure_same("NPTv6", &named);
+}

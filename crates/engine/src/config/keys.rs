@@ -29,6 +29,7 @@ pub(super) const KEYS: &[KeyText] = &[
     key("", "lan", "one table [[lan]] for each link"),
     key("", "vm", "one table [[vm]] for each virtual machine"),
     key("", "route", "one table [[route]] for each static route"),
+    key("", "npt", "one table [[npt]] for each prefix inside that has another one outside (RFC 6296)"),
     key("", "dns64", "the table [dns64]"),
     key("", "nat64", "the table [nat64]"),
     key("", "allow", "one table [[allow]] for each entry"),
@@ -87,6 +88,11 @@ pub(super) const KEYS: &[KeyText] = &[
 
     key("route", "to", "an IPv6 or IPv4 prefix without host bits, as in \"2001:db8:77::/48\""),
     key("route", "via", "next hop inside a prefix of wan, lan or vm; \"fe80::1%eth1\" (or %wan, or % and a lan's name) for a link-local one; or \"unreachable\""),
+
+    key("npt", "inside", "a prefix inside this network, /16 to /112, as in \"fd00:1:2:21::/80\"; none lies in another"),
+    key("npt", "outside", "the prefix that stands for it outside, of the same length, as in \"2001:db8:1:2:31::/80\"; or give delegated and subnet"),
+    key("npt", "delegated", "\"wan\": the prefix outside is carved out of what is delegated to the uplink, and follows it"),
+    key("npt", "subnet", "its number among the delegated prefix's subnets of the same length as `inside`, integer, 0 to 4294967295; default 0"),
 
     key("dns64", "enabled", "true or false; default true where the table exists"),
     key("dns64", "upstream", "list of resolvers, \"2001:db8::53\", \"192.0.2.53:53\" or \"[2001:db8::53]:53\"; at least one while enabled"),

@@ -19,6 +19,7 @@ mod lan;
 mod metrics;
 mod nat64;
 mod nat64_log;
+mod npt;
 mod parse;
 mod policy;
 mod pool;
@@ -49,6 +50,8 @@ pub struct Config {
     pub vms: Vec<Vm>,
     /// Plain static routes.
     pub routes: Vec<Route>,
+    /// Prefixes inside that have others outside.
+    pub npt: Vec<Npt>,
     /// The resolver.
     pub dns64: Dns64,
     /// The translator; absent when switched off.
@@ -70,6 +73,17 @@ pub struct Metrics {
     pub lan: String,
     /// TCP port.
     pub port: u16,
+}
+
+/// A prefix inside that has another one outside (RFC 6296).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Npt {
+    /// The prefix inside.
+    pub inside: Ipv6Net,
+    /// The one outside, of the same length: static, or filled in by [`crate::prefix::resolve`].
+    pub outside: Option<Ipv6Net>,
+    /// Its number among the subnets of what is delegated, where it is carved.
+    pub subnet: Option<u32>,
 }
 
 /// How a configured interface is found.

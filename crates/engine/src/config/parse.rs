@@ -11,8 +11,8 @@ use super::groups::Groups;
 use super::keys;
 use super::lan::Delegates;
 use super::{
-    Config, Dns64, Ipv6Source, Policy, allow, dns64, lan, metrics, nat64, policy, publish, raw, relative, route, vm,
-    wan,
+    Config, Dns64, Ipv6Source, Policy, allow, dns64, lan, metrics, nat64, npt, policy, publish, raw, relative, route,
+    vm, wan,
 };
 
 /// Name of a router that has none.
@@ -45,6 +45,7 @@ struct Sections {
     lans: Vec<Spanned<raw::Lan>>,
     vms: Vec<Spanned<raw::Vm>>,
     routes: Vec<Spanned<raw::Route>>,
+    npt: Vec<Spanned<raw::Npt>>,
     dns64: Option<Spanned<raw::Dns64>>,
     nat64: Option<Spanned<raw::Nat64>>,
     allow: Vec<Spanned<raw::Allow>>,
@@ -67,6 +68,7 @@ impl Sections {
                 "lan" => sections.lans = door::tables("lan", value, errors),
                 "vm" => sections.vms = door::tables("vm", value, errors),
                 "route" => sections.routes = door::tables("route", value, errors),
+                "npt" => sections.npt = door::tables("npt", value, errors),
                 "dns64" => sections.dns64 = Some(door::table("dns64", value, errors)),
                 "nat64" => sections.nat64 = Some(door::table("nat64", value, errors)),
                 "allow" => sections.allow = door::tables("allow", value, errors),
@@ -120,6 +122,10 @@ impl Sections {
             self.vms.into_iter().filter_map(|raw| vm::validate(raw, &lans, &mut claims, errors)).collect();
         std::mem::take(&mut claims.suffixes).check(&lans, errors);
         let routes = self.routes.iter().filter_map(|raw| route::validate(raw, &mut claims, errors)).collect();
+        let mut npt = Vec::new();
+        for raw in &self.npt {
+            npt.extend(npt::validate(raw, &npt, delegates, &claims, errors));
+        }
         let nat64 = self.nat64.and_then(|raw| nat64::validate(raw, &mut claims, errors));
         let lines = Lines::new(text);
         let names = allow::Names { lans: &lans, vms: &vms, claims: &claims, groups: &self.groups };
@@ -155,6 +161,7 @@ impl Sections {
             lans,
             vms,
             routes,
+            npt,
             dns64,
             nat64,
             allow,

@@ -93,6 +93,16 @@ pub(super) struct Route {
     pub(super) via: Key<String>,
 }
 
+/// `[[npt]]`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Npt {
+    pub(super) inside: Key<String>,
+    pub(super) outside: Key<String>,
+    pub(super) delegated: Key<String>,
+    pub(super) subnet: Key<i64>,
+}
+
 /// `[dns64]`.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]

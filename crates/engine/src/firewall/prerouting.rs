@@ -2,6 +2,7 @@
 use super::icmp::{ECHO_REPLY_V4, ERRORS_V4, ICMP, ICMPV6, TCP, UDP, WITHOUT_ADDRESS};
 use super::ruleset::{ConntrackState, Match, Rule, Statement, host6};
 use super::{Scene, hosts, input_tun, publish, rule};
+use crate::plan::npt::outside;
 use crate::plan::{Family, NAT64_MARK, NAT64_MARK_MASK};
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::ops::RangeInclusive;
@@ -114,6 +115,8 @@ fn pref64(scene: &Scene<'_>) -> Option<Rule> {
 /// BCP 38: the uplink brings no packet from a prefix behind the router. Where the uplink's own prefix lies inside such
 /// a prefix, the longer one decides.
 fn spoofed(scene: &Scene<'_>) -> Vec<Option<Rule>> {
+    // What stands for this network outside is its own as well.
+    let inside: Vec<Ipv6Net> = scene.inside.iter().copied().chain(outside(scene.topology)).collect();
     let drop = |nets: &Vec<Ipv6Net>| {
         rule(
             vec![scene.input_wan(), Match::Source6(Ipv6Net::aggregate(nets))],
@@ -122,10 +125,10 @@ fn spoofed(scene: &Scene<'_>) -> Vec<Option<Rule>> {
         )
     };
     let uplink = scene.topology.config.wan.ipv6.iter().flat_map(|ipv6| &ipv6.addresses).map(Ipv6Net::trunc);
-    let Some(own) = uplink.into_iter().find(|own| scene.inside.iter().any(|net| net.contains(own))) else {
-        return vec![pref64(scene), drop(&scene.inside)];
+    let Some(own) = uplink.into_iter().find(|own| inside.iter().any(|net| net.contains(own))) else {
+        return vec![pref64(scene), drop(&inside)];
     };
-    let (longer, others): (Vec<Ipv6Net>, Vec<Ipv6Net>) = scene.inside.iter().partition(|net| own.contains(*net));
+    let (longer, others): (Vec<Ipv6Net>, Vec<Ipv6Net>) = inside.iter().partition(|net| own.contains(*net));
     let accept = rule(
         vec![scene.input_wan(), Match::Source6(vec![own])],
         &[Statement::Accept],

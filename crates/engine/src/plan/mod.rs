@@ -20,6 +20,7 @@ mod listen;
 mod nat64;
 mod ndp_proxy;
 mod network;
+pub(crate) mod npt;
 mod preview;
 mod published;
 mod ra;
@@ -71,6 +72,8 @@ pub struct Plan {
     pub shortcut: Option<firewall::shortcut::Shortcut>,
     /// What is answered for on the uplink; absent when switched off.
     pub ndp_proxy: Option<crate::ndp_proxy::NdpProxyPlan>,
+    /// Prefixes that are translated to others on the uplink; absent where none are.
+    pub npt: Option<crate::npt::NptPlan>,
     /// Who may begin a conversation with whom.
     pub admission: firewall::admission::Admission,
     /// What addresses are called, for those who tell of packets.
@@ -460,7 +463,22 @@ pub fn plan(config: &Config, facts: &Facts) -> Plan {
     let names = firewall::denial::Names::of(&topology);
     let denial_log = config.policy.log.map(|to| LogPlan { to, hostname: config.hostname.clone() });
     let ndp_proxy = ndp_proxy::plan(&topology);
+    let npt = npt::plan(&topology, &mut findings);
     findings::check(&topology, nat64.as_ref(), &dns64, &mut findings);
     let metrics = listen::metrics(&topology);
-    Plan { network, firewall, shortcut, admission, names, denial_log, ndp_proxy, ra, dns64, nat64, metrics, findings }
+    Plan {
+        network,
+        firewall,
+        shortcut,
+        admission,
+        names,
+        denial_log,
+        ndp_proxy,
+        npt,
+        ra,
+        dns64,
+        nat64,
+        metrics,
+        findings,
+    }
 }

@@ -31,6 +31,7 @@ pub(super) fn plan(topology: &Topology<'_>) -> Option<NdpProxyPlan> {
     let routed = topology.inside().into_iter().filter(|net| !behind.iter().any(|(known, _)| known == net));
     prefixes.extend(routed.map(|net| (net, Behind::Routed)));
     prefixes.extend(behind);
+    prefixes.extend(super::npt::outside(topology).map(|net| (net, Behind::Routed)));
     Some(NdpProxyPlan {
         link: link.index,
         interface: link.name.clone(),

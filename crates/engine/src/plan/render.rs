@@ -32,6 +32,12 @@ impl Plan {
                 writeln!(out, "  for {net}{how}")?;
             }
         }
+        for pair in self.npt.iter().flat_map(|npt| &npt.pairs) {
+            match pair.outside {
+                Some(outside) => writeln!(out, "npt {} is {outside} outside", pair.inside)?,
+                None => writeln!(out, "npt {} is nothing outside", pair.inside)?,
+            }
+        }
         for ra in &self.ra {
             advertisement(ra, out)?;
         }

@@ -137,6 +137,7 @@ fn fallbacks(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<RoutePla
         .chain(config.vms.iter().flat_map(|vm| vm.containers.iter().copied()))
         .filter(|net| !net.addr().is_unicast_link_local())
         .map(|net| net.trunc())
+        .chain(super::npt::outside(topology))
         .chain(nat64.into_iter().flat_map(Nat64Plan::prefixes))
         .collect();
     nets.sort();

@@ -130,6 +130,7 @@ impl<'a> Topology<'a> {
             .chain(gateways)
             .chain(wan)
             .chain(routes)
+            .chain(super::npt::outside(self))
             .any(|net| net.trunc() != prefix.trunc() && prefix.contains(&net))
     }
 

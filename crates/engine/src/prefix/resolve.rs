@@ -15,7 +15,8 @@ pub fn resolve<'a>(config: &'a Config, learnt: &Learnt, findings: &mut Vec<Findi
     let fixed = config.wan.ipv4_source == Ipv4Source::Static
         && config.wan.ipv6_source == Ipv6Source::Static
         && config.lans.iter().all(|lan| lan.prefixes.is_empty())
-        && config.vms.iter().all(|vm| vm.relative.is_empty());
+        && config.vms.iter().all(|vm| vm.relative.is_empty())
+        && config.npt.iter().all(|npt| npt.subnet.is_none());
     if fixed {
         return Cow::Borrowed(config);
     }
@@ -33,7 +34,40 @@ pub fn resolve<'a>(config: &'a Config, learnt: &Learnt, findings: &mut Vec<Findi
             place_vm(vm, lan);
         }
     }
+    outside(&mut resolved, learnt, findings);
     Cow::Owned(resolved)
+}
+
+/// What stands outside for prefixes inside, out of the first delegation that is in use. A longer prefix inside a LAN's is
+/// carved out of that; a LAN's own is not given away.
+fn outside(config: &mut Config, learnt: &Learnt, findings: &mut Vec<Finding>) {
+    let owners = owners(config, config.lans.len());
+    let Some(source) = learnt.delegated.first() else { return };
+    for npt in &mut config.npt {
+        let Some(subnet) = npt.subnet else { continue };
+        match carve(source.prefix, subnet, npt.inside.prefix_len()) {
+            Ok(prefix) => match owners.iter().find(|(_, net)| prefix.contains(net)) {
+                Some((owner, net)) => findings.push(Finding::new(
+                    Severity::Error,
+                    "prefix-overlaps",
+                    npt.inside.to_string(),
+                    format!("{} does not become {prefix} outside: it overlaps {net} of {owner}", npt.inside),
+                    "give it a `subnet` of its own that no address of a lan lies in",
+                )),
+                None => npt.outside = Some(prefix),
+            },
+            Err(no_room) => findings.push(Finding::new(
+                Severity::Error,
+                "prefix-too-small",
+                npt.inside.to_string(),
+                format!(
+                    "{} has no prefix outside: subnet {subnet} with its length does not fit into {}, which has {} of them",
+                    npt.inside, source.prefix, no_room.subnets
+                ),
+                "choose a smaller `subnet`, or ask for a shorter prefix by wan.prefix_hint",
+            )),
+        }
+    }
 }
 
 fn uplink(wan: &mut Wan, learnt: &Learnt) {

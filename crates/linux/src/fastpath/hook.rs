@@ -13,7 +13,22 @@ use sixgate_fastpath::PROGRAM;
 use super::pins::Pins;
 use super::{FastPathError, refused_program, source};
 
-const INGRESS: TcAttachType = TcAttachType::Ingress;
+/// What runs where.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Point {
+    /// Name of the program, by which filters of clsact are known.
+    pub(crate) program: &'static str,
+    /// Name of the pins.
+    pub(crate) pin: &'static str,
+    /// Where packets come in, or where they leave.
+    pub(crate) direction: TcAttachType,
+}
+
+impl Default for Point {
+    fn default() -> Self {
+        Self { program: PROGRAM, pin: "link", direction: TcAttachType::Ingress }
+    }
+}
 
 /// Which of the kernel's hooks is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +49,7 @@ impl Hook {
     }
 
     /// What the kernel offers.
-    pub(super) fn best() -> Self {
+    pub(crate) fn best() -> Self {
         let has_tcx = KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0));
         if has_tcx { Self::Tcx } else { Self::Clsact }
     }
@@ -42,10 +57,11 @@ impl Hook {
 
 /// The interfaces that the program runs on.
 #[derive(Debug, Default)]
-pub(super) struct Hooks {
+pub(crate) struct Hooks {
+    point: Point,
     attached: BTreeMap<u32, Attached>,
     /// Overrides the kernel's best, for tests.
-    pub(super) wanted: Option<Hook>,
+    pub(crate) wanted: Option<Hook>,
 }
 
 #[derive(Debug)]
@@ -65,8 +81,13 @@ enum Held {
 }
 
 impl Hooks {
+    /// None yet, at that point.
+    pub(crate) fn at(point: Point) -> Self {
+        Self { point, ..Self::default() }
+    }
+
     /// The program runs on these interfaces and no others; what could not be done comes back.
-    pub(super) fn attach(
+    pub(crate) fn attach(
         &mut self,
         program: &mut SchedClassifier,
         interfaces: &[(u32, String)],
@@ -74,13 +95,14 @@ impl Hooks {
     ) -> Vec<(String, FastPathError)> {
         let is_wanted = |index: u32| interfaces.iter().any(|(wanted, _)| *wanted == index);
         let gone: Vec<u32> = self.attached.keys().copied().filter(|index| !is_wanted(*index)).collect();
-        gone.iter().filter_map(|index| self.attached.remove(index)).for_each(Attached::detach);
+        let point = self.point;
+        gone.iter().filter_map(|index| self.attached.remove(index)).for_each(|attached| attached.detach(point));
         // What a former process left on interfaces that are not ours any more.
-        for index in pins.map(Pins::links).unwrap_or_default() {
+        for index in pins.map(|pins| pins.links(point.pin)).unwrap_or_default() {
             if !is_wanted(index)
                 && let Some(pins) = pins
             {
-                let _ = fs::remove_file(pins.link(index));
+                let _ = fs::remove_file(pins.link(point.pin, index));
             }
         }
         let mut failed = Vec::new();
@@ -90,7 +112,7 @@ impl Hooks {
             }
             match self.attach_one(program, *index, name, pins) {
                 Ok(held) => {
-                    tracing::info!("the fast path runs on {name}");
+                    tracing::info!("{} runs on {name}", point.program);
                     self.attached.insert(*index, Attached { name: name.clone(), held });
                 }
                 Err(error) => failed.push((name.clone(), refused_program("the hook refuses the program", &error))),
@@ -107,9 +129,9 @@ impl Hooks {
         pins: Option<&Pins>,
     ) -> Result<Held, ProgramError> {
         if self.wanted.unwrap_or_else(Hook::best) == Hook::Clsact {
-            return attach_classic(program, name).map(|()| Held::Classic);
+            return attach_classic(program, name, self.point).map(|()| Held::Classic);
         }
-        let path = pins.map(|pins| pins.link(index));
+        let path = pins.map(|pins| pins.link(self.point.pin, index));
         if let Some(path) = &path
             && let Ok(link) = PinnedLink::from_pin(path)
         {
@@ -126,7 +148,7 @@ impl Hooks {
             }
         }
         let options = TcAttachOptions::TcxOrder(LinkOrder::default());
-        let id = program.attach_with_options(name, INGRESS, options)?;
+        let id = program.attach_with_options(name, self.point.direction, options)?;
         let link = loose(program, id)?;
         match path {
             None => Ok(Held::Loose(link)),
@@ -135,12 +157,13 @@ impl Hooks {
     }
 
     /// The program runs nowhere.
-    pub(super) fn detach_all(&mut self) {
-        std::mem::take(&mut self.attached).into_values().for_each(Attached::detach);
+    pub(crate) fn detach_all(&mut self) {
+        let point = self.point;
+        std::mem::take(&mut self.attached).into_values().for_each(|attached| attached.detach(point));
     }
 
     /// Which hook is taken; none while there is no interface.
-    pub(super) fn kind(&self) -> Option<Hook> {
+    pub(crate) fn kind(&self) -> Option<Hook> {
         self.attached.values().next().map(|attached| match attached.held {
             Held::Pinned(_) | Held::Loose(_) => Hook::Tcx,
             Held::Classic => Hook::Clsact,
@@ -149,12 +172,12 @@ impl Hooks {
 }
 
 impl Attached {
-    fn detach(self) {
+    fn detach(self, point: Point) {
         match self.held {
             // Without its path, the hook goes when the last handle does.
             Held::Pinned(link) => drop(link.unpin()),
             Held::Loose(link) => drop(link),
-            Held::Classic => detach_by_name(&self.name),
+            Held::Classic => detach_by_name(&self.name, point),
         }
     }
 }
@@ -168,22 +191,22 @@ fn refused_link(error: &LinkError) -> ProgramError {
 }
 
 /// Filters of clsact are known by their name; one that a former process left is replaced.
-fn attach_classic(program: &mut SchedClassifier, name: &str) -> Result<(), ProgramError> {
+fn attach_classic(program: &mut SchedClassifier, name: &str, point: Point) -> Result<(), ProgramError> {
     // It may be there already, and others may use it.
     let _ = tc::qdisc_add_clsact(name);
-    detach_by_name(name);
-    let id = program.attach_with_options(name, INGRESS, TcAttachOptions::Netlink(NlOptions::default()))?;
+    detach_by_name(name, point);
+    let id = program.attach_with_options(name, point.direction, TcAttachOptions::Netlink(NlOptions::default()))?;
     // Dropping the handle would take the filter away, which is to outlive the process.
     std::mem::forget(program.take_link(id)?);
     Ok(())
 }
 
-fn detach_by_name(name: &str) {
-    let _ = tc::qdisc_detach_program(name, INGRESS, PROGRAM);
+fn detach_by_name(name: &str, point: Point) {
+    let _ = tc::qdisc_detach_program(name, point.direction, point.program);
 }
 
 /// Takes filters of clsact away that a former process left, wherever they are.
-pub(super) fn detach_classic() {
+pub(crate) fn detach_classic(point: Point) {
     let names = fs::read_dir("/proc/sys/net/ipv6/conf").into_iter().flatten().flatten();
-    names.filter_map(|name| name.file_name().into_string().ok()).for_each(|name| detach_by_name(&name));
+    names.filter_map(|name| name.file_name().into_string().ok()).for_each(|name| detach_by_name(&name, point));
 }

@@ -11,16 +11,19 @@ pub use sixgate_fastpath::layout::{self, Counters, Session, Settings, Usage};
 pub use sixgate_fastpath::reason::Reason;
 use sixgate_fastpath::{COUNTERS, MAPS, OBJECT, PROGRAM, SESSIONS_V4, SESSIONS_V6, SETTINGS};
 
-mod hook;
-mod pins;
+pub(crate) mod hook;
+pub(crate) mod pins;
 mod settings;
 #[cfg(test)]
 mod tests;
 
 pub use hook::Hook;
 use hook::Hooks;
-use pins::Pins;
+use pins::{Owner, Pins};
 pub use settings::settings;
+
+/// Whose pins they are.
+const OWNER: Owner = Owner { name: "sixgate", version: layout::VERSION };
 
 /// The program, its maps and its hooks.
 pub struct FastPath {
@@ -47,8 +50,8 @@ impl std::fmt::Debug for FastPath {
 #[derive(Debug, thiserror::Error)]
 #[error("{action}: {cause}")]
 pub struct FastPathError {
-    action: &'static str,
-    cause: io::Error,
+    pub(crate) action: &'static str,
+    pub(crate) cause: io::Error,
 }
 
 impl FastPathError {
@@ -86,11 +89,11 @@ impl FastPath {
     /// # Errors
     /// The kernel refused; see [`FastPathError::mend`].
     pub fn open(bpffs: &Path, capacity: u32) -> Result<Self, FastPathError> {
-        let pins = Pins::open(bpffs).inspect_err(|error| tracing::debug!("nothing is pinned: {error}")).ok();
+        let pins = Pins::open(bpffs, OWNER).inspect_err(|error| tracing::debug!("nothing is pinned: {error}")).ok();
         match Self::load(pins, capacity) {
             // What was left there may be of a shape that this release does not know, whatever its version says.
-            Err(_) if Pins::open(bpffs).is_ok_and(|pins| pins.discard().is_ok()) => {
-                Self::load(Pins::open(bpffs).ok(), capacity)
+            Err(_) if Pins::open(bpffs, OWNER).is_ok_and(|pins| pins.discard().is_ok()) => {
+                Self::load(Pins::open(bpffs, OWNER).ok(), capacity)
             }
             loaded => loaded,
         }
@@ -260,8 +263,8 @@ impl FastPath {
 
 /// Removes what a process that had a fast path has left, for one that has none.
 pub fn discard(bpffs: &Path) {
-    let Ok(pins) = Pins::existing(bpffs) else { return };
-    hook::detach_classic();
+    let Ok(pins) = Pins::existing(bpffs, OWNER) else { return };
+    hook::detach_classic(hook::Point::default());
     if let Err(error) = pins.discard() {
         tracing::warn!("what a former fast path has pinned cannot be removed: {error}");
     }
@@ -289,24 +292,24 @@ fn insert_error(error: &MapError) -> InsertError {
     }
 }
 
-fn refused(action: &'static str, error: &EbpfError) -> FastPathError {
+pub(crate) fn refused(action: &'static str, error: &EbpfError) -> FastPathError {
     FastPathError { action, cause: source(error) }
 }
 
-fn refused_program(action: &'static str, error: &ProgramError) -> FastPathError {
+pub(crate) fn refused_program(action: &'static str, error: &ProgramError) -> FastPathError {
     FastPathError { action, cause: source(error) }
 }
 
-fn refused_map(action: &'static str, error: &MapError) -> FastPathError {
+pub(crate) fn refused_map(action: &'static str, error: &MapError) -> FastPathError {
     FastPathError { action, cause: source(error) }
 }
 
-fn missing(name: &str) -> FastPathError {
+pub(crate) fn missing(name: &str) -> FastPathError {
     FastPathError { action: "the maps are others", cause: io::Error::other(name.to_owned()) }
 }
 
 /// The kernel's own error at the bottom, or else the whole sentence.
-fn source(error: &(dyn std::error::Error + 'static)) -> io::Error {
+pub(crate) fn source(error: &(dyn std::error::Error + 'static)) -> io::Error {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(errno) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {

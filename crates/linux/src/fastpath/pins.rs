@@ -7,22 +7,28 @@ use std::path::{Path, PathBuf};
 use rustix::fs::statfs;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
-use sixgate_fastpath::layout;
 
 /// BPF_FS_MAGIC.
 const MAGIC: i64 = 0xcafe_4a11;
 /// Where the kernel has a place for the file system.
 const USUAL: &str = "/sys/fs/bpf";
 
+/// Whose folder, with the version of what lies in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owner {
+    pub(crate) name: &'static str,
+    pub(crate) version: u32,
+}
+
 /// The folder.
 #[derive(Debug)]
-pub(super) struct Pins {
+pub(crate) struct Pins {
     folder: PathBuf,
 }
 
 impl Pins {
     /// Makes the folder, and the file system in its usual place where that is missing. Those of other layouts go.
-    pub(super) fn open(bpffs: &Path) -> io::Result<Self> {
+    pub(crate) fn open(bpffs: &Path, owner: Owner) -> io::Result<Self> {
         if !is_bpffs(bpffs) && bpffs == Path::new(USUAL) {
             let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
             match mount("bpf", bpffs, "bpf", flags, c"mode=0700") {
@@ -30,25 +36,25 @@ impl Pins {
                 Err(error) => return Err(error.into()),
             }
         }
-        let this = Self::place(bpffs)?;
+        let this = Self::place(bpffs, owner)?;
         this.discard_others()?;
         fs::create_dir_all(&this.folder)?;
         Ok(this)
     }
 
     /// What a former process left, of whatever layout.
-    pub(super) fn existing(bpffs: &Path) -> io::Result<Self> {
-        let this = Self::place(bpffs)?;
+    pub(crate) fn existing(bpffs: &Path, owner: Owner) -> io::Result<Self> {
+        let this = Self::place(bpffs, owner)?;
         fs::metadata(this.home())?;
         Ok(this)
     }
 
-    fn place(bpffs: &Path) -> io::Result<Self> {
+    fn place(bpffs: &Path, owner: Owner) -> io::Result<Self> {
         if !is_bpffs(bpffs) {
             return Err(io::Error::other(format!("{} is no BPF file system", bpffs.display())));
         }
         let namespace = fs::metadata("/proc/thread-self/ns/net")?.ino();
-        let folder = bpffs.join("sixgate").join(namespace.to_string()).join(format!("v{}", layout::VERSION));
+        let folder = bpffs.join(owner.name).join(namespace.to_string()).join(format!("v{}", owner.version));
         Ok(Self { folder })
     }
 
@@ -58,23 +64,23 @@ impl Pins {
     }
 
     /// Path of a map.
-    pub(super) fn map(&self, name: &str) -> PathBuf {
+    pub(crate) fn map(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
     /// Path of the hook on an interface.
-    pub(super) fn link(&self, interface: u32) -> PathBuf {
-        self.folder.join(format!("link-{interface}"))
+    pub(crate) fn link(&self, name: &str, interface: u32) -> PathBuf {
+        self.folder.join(format!("{name}-{interface}"))
     }
 
     /// Interfaces with a hook that was pinned.
-    pub(super) fn links(&self) -> Vec<u32> {
+    pub(crate) fn links(&self, name: &str) -> Vec<u32> {
         let names = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
-        names.filter_map(|name| name.to_str()?.strip_prefix("link-")?.parse().ok()).collect()
+        names.filter_map(|file| file.to_str()?.strip_prefix(name)?.strip_prefix('-')?.parse().ok()).collect()
     }
 
     /// Removes everything; hooks that nobody holds any more go with it.
-    pub(super) fn discard(self) -> io::Result<()> {
+    pub(crate) fn discard(self) -> io::Result<()> {
         fs::remove_dir_all(self.home())
     }
 
@@ -82,7 +88,7 @@ impl Pins {
         for entry in fs::read_dir(self.home()).into_iter().flatten() {
             let path = entry?.path();
             if path != self.folder {
-                tracing::info!("removing the fast path of another layout in {}", path.display());
+                tracing::info!("removing what is of another layout in {}", path.display());
                 fs::remove_dir_all(path)?;
             }
         }

@@ -7,7 +7,7 @@ use rtnetlink::AddressAddRequest;
 use sixgate_engine::plan::{AddressPlan, ROUTE_PROTOCOL};
 
 use super::link::LinkNames;
-use super::{ApplyError, Removed};
+use super::{ApplyError, Removed, Repairs};
 use crate::facts::{address_is_ours, address_net};
 use crate::netlink::{Netlink, NetlinkError, accept_errno};
 
@@ -20,6 +20,7 @@ impl Netlink {
         &self,
         plans: &[AddressPlan],
         names: &LinkNames,
+        repairs: &mut Repairs,
         errors: &mut Vec<ApplyError>,
     ) -> Vec<AddressMessage> {
         let held = match self.address_messages().await {
@@ -35,10 +36,12 @@ impl Netlink {
             .cloned()
             .collect();
         for plan in plans {
+            let was_there = repairs.had(|plan| &plan.addresses, plan);
             let present = held.iter().find(|message| is(message, plan));
             if present.is_some_and(|message| is_deprecated(message) == plan.deprecated) {
                 continue;
             }
+            repairs.note(was_there, "address", || item(plan.net, plan.link, names));
             if present.is_some() {
                 if let Err(error) = self.change_address(plan).await {
                     errors.push(ApplyError::netlink(item(plan.net, plan.link, names), "change", &error));

@@ -5,7 +5,7 @@ use rtnetlink::LinkUnspec;
 use sixgate_engine::facts::{Link, MacAddr};
 use sixgate_engine::plan::LinkPlan;
 
-use super::ApplyError;
+use super::{ApplyError, Repairs};
 use crate::netlink::{Netlink, NetlinkError};
 
 /// Kernel names by interface index, for messages.
@@ -24,7 +24,7 @@ impl Netlink {
         LinkNames(facts.links.into_iter().map(|link| (link.index, link.name)).collect())
     }
 
-    pub(super) async fn apply_links(&self, plans: &[LinkPlan], errors: &mut Vec<ApplyError>) {
+    pub(super) async fn apply_links(&self, plans: &[LinkPlan], repairs: &mut Repairs, errors: &mut Vec<ApplyError>) {
         if plans.is_empty() {
             return;
         }
@@ -42,6 +42,11 @@ impl Netlink {
                 errors.push(ApplyError::io(item, "bring up".to_owned(), &gone));
                 continue;
             };
+            let is_changed =
+                plan.mtu.is_some_and(|mtu| link.mtu != mtu) || plan.mac.is_some_and(|mac| link.mac != Some(mac));
+            if is_changed || !link.up {
+                repairs.note_link(plan);
+            }
             // The MTU comes first: one below 1,280 would have taken IPv6 off the link.
             if let Some(mtu) = plan.mtu
                 && link.mtu != mtu
@@ -76,7 +81,7 @@ impl Netlink {
         };
         let mut errors = Vec::new();
         let plan = LinkPlan { index: link.index, name: name.to_owned(), mtu, mac: None };
-        self.apply_links(&[plan], &mut errors).await;
+        self.apply_links(&[plan], &mut Repairs::default(), &mut errors).await;
         errors.into_iter().next().map_or(Ok(()), Err)
     }
 

@@ -1,6 +1,7 @@
 //! Makes a [`NetworkPlan`] true with rtnetlink, as a whole and idempotently; touches only what is marked as ours.
 mod address;
 mod link;
+mod repair;
 mod route;
 mod rule;
 
@@ -11,6 +12,7 @@ use sixgate_engine::plan::NetworkPlan;
 
 use crate::netlink::{Netlink, NetlinkError};
 
+pub use repair::{Repair, Repairs};
 pub use route::Gateway;
 
 #[cfg(test)]
@@ -83,12 +85,19 @@ impl Netlink {
     ///
     /// One failing item does not stop the rest. Sysctls are written by [`crate::sysctl::apply_sysctls`].
     pub async fn apply(&self, plan: &NetworkPlan) -> Vec<ApplyError> {
+        self.repair(plan, &mut Repairs::default()).await
+    }
+
+    /// As [`Self::apply`], and tells what was put there before and had gone. A stranger's route that has taken the place of
+    /// one of those is replaced.
+    pub async fn repair(&self, plan: &NetworkPlan, repairs: &mut Repairs) -> Vec<ApplyError> {
         let mut errors = Vec::new();
         for _ in 0..LOOKS {
             errors.clear();
-            if self.apply_once(plan, &mut errors).await == Removed::Nothing {
+            if self.apply_once(plan, repairs, &mut errors).await == Removed::Nothing {
                 break;
             }
+            repairs.forget();
         }
         errors
     }
@@ -98,12 +107,12 @@ impl Netlink {
         self.apply(&NetworkPlan::default()).await
     }
 
-    async fn apply_once(&self, plan: &NetworkPlan, errors: &mut Vec<ApplyError>) -> Removed {
-        self.apply_links(&plan.links, errors).await;
+    async fn apply_once(&self, plan: &NetworkPlan, repairs: &mut Repairs, errors: &mut Vec<ApplyError>) -> Removed {
+        self.apply_links(&plan.links, repairs, errors).await;
         let names = self.link_names().await;
-        let stale_addresses = self.add_addresses(&plan.addresses, &names, errors).await;
-        let stale_routes = self.add_routes(&plan.routes, &names, errors).await;
-        let stale_rules = self.add_rules(&plan.rules, errors).await;
+        let stale_addresses = self.add_addresses(&plan.addresses, &names, repairs, errors).await;
+        let stale_routes = self.add_routes(&plan.routes, &names, repairs, errors).await;
+        let stale_rules = self.add_rules(&plan.rules, repairs, errors).await;
         let mut removed = Removed::Nothing;
         removed |= self.remove_rules(stale_rules, errors).await;
         removed |= self.remove_routes(stale_routes, &names, errors).await;

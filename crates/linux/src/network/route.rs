@@ -10,7 +10,7 @@ use netlink_packet_route::route::{
 use sixgate_engine::plan::{NextHop, ROUTE_PROTOCOL, RoutePlan};
 
 use super::link::LinkNames;
-use super::{ApplyError, Removed};
+use super::{ApplyError, Removed, Repairs};
 use crate::netlink::{Netlink, NetlinkError, accept_errno};
 
 /// The main table.
@@ -50,6 +50,7 @@ impl Netlink {
         &self,
         plans: &[RoutePlan],
         names: &LinkNames,
+        repairs: &mut Repairs,
         errors: &mut Vec<ApplyError>,
     ) -> Vec<RoutePlan> {
         let held: Vec<RoutePlan> = match self.route_messages().await {
@@ -66,8 +67,10 @@ impl Netlink {
             if held.contains(plan) {
                 continue;
             }
+            let was_there = repairs.had(|plan| &plan.routes, plan);
+            repairs.note(was_there, "route", || item(plan, names));
             // Without a route of ours in this place a stranger's must not be replaced: EXCL makes the kernel say so.
-            let replace = held.iter().any(|other| same_place(other, plan));
+            let replace = was_there || held.iter().any(|other| same_place(other, plan));
             let add = self.handle.route().add(message(plan));
             let request = if replace { add.replace() } else { add };
             if let Err(error) = request.execute().await.map_err(NetlinkError::from) {

@@ -5,7 +5,7 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessa
 use rtnetlink::IpVersion;
 use sixgate_engine::plan::{Family, ROUTE_PROTOCOL, RulePlan};
 
-use super::{ApplyError, Removed};
+use super::{ApplyError, Removed, Repairs};
 use crate::netlink::{Netlink, NetlinkError, accept_errno};
 
 /// The local table, which holds the machine's own addresses.
@@ -22,7 +22,12 @@ pub(super) struct HeldRule {
 impl Netlink {
     /// Adds what is missing and returns what has to go: ours that are not wanted, and the kernel's own local rule at
     /// preference 0 once ours is in place. There is no moment without a rule for the local table.
-    pub(super) async fn add_rules(&self, plans: &[RulePlan], errors: &mut Vec<ApplyError>) -> Vec<HeldRule> {
+    pub(super) async fn add_rules(
+        &self,
+        plans: &[RulePlan],
+        repairs: &mut Repairs,
+        errors: &mut Vec<ApplyError>,
+    ) -> Vec<HeldRule> {
         let mut stale = Vec::new();
         for family in [Family::V4, Family::V6] {
             let held = match self.held_rules(family).await {
@@ -35,7 +40,10 @@ impl Netlink {
             let wanted: Vec<&RulePlan> = plans.iter().filter(|plan| plan.family == family).collect();
             let mut local_moved = false;
             for plan in &wanted {
-                let in_place = held.iter().any(|rule| rule.plan == **plan) || self.add_rule(plan, OURS, errors).await;
+                let is_held = held.iter().any(|rule| rule.plan == **plan);
+                let was_there = repairs.had(|plan| &plan.rules, *plan);
+                repairs.note(was_there && !is_held, "rule", || item(plan));
+                let in_place = is_held || self.add_rule(plan, OURS, errors).await;
                 local_moved |= in_place && is_moved_local(plan);
             }
             let has_first_local = held.iter().any(|rule| rule.plan == first_local(family));

@@ -113,7 +113,7 @@ fn applying_twice_changes_nothing_the_second_time() {
         in_use("2001:db8:1::1");
         let once = everything();
         let mut events = crate::events::Events::connect().unwrap();
-        assert_eq!(netlink.apply_once(&full(wan), &mut errors).await, Removed::Nothing);
+        assert_eq!(netlink.apply_once(&full(wan), &mut Repairs::default(), &mut errors).await, Removed::Nothing);
         assert_eq!(errors, []);
         assert_eq!(everything(), once);
         // Whatever the kernel had to say about it would come before this.
@@ -240,7 +240,10 @@ fn a_whole_configuration_comes_true_and_goes() {
         let table = run("ip -4 route show table 6464");
         assert!(table.starts_with(&format!("default dev {NAT64_DEVICE} proto 164 scope link")), "{table}");
         let mut errors = Vec::new();
-        assert_eq!((netlink.apply_once(&plan.network, &mut errors).await, errors), (Removed::Nothing, Vec::new()));
+        assert_eq!(
+            (netlink.apply_once(&plan.network, &mut Repairs::default(), &mut errors).await, errors),
+            (Removed::Nothing, Vec::new())
+        );
         // The plan is the same when the kernel already holds it.
         let again = sixgate_engine::plan::plan(&config, &netlink.read_facts().await.unwrap());
         assert_eq!(again.network, plan.network);

@@ -2,6 +2,7 @@
 //!
 //! Firewall and network share this task so that nothing can come between them: forwarding is switched on by the code
 //! that has just loaded the ruleset.
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use sixgate_engine::firewall::admission::Admission;
 use sixgate_engine::firewall::shortcut::Shortcut;
 use sixgate_engine::firewall::{self, TABLE, ruleset::Ruleset};
 use sixgate_engine::plan::{Plan, Stage};
+use sixgate_engine::status;
 use sixgate_linux::netlink::Netlink;
-use sixgate_linux::network::ApplyError;
+use sixgate_linux::network::{ApplyError, Repair, Repairs};
 use sixgate_linux::nft::NftError;
 use sixgate_linux::{conntrack, nft, sysctl};
 use tokio::sync::{mpsc, watch};
@@ -20,8 +22,13 @@ use tokio::time::sleep;
 use crate::backoff::Backoff;
 use crate::wiring::{Desired, KernelChange, Withdraw};
 
+mod npt;
+mod repairs;
+
 /// How often everything is compared with the plan though nothing was announced.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How often values below `/proc/sys` are read: most are announced by nobody.
+const READ_EVERY: Duration = Duration::from_millis(500);
 
 /// This task's ends of the channels.
 pub struct Ends {
@@ -44,13 +51,17 @@ pub struct Slice {
     pub generation: u64,
     /// Connections that ended because they were not admitted any more.
     pub ended: u64,
+    /// Prefix translation; absent where none is configured.
+    pub npt: Option<status::Npt>,
+    /// What was put right.
+    pub repairs: status::Repairs,
     /// What is wrong.
     pub findings: Vec<Finding>,
 }
 
 /// Runs until it has withdrawn, and then stays without doing anything.
-pub async fn run(mut ends: Ends) {
-    let mut kernel = Kernel::default();
+pub async fn run(mut ends: Ends, bpffs: &Path) {
+    let mut kernel = Kernel::new(bpffs);
     let mut backoff = Backoff::default();
     let mut watch = None;
     loop {
@@ -58,7 +69,9 @@ pub async fn run(mut ends: Ends) {
         listen(&mut watch);
         let desired = ends.desired.borrow_and_update().clone();
         let findings = kernel.apply(&desired).await;
-        let next = if findings.is_empty() {
+        let is_done = findings.is_empty();
+        kernel.remember(&desired, is_done);
+        let next = if is_done {
             backoff.succeeded();
             LOOK_EVERY
         } else {
@@ -70,6 +83,7 @@ pub async fn run(mut ends: Ends) {
             changed = ends.kernel.changed() => if changed.is_err() { return },
             () = sleep(next) => {}
             () = rules_changed(&mut watch) => {}
+            () = values_differ(&desired) => {}
             done = ends.withdraw.recv() => {
                 let Some(done) = done else { return };
                 let findings = kernel.withdraw().await;
@@ -100,8 +114,29 @@ async fn rules_changed(watch: &mut Option<nft::Watch>) {
     }
 }
 
-fn publish(slice: &watch::Sender<Slice>, kernel: &Kernel, findings: Vec<Finding>) {
-    let new = Slice { ruleset: kernel.ruleset.clone(), generation: kernel.generation, ended: kernel.ended, findings };
+/// Somebody who writes a value below `/proc/sys` announces it to nobody. What cannot be written is a finding already.
+async fn values_differ(desired: &Desired) {
+    let Some(plan) = desired.plan() else { return std::future::pending().await };
+    let differing = || sysctl::differing(&plan.network.sysctls).collect::<Vec<_>>();
+    let before = differing();
+    loop {
+        sleep(READ_EVERY).await;
+        if differing().iter().any(|sysctl| !before.contains(sysctl)) {
+            return;
+        }
+    }
+}
+
+fn publish(slice: &watch::Sender<Slice>, kernel: &Kernel, mut findings: Vec<Finding>) {
+    findings.extend(kernel.journal.finding());
+    let new = Slice {
+        ruleset: kernel.ruleset.clone(),
+        generation: kernel.generation,
+        ended: kernel.ended,
+        npt: kernel.npt.status(),
+        repairs: kernel.journal.status().clone(),
+        findings,
+    };
     slice.send_if_modified(|old| {
         let changed = *old != new;
         if changed {
@@ -112,7 +147,6 @@ fn publish(slice: &watch::Sender<Slice>, kernel: &Kernel, findings: Vec<Finding>
 }
 
 /// What was told to the kernel.
-#[derive(Default)]
 struct Kernel {
     netlink: Option<Netlink>,
     /// The ruleset in force; loading it anew would reset its counters.
@@ -125,9 +159,37 @@ struct Kernel {
     admission: Option<Admission>,
     /// Connections that were ended.
     ended: u64,
+    /// Prefix translation.
+    npt: npt::Translation,
+    /// What was put there, and what of it had gone.
+    repairs: Repairs,
+    journal: repairs::Journal,
 }
 
 impl Kernel {
+    fn new(bpffs: &Path) -> Self {
+        Self {
+            netlink: None,
+            ruleset: None,
+            shortcut: None,
+            generation: 0,
+            admission: None,
+            ended: 0,
+            npt: npt::Translation::new(bpffs),
+            repairs: Repairs::default(),
+            journal: repairs::Journal::default(),
+        }
+    }
+
+    /// What is found missing the next time was changed by something else, where all of it was there this time.
+    fn remember(&mut self, desired: &Desired, is_done: bool) {
+        self.journal.note(self.repairs.take());
+        self.repairs = match desired.plan() {
+            Some(plan) if is_done => Repairs::after(&plan.network),
+            Some(_) | None => Repairs::default(),
+        };
+    }
+
     async fn apply(&mut self, desired: &Desired) -> Vec<Finding> {
         match desired {
             Desired::Unknown => self.deny_first().await,
@@ -138,14 +200,17 @@ impl Kernel {
 
     /// Early sysctls, ruleset, links, addresses, routes, rules, and forwarding only behind the ruleset.
     async fn open(&mut self, plan: &Plan) -> Vec<Finding> {
+        sysctl::differing(&plan.network.sysctls).for_each(|sysctl| self.repairs.note_sysctl(sysctl));
         let mut errors = sysctl::apply_sysctls(&plan.network.sysctls, Stage::Early);
         let mut findings = self.enforce(&plan.firewall).await;
         if self.ruleset.as_deref() == Some(&plan.firewall) {
             findings.extend(self.judge_connections(&plan.admission).await);
         }
+        findings.extend(self.npt.apply(plan.npt.as_ref()));
+        let mut repairs = std::mem::take(&mut self.repairs);
         match self.netlink() {
             Ok(netlink) => {
-                let refused = netlink.apply(&plan.network).await;
+                let refused = netlink.repair(&plan.network, &mut repairs).await;
                 if !refused.is_empty() {
                     // The connection itself may be what is broken.
                     self.netlink = None;
@@ -154,6 +219,7 @@ impl Kernel {
             }
             Err(finding) => findings.push(finding),
         }
+        self.repairs = repairs;
         // Behind the ruleset, whose twin it is.
         self.shorten(plan.shortcut.as_ref().filter(|_| self.ruleset.is_some())).await;
         if self.ruleset.is_some() {
@@ -186,6 +252,7 @@ impl Kernel {
     /// For `stop`: forwarding goes first, then the firewall closes, then everything else goes.
     async fn withdraw(&mut self) -> Vec<Finding> {
         let mut findings = self.close().await;
+        self.npt.end();
         match self.netlink() {
             Ok(netlink) => findings.extend(netlink.withdraw().await.iter().map(ApplyError::finding)),
             Err(finding) => findings.push(finding),
@@ -234,7 +301,7 @@ impl Kernel {
     async fn enforce(&mut self, ruleset: &Ruleset) -> Vec<Finding> {
         let seen = nft::loaded(&ruleset.table).await;
         if is_lost(&seen) && self.ruleset.take().is_some() {
-            tracing::warn!("something has removed the nftables table {}; it is loaded again", ruleset.table);
+            self.journal.note(vec![Repair { kind: "ruleset", item: ruleset.table.clone() }]);
         }
         if self.ruleset.as_deref() == Some(ruleset) {
             return seen.err().map(|error| unseen(ruleset, &error)).into_iter().collect();

@@ -155,6 +155,8 @@ fn assemble(ends: &Ends, readings: &Readings) -> Status {
     let config: &Config = &prefix::resolve(&config, &learnt, &mut Vec::new());
     status.uplink = ends.uplink.borrow().status.clone();
     status.ndp_proxy = ends.ndp_proxy.borrow().status.clone();
+    status.npt = ends.network.borrow().npt.clone();
+    status.repairs = ends.network.borrow().repairs.clone();
     status.system.hostname.clone_from(&config.hostname);
     status.wan = interface(&config.wan.interface, &facts, readings);
     status.lans = config.lans.iter().map(|lan| lan_status(lan, config, &facts, readings, &advertised)).collect();

@@ -16,26 +16,26 @@ use crate::server::web::Web;
 use crate::wait;
 
 /// The first delegation; its subnet 2 is the LAN's prefix of all other scenarios.
-const FIRST: &str = "2001:db8:1::";
+pub(super) const FIRST: &str = "2001:db8:1::";
 /// The second one.
-const SECOND: &str = "2001:db8:9::";
+pub(super) const SECOND: &str = "2001:db8:9::";
 /// The router's link-local address on the uplink, by its hardware address.
-const ROUTER: &str = "fe80::5054:ff:fe00:101";
+pub(super) const ROUTER: &str = "fe80::5054:ff:fe00:101";
 
 /// Lifetimes of a delegation in seconds.
-struct Times {
+pub(super) struct Times {
     valid: u32,
     preferred: u32,
     renewal: u32,
 }
 
 const SHORT: Times = Times { valid: 24, preferred: 14, renewal: 4 };
-const LONG: Times = Times { valid: 900, preferred: 600, renewal: 4 };
+pub(super) const LONG: Times = Times { valid: 900, preferred: 600, renewal: 4 };
 
 /// The provider's side: a router that advertises itself and a prefix for the uplink, and a server that delegates.
-struct Provider {
+pub(super) struct Provider {
     _router: Radvd,
-    server: Dhcpd,
+    pub(super) server: Dhcpd,
 }
 
 fn delegates(prefix: &str, times: &Times) -> String {
@@ -49,7 +49,7 @@ fn delegates(prefix: &str, times: &Times) -> String {
     )
 }
 
-fn provider(lab: &Lab, prefix: &str, times: &Times) -> Result<Provider> {
+pub(super) fn provider(lab: &Lab, prefix: &str, times: &Times) -> Result<Provider> {
     let words = "AdvManagedFlag on; prefix 2001:db8:1:1::/64 { AdvOnLink on; AdvAutonomous on; };";
     let router = Radvd::start(&lab.world, &lab.internet, "radvd", words)?;
     // What a provider learns by snooping: where delegated prefixes lie.
@@ -61,8 +61,13 @@ fn provider(lab: &Lab, prefix: &str, times: &Times) -> Result<Provider> {
     Ok(Provider { _router: router, server })
 }
 
+/// The provider's server with the second delegation, which does not know the first one.
+pub(super) fn renumbered(lab: &Lab) -> Result<Dhcpd> {
+    Dhcpd::start(&lab.world, &lab.internet, Family::V6, "dhcpd6-renumbered", &delegates(SECOND, &LONG))
+}
+
 /// The lab's configuration with an uplink that learns, and a LAN that follows.
-fn config(lab: &Lab, more: &str) -> String {
+pub(super) fn config(lab: &Lab, more: &str) -> String {
     let mut config = lab.config(more);
     for (key, learnt) in [
         ("ipv6 = ", "ipv6 = \"dhcpv6-pd\"\nprefix_hint = 56"),
@@ -82,7 +87,7 @@ fn start(lab: &mut Lab, more: &str) -> Result<()> {
     lab.bring_hosts_up()
 }
 
-fn await_delegation(lab: &mut Lab, prefix: &str) -> Result<Value> {
+pub(super) fn await_delegation(lab: &mut Lab, prefix: &str) -> Result<Value> {
     let wanted = format!("{prefix}/56");
     lab.await_status(&format!("{wanted} to be delegated"), |status| {
         let first = &status["uplink"]["delegated"][0];
@@ -118,7 +123,7 @@ pub(super) fn renumbers(lab: &mut Lab) -> Result<()> {
     // The provider's server has another prefix now, and does not know the old one.
     drop(first.server);
     let mut tap = Tap::open(&lab.client.namespace, "eth0")?;
-    let _second = Dhcpd::start(&lab.world, &lab.internet, Family::V6, "dhcpd6-renumbered", &delegates(SECOND, &LONG))?;
+    let _second = renumbered(lab)?;
     let new: Ipv6Addr = "2001:db8:9:2::".parse()?;
     let said = tap.advertisement("the new prefix, and the old one as deprecated", SOON, |said| {
         let lifetime = |prefix: &str| {

@@ -21,8 +21,10 @@ mod metrics;
 mod mtu;
 mod nat64;
 mod ndp_proxy;
+mod npt;
 mod policy;
 mod publish;
+mod repair;
 mod resolver;
 mod scan;
 mod shared_address;
@@ -130,6 +132,7 @@ table! {
     an_address_that_somebody_else_has_is_declined:                 NAMESPACE, Slaac, ByBody => uplink::conflict_is_declined;
     a_delegation_that_changes_renumbers_everything_at_once:        NAMESPACE, Slaac, ByBody => delegation::renumbers;
     a_provider_that_resolves_each_address_reaches_what_is_there:   NAMESPACE, Slaac, ByBody => ndp_proxy::answers;
+    containers_keep_their_addresses_while_the_prefix_outside_changes: NAMESPACE, Slaac, ByBody => npt::follows;
     a_delegation_that_is_lost_ages_out_and_comes_back:             NAMESPACE, Slaac, ByBody => delegation::goes_and_returns;
 
     // Packets that are too big.
@@ -169,6 +172,7 @@ table! {
     a_wrong_configuration_on_reload_keeps_the_old_one:             NAMESPACE, Slaac, Running => hostile::wrong_reload;
     a_busy_port_53_is_named:                                       NAMESPACE, Slaac, ByBody => hostile::busy_port;
     a_missing_tun_device_is_named_and_the_rest_runs:               NAMESPACE, Slaac, ByBody => hostile::missing_tun;
+    what_something_else_changes_in_the_kernel_is_put_right:        NAMESPACE, Slaac, Running => repair::puts_right;
     garbage_on_any_socket_is_counted_and_dropped:                  NAMESPACE, Slaac, Running => hostile::garbage;
 
     // The command line.

@@ -82,6 +82,7 @@ fn tables() -> Vec<(&'static str, Vec<&'static str>)> {
         ("policy", fields::<raw::Policy>()),
         ("metrics", fields::<raw::Metrics>()),
         ("publish", fields::<raw::Publish>()),
+        ("npt", fields::<raw::Npt>()),
     ]
 }
 
