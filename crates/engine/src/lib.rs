@@ -3,6 +3,7 @@
 //! Nothing in this crate opens a socket, reads a clock or draws a random number of its own.
 #![forbid(unsafe_code)]
 
+pub mod capture;
 pub mod config;
 pub mod dhcp;
 pub mod dns64;

@@ -284,7 +284,7 @@ pub struct Lan {
 }
 
 /// A host on a LAN.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Client {
     /// Its hardware address.
     pub mac: String,

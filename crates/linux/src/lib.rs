@@ -17,6 +17,8 @@
 //! | [`shortcut`] | [`shortcut::Shortcut`]: small packets of the translator straight to their next hop |
 //! | [`icmpv6`] | [`icmpv6::RaSocket`]: router advertisements on one link |
 //! | [`packet_socket`] | [`packet_socket::PacketSocket`]: packets below the IP stack on one link, for DHCPv4 and ARP |
+//! | [`capture_socket`] | [`capture_socket::CaptureSocket`]: all packets of one link |
+//! | [`echo_socket`] | [`echo_socket::EchoSocket`]: ping and trace |
 //! | [`dhcpv6_socket`] | [`dhcpv6_socket::Dhcpv6Socket`]: the DHCPv6 client's socket |
 //! | [`dns_socket`] | [`dns_socket::udp`], [`dns_socket::tcp`]: the resolver's sockets |
 //! | [`fastpath`] | [`fastpath::FastPath::open`], `attach`, `insert`, `usage`, `remove`: the eBPF program and its sessions |
@@ -30,11 +32,13 @@
 //! The order of a start: `apply_sysctls(Early)`, `nft::load`, `Netlink::apply`, `apply_sysctls(Forwarding)`; the TUN device
 //! is opened beside that, and the facts then show it to the plan. The order of a stop: the closed ruleset by `nft::load`,
 //! `stop_forwarding`, `Netlink::withdraw`, `Tun::remove`.
+pub mod capture_socket;
 pub mod clock;
 pub mod conntrack;
 pub mod dhcpv6_socket;
 pub mod dns_batch;
 pub mod dns_socket;
+pub mod echo_socket;
 pub mod events;
 pub mod facts;
 pub mod fastpath;

@@ -9,10 +9,13 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use ipnet::Ipv6Net;
+use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::wiring::Kept;
-use crate::{agent, change, control, init, tui};
+use crate::{agent, change, control, init, recorder, tui};
 
 /// A router for IPv6-only virtual machines and containers.
 #[derive(Parser)]
@@ -162,6 +165,90 @@ enum Command {
         #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
         control: PathBuf,
     },
+    /// Capture packets into a pcapng file, or show them line by line.
+    Capture {
+        /// Only those of a VM, an address or a prefix.
+        #[arg(long, value_name = "WHO")]
+        of: Option<String>,
+        /// Only on this interface; otherwise on the uplink and all LANs. `nat64` is the translator's device.
+        #[arg(long, value_name = "NAME")]
+        interface: Option<String>,
+        /// The file; `-` for standard output, as in `sixgate capture -w - | wireshark -k -i -`.
+        #[arg(short, long, value_name = "FILE")]
+        write: Option<PathBuf>,
+        /// End after so many packets.
+        #[arg(long, value_name = "NUMBER")]
+        packets: Option<u64>,
+        /// End after that time.
+        #[arg(long, value_name = "TIME", value_parser = change::parse_length)]
+        time: Option<Duration>,
+        /// Keep so many bytes of each packet.
+        #[arg(long, value_name = "BYTES")]
+        snap: Option<u32>,
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
+    /// Send echo requests from the router.
+    Ping {
+        /// To whom: an address, a VM, or a name that the resolver knows.
+        to: String,
+        /// How many, one a second.
+        #[arg(short, long, value_name = "NUMBER", default_value_t = 4)]
+        count: u16,
+        /// Print each as JSON, one a line.
+        #[arg(long)]
+        json: bool,
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
+    /// Find the routers on the way to a host.
+    Trace {
+        /// The host: an address, a VM, or a name that the resolver knows.
+        to: String,
+        /// Print each as JSON, one a line.
+        #[arg(long)]
+        json: bool,
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
+    /// Ask the router's resolver for a name's addresses, as a host on a LAN would.
+    Resolve {
+        /// The name.
+        name: String,
+        /// As it is, without synthesized addresses.
+        #[arg(long)]
+        no_synthesis: bool,
+        /// Print the answer as JSON.
+        #[arg(long)]
+        json: bool,
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
+    /// Show what the daemon has logged lately.
+    Log {
+        /// Go on with what it logs from now on.
+        #[arg(short, long)]
+        follow: bool,
+        /// Print each event as JSON, one a line.
+        #[arg(long)]
+        json: bool,
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
+    /// Show what the uplink has lent: addresses and prefixes, from whom and how long.
+    Leases {
+        /// Print them as JSON.
+        #[arg(long)]
+        json: bool,
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
     /// Show the console.
     Tui {
         /// Control socket of the router.
@@ -193,13 +280,13 @@ pub fn main() -> ExitCode {
         return init::run();
     }
     let arguments = Arguments::parse();
-    log_to_stderr();
+    let events = log_to_stderr();
     let ended = match arguments.command {
         Command::Init => return init::run(),
         Command::Prepare => return init::prepare::run(),
         Command::Agent => agent::run(),
         Command::Run { config, control, state, bpffs } => {
-            crate::run::run(&config, &control, Kept { state: &state, bpffs: &bpffs })
+            crate::run::run(&config, &control, Kept { state: &state, bpffs: &bpffs }, events)
         }
         Command::Check { file } => return crate::check::check(&file),
         Command::Status { json, control } => crate::report::report(&control, json),
@@ -222,6 +309,19 @@ pub fn main() -> ExitCode {
         Command::Revert { number, confirm, force, control } => change::revert(&control, number, confirm, force),
         Command::Why { from, to, service, control } => change::why(&control, from, to, service),
         Command::History { number, control } => change::history(&control, number),
+        Command::Capture { of, interface, write, packets, time, snap, control } => {
+            let seconds = time.map(|time| time.as_secs());
+            crate::look::capture(&control, control::Capture { interface, of, packets, seconds, snap }, write.as_deref())
+        }
+        Command::Ping { to, count, json, control } => {
+            crate::look::probe(&control, &control::Request::Ping { to, count }, json)
+        }
+        Command::Trace { to, json, control } => crate::look::probe(&control, &control::Request::Trace { to }, json),
+        Command::Resolve { name, no_synthesis, json, control } => {
+            crate::look::resolve(&control, name, !no_synthesis, json)
+        }
+        Command::Log { follow, json, control } => crate::look::log(&control, follow, json),
+        Command::Leases { json, control } => crate::report::leases(&control, json),
         Command::Tui { control, console } => tui::run(&control, console).map(|()| ExitCode::SUCCESS),
     };
     ended.unwrap_or_else(|error| {
@@ -246,17 +346,16 @@ fn prefix(text: &str) -> Result<Ipv6Net, String> {
 /// What is logged unless RUST_LOG says otherwise. hickory logs every query and every odd packet.
 const LOG_FILTER: &str = "info,hickory_server=error,hickory_net=error,hickory_proto=error";
 
-/// Log lines go to stderr; RUST_LOG chooses.
-fn log_to_stderr() {
+/// Log lines go to stderr, and to whoever takes them from the channel; RUST_LOG chooses.
+fn log_to_stderr() -> mpsc::Receiver<control::Event> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_FILTER));
-    let started = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .try_init();
-    if started.is_err() {
+    let colors = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colors);
+    let (recorder, events) = recorder::recorder();
+    if tracing_subscriber::registry().with(filter).with(lines).with(recorder).try_init().is_err() {
         eprintln!("sixgate: another logger is in place");
     }
+    events
 }
 
 #[cfg(test)]

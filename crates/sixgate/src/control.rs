@@ -1,6 +1,6 @@
 //! The control protocol: one JSON object per line, on a Unix socket and on a virtio-serial port.
 use ipnet::Ipv6Net;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use sixgate_engine::firewall::denial::Denial;
@@ -95,6 +95,61 @@ pub enum Request {
         /// About what: `tcp/443`, `udp/53`, `icmp`, or a protocol's number.
         service: String,
     },
+    /// The text of the configuration that is in force.
+    Configuration,
+    /// What the daemon has logged lately.
+    Log {
+        /// Only what came after the event of that number.
+        #[serde(default)]
+        after: u64,
+    },
+    /// Ask a name of the router's own resolver, as a host on a LAN would.
+    Resolve {
+        /// The name.
+        name: String,
+        /// Whether AAAA records may be synthesized.
+        #[serde(default = "yes")]
+        synthesis: bool,
+    },
+    /// Send echo requests, one a second. Answered by several lines.
+    Ping {
+        /// To whom: an address, a VM, or a name that the resolver knows.
+        to: String,
+        /// How many.
+        #[serde(default = "four")]
+        count: u16,
+    },
+    /// Find the routers on the way to a host. Answered by several lines.
+    Trace {
+        /// The host, as for `Ping`.
+        to: String,
+    },
+    /// Capture packets. Answered by several lines.
+    Capture(Capture),
+}
+
+/// Which packets are captured, and how many.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Capture {
+    /// On which interface, by its kernel name; on the uplink and all LANs where it is absent.
+    pub interface: Option<String>,
+    /// Whose: a VM's name, an address or a prefix.
+    pub of: Option<String>,
+    /// After so many packets it ends.
+    pub packets: Option<u64>,
+    /// After so many seconds it ends.
+    pub seconds: Option<u64>,
+    /// Bytes that are kept of each packet; all where it is absent.
+    pub snap: Option<u32>,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+const fn four() -> u16 {
+    4
 }
 
 impl Request {
@@ -119,6 +174,12 @@ impl Request {
             Self::Why { .. } => "Why",
             Self::Sessions { .. } => "Sessions",
             Self::FlushDns { .. } => "Flush",
+            Self::Configuration => "Configuration",
+            Self::Log { .. } => "Log",
+            Self::Resolve { .. } => "Resolve",
+            Self::Ping { .. } => "Ping",
+            Self::Trace { .. } => "Trace",
+            Self::Capture(_) => "Capture",
         }
     }
 }
@@ -205,6 +266,33 @@ pub enum Reply {
         /// Newest first.
         history: Vec<PastConfiguration>,
     },
+    /// A configuration.
+    Configuration {
+        /// The whole file.
+        text: String,
+    },
+    /// What was logged.
+    Log {
+        /// Oldest first.
+        events: Vec<Event>,
+    },
+    /// What the resolver says.
+    Resolved {
+        /// Its answer.
+        resolved: Resolved,
+    },
+    /// What came of an echo request; several of them answer one request, the last line is another reply.
+    Probe {
+        /// What.
+        probe: Probe,
+    },
+    /// A part of a capture; several of them answer one request, the last line is another reply.
+    Captured {
+        /// The next part of a pcapng file, in Base64.
+        file: String,
+        /// A line for people for each packet in it.
+        lines: Vec<String>,
+    },
     /// The request was refused.
     Error {
         /// Why, for programs.
@@ -212,6 +300,72 @@ pub enum Reply {
         /// Why, for people.
         text: String,
     },
+}
+
+/// Something that the daemon has logged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its number, counting up since the daemon started; those that are missing between two were too many at a time.
+    pub number: u64,
+    /// When, in milliseconds since 1970.
+    pub at: u64,
+    /// How grave: `error`, `warn`, `info` or `debug`.
+    pub level: String,
+    /// Which part of the daemon said it.
+    pub source: String,
+    /// What.
+    pub text: String,
+}
+
+/// What the resolver says about a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolved {
+    /// Who was asked.
+    pub server: Option<SocketAddr>,
+    /// The response code of each question that was not answered by NOERROR.
+    pub errors: Vec<String>,
+    /// The records, with name, type and data.
+    pub records: Vec<String>,
+    /// The addresses among them.
+    pub addresses: Vec<IpAddr>,
+    /// How long it took, in microseconds.
+    pub micros: u64,
+}
+
+/// What came of an echo request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// Its number, counting from 1.
+    pub sequence: u16,
+    /// To whom it was sent.
+    pub to: IpAddr,
+    /// The hop limit that it was sent with, where the way is traced.
+    #[serde(default)]
+    pub hops: Option<u8>,
+    /// Who answered.
+    #[serde(default)]
+    pub from: Option<IpAddr>,
+    /// After how many microseconds.
+    #[serde(default)]
+    pub micros: Option<u64>,
+    /// What.
+    pub outcome: ProbeOutcome,
+}
+
+/// What was answered to an echo request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProbeOutcome {
+    /// The host answered.
+    Reply,
+    /// A router on the way answered.
+    HopLimit,
+    /// Somebody says that it cannot be delivered, with the code of ICMP or ICMPv6.
+    Unreachable(u8),
+    /// Nobody answered in time.
+    Silence,
+    /// It could not be sent.
+    NotSent(String),
 }
 
 /// Why a request was refused.
@@ -319,6 +473,12 @@ mod tests {
             Request::Propose { denial: 7 },
             Request::Why { from: "vm1".to_owned(), to: "::1".to_owned(), service: "icmp".to_owned() },
             Request::FlushDns { name: Some("example.com".to_owned()) },
+            Request::Configuration,
+            Request::Log { after: 7 },
+            Request::Resolve { name: "example.com".to_owned(), synthesis: false },
+            Request::Ping { to: "vm1".to_owned(), count: 3 },
+            Request::Trace { to: "2001:db8::1".to_owned() },
+            Request::Capture(Capture { of: Some("vm1".to_owned()), ..Capture::default() }),
         ] {
             assert_eq!(parse_request(emit_request(&request).as_bytes()), Ok(request));
         }

@@ -13,6 +13,8 @@ pub mod durable;
 pub mod init;
 pub mod instance;
 pub mod lifecycle;
+pub mod look;
+pub mod recorder;
 pub mod report;
 pub mod run;
 pub mod sessions;

@@ -49,6 +49,19 @@ pub fn neighbours(control: &Path, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Asks the daemon what the uplink has lent, and prints it.
+pub fn leases(control: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let uplink = Client::connect(control)?.status()?.uplink;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&uplink)?);
+    } else {
+        let mut out = String::new();
+        write_uplink(&mut out, &uplink)?;
+        print!("{}", if out.is_empty() { "the uplink's addresses are the configuration's\n" } else { &out });
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// The hosts on the LANs, a line each.
 fn hosts(status: &Status) -> String {
     let mut out = String::new();

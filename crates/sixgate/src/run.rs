@@ -6,7 +6,9 @@ use std::time::Duration;
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Builder;
+use tokio::sync::mpsc;
 
+use crate::control::Event;
 use crate::instance::Instance;
 use crate::lifecycle::Ending;
 use crate::wiring::{Kept, Wiring};
@@ -14,16 +16,16 @@ use crate::wiring::{Kept, Wiring};
 /// What still runs after the tasks were told to end is abandoned after this time.
 const ABANDON_AFTER: Duration = Duration::from_millis(200);
 
-/// Runs the router until it is told to end.
+/// Runs the router until it is told to end. `events` is what it logs.
 ///
 /// # Errors
 /// Another daemon serves the same control socket, or there is no runtime. Everything else is a finding.
-pub fn run(config: &Path, control: &Path, kept: Kept<'_>) -> anyhow::Result<ExitCode> {
+pub fn run(config: &Path, control: &Path, kept: Kept<'_>, events: mpsc::Receiver<Event>) -> anyhow::Result<ExitCode> {
     let instance = Instance::claim(control)?;
     raise_open_files();
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().context("no runtime")?;
     tracing::info!("sixgate {} starts, start {} since boot", env!("CARGO_PKG_VERSION"), instance.starts);
-    let ending = runtime.block_on(Wiring::new().run(config, control, kept, instance.starts));
+    let ending = runtime.block_on(Wiring::new(events).run(config, control, kept, instance.starts));
     match ending {
         // A socket that answers nobody is only confusing; after a crash or a restart the next daemon replaces it.
         Ending::Stop | Ending::StopForGood | Ending::PowerOff | Ending::Reboot => drop(std::fs::remove_file(control)),

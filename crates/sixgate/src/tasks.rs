@@ -5,6 +5,7 @@ pub mod control;
 pub mod denials;
 pub mod dns64;
 pub mod facts;
+pub mod log;
 pub mod metrics;
 pub mod nat64;
 pub mod nat64_log;

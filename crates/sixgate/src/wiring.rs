@@ -22,6 +22,7 @@
 //! control asks appliance for what concerns the machine: updates, reset, restart; it asks status whether the router is healthy.
 //! ndp_proxy and metrics take Desired as ra does, and have a slice of Status.
 //! denials takes Desired and Facts, hears of packets by NFLOG, and answers control.
+//! What is logged goes to log, too, which keeps the last of it; control asks it.
 //! nat64's thread sends what happens to bindings, in batches, to nat64_log; control asks it for sessions.
 //!
 //! State travels in `watch` channels, the newest value wins; commands travel in bounded `mpsc` channels.
@@ -40,11 +41,11 @@ use sixgate_engine::why::Step;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::control::{PastConfiguration, Session};
+use crate::control::{Event, PastConfiguration, Session};
 use crate::lifecycle::{self, Ending};
 use crate::tasks::{
-    appliance, configuration, control, denials, dns64, facts, metrics, nat64, nat64_log, ndp_proxy, network, planner,
-    ra, status, uplink,
+    appliance, configuration, control, denials, dns64, facts, log, metrics, nat64, nat64_log, ndp_proxy, network,
+    planner, ra, status, uplink,
 };
 
 /// Commands that may wait in a channel; a sender that finds it full is told so.
@@ -149,6 +150,15 @@ pub struct ListSessions {
     pub answer: oneshot::Sender<SessionPage>,
 }
 
+/// What was logged after an event, please.
+#[derive(Debug)]
+pub struct ListEvents {
+    /// The event's number.
+    pub after: u64,
+    /// The answer.
+    pub answer: oneshot::Sender<Vec<Event>>,
+}
+
 /// Forget the resolver's answers about that name, or all; the answer is what is wrong with the name.
 pub type Flush = (Option<String>, oneshot::Sender<Result<(), String>>);
 /// Take back from the network what this task put there; the answer is that it is done.
@@ -179,13 +189,14 @@ pub struct Wiring {
     ndp_proxy: ndp_proxy::Ends,
     status: status::Ends,
     control: control::Ends,
+    log: log::Ends,
     appliance: appliance::Ends,
     lifecycle: lifecycle::Ends,
 }
 
 impl Wiring {
-    /// Creates the channels.
-    pub fn new() -> Self {
+    /// Creates the channels; `events` is what is logged.
+    pub fn new(events: mpsc::Receiver<Event>) -> Self {
         let (configured, configured_seen) = watch::channel(Configured::default());
         let (facts, facts_seen) = watch::channel(None::<Arc<Facts>>);
         let (kernel, kernel_seen) = watch::channel(KernelChange::default());
@@ -210,6 +221,7 @@ impl Wiring {
         let (command, commands) = mpsc::channel::<ConfigurationCommand>(COMMANDS);
         let (ask, asked) = mpsc::channel::<Ask>(COMMANDS);
         let (flush, flushes) = mpsc::channel::<Flush>(COMMANDS);
+        let (list_events, events_wanted) = mpsc::channel::<ListEvents>(COMMANDS);
         let (ending, endings) = mpsc::channel::<Ending>(COMMANDS);
         let (nat64_events, nat64_told) = mpsc::channel(COMMANDS);
         let (ask_denials, denials_asked) = mpsc::channel::<denials::Ask>(COMMANDS);
@@ -296,6 +308,7 @@ impl Wiring {
                 control: control_slice_seen,
             },
             appliance: appliance::Ends { ask: ask.clone(), orders, ending: ending.clone(), slice: appliance_slice },
+            log: log::Ends { events, list: events_wanted },
             control: control::Ends {
                 ask,
                 command: command.clone(),
@@ -304,6 +317,7 @@ impl Wiring {
                 sessions: list_sessions,
                 ending,
                 order,
+                log: list_events,
                 slice: control_slice,
             },
             lifecycle: lifecycle::Ends { endings, command, withdraw_ra, withdraw_nat64, leave_nat64, withdraw_network },
@@ -328,16 +342,11 @@ impl Wiring {
         tasks.spawn(named("ndp_proxy", ndp_proxy::run(self.ndp_proxy)));
         tasks.spawn(named("metrics", metrics::run(self.metrics)));
         tasks.spawn(named("nat64-log", nat64_log::run(self.nat64_log)));
+        tasks.spawn(named("log", log::run(self.log)));
         tasks.spawn(named("status", status::run(self.status, starts)));
         tasks.spawn(named("appliance", appliance::run(self.appliance)));
         tasks.spawn(named("control", control::run(self.control, socket)));
         lifecycle::run(self.lifecycle, tasks).await
-    }
-}
-
-impl Default for Wiring {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The client's end of the control socket, blocking and bounded in time.
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,12 +10,18 @@ use sixgate_engine::firewall::denial::Denial;
 use sixgate_engine::status::{SessionPage, Status};
 use sixgate_engine::why::Step;
 
-use super::{ErrorKind, MAX_REPLY, PastConfiguration, Reply, Request, VERSION, emit_request, parse_reply};
+use super::{
+    ErrorKind, Event, MAX_REPLY, PastConfiguration, Reply, Request, Resolved, VERSION, emit_request, parse_reply,
+};
 
 /// How long the daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long it may take to put a configuration into force.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(20);
+/// How long it may take to write an update to the disk.
+const DISK_PATIENCE: Duration = Duration::from_secs(190);
+/// How long a stream is waited for before whoever reads it is asked whether to go on.
+const GLANCE: Duration = Duration::from_millis(500);
 
 /// A connection to the daemon.
 #[derive(Debug)]
@@ -58,8 +65,25 @@ pub enum ClientError {
     },
 }
 
-fn unasked(what: &str) -> ClientError {
-    ClientError::Broken(io::Error::other(format!("{what} was asked for and something else came")))
+/// Another reply than the one to what was asked.
+fn unasked(what: &str, reply: Reply) -> ClientError {
+    match reply {
+        Reply::Error { kind, text } => ClientError::Refused { kind, text },
+        Reply::Status { .. }
+        | Reply::Sessions { .. }
+        | Reply::Accepted
+        | Reply::Why { .. }
+        | Reply::History { .. }
+        | Reply::Configuration { .. }
+        | Reply::Log { .. }
+        | Reply::Resolved { .. }
+        | Reply::Probe { .. }
+        | Reply::Captured { .. }
+        | Reply::Denials { .. }
+        | Reply::Proposal { .. } => {
+            ClientError::Broken(io::Error::other(format!("{what} was asked for and something else came")))
+        }
+    }
 }
 
 impl Client {
@@ -74,103 +98,137 @@ impl Client {
 
     /// Asks for the whole state.
     pub fn status(&mut self) -> Result<Status, ClientError> {
-        match self.exchange(&Request::Status)? {
-            Reply::Status { status } => Ok(*status),
-            Reply::Sessions { .. }
-            | Reply::Denials { .. }
-            | Reply::Proposal { .. }
-            | Reply::History { .. }
-            | Reply::Why { .. }
-            | Reply::Accepted => Err(unasked("a status")),
-            Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
-        }
+        let reply = self.exchange(&Request::Status)?;
+        if let Reply::Status { status } = reply { Ok(*status) } else { Err(unasked("a status", reply)) }
     }
 
     /// Asks for a part of the translator's sessions.
     pub fn sessions(&mut self, from: u32, clients: Option<Ipv6Net>) -> Result<SessionPage, ClientError> {
-        match self.exchange(&Request::Sessions { from, clients })? {
-            Reply::Sessions { page } => Ok(page),
-            Reply::Status { .. }
-            | Reply::Denials { .. }
-            | Reply::Proposal { .. }
-            | Reply::History { .. }
-            | Reply::Why { .. }
-            | Reply::Accepted => Err(unasked("sessions")),
-            Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
-        }
+        let reply = self.exchange(&Request::Sessions { from, clients })?;
+        if let Reply::Sessions { page } = reply { Ok(page) } else { Err(unasked("sessions", reply)) }
     }
 
     /// Asks for the configurations that are kept, newest first.
     pub fn history(&mut self) -> Result<Vec<PastConfiguration>, ClientError> {
-        match self.exchange(&Request::History)? {
-            Reply::History { history } => Ok(history),
-            Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
-            Reply::Accepted
-            | Reply::Denials { .. }
-            | Reply::Proposal { .. }
-            | Reply::Sessions { .. }
-            | Reply::Status { .. }
-            | Reply::Why { .. } => Err(unasked("the history")),
-        }
+        let reply = self.exchange(&Request::History)?;
+        if let Reply::History { history } = reply { Ok(history) } else { Err(unasked("the history", reply)) }
     }
 
     /// Asks for what was refused lately, the last one first.
     pub fn denials(&mut self) -> Result<Vec<Denial>, ClientError> {
-        match self.exchange(&Request::Denials)? {
-            Reply::Denials { denials } => Ok(denials),
-            Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
-            Reply::Accepted
-            | Reply::Proposal { .. }
-            | Reply::Sessions { .. }
-            | Reply::Status { .. }
-            | Reply::History { .. }
-            | Reply::Why { .. } => Err(unasked("denials")),
-        }
+        let reply = self.exchange(&Request::Denials)?;
+        if let Reply::Denials { denials } = reply { Ok(denials) } else { Err(unasked("denials", reply)) }
     }
 
     /// Asks for the entry that would admit a denial, and for the whole configuration with it.
     pub fn propose(&mut self, denial: u64) -> Result<(String, String), ClientError> {
-        match self.exchange(&Request::Propose { denial })? {
-            Reply::Proposal { entry, text } => Ok((entry, text)),
-            Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
-            Reply::Accepted
-            | Reply::Denials { .. }
-            | Reply::Sessions { .. }
-            | Reply::Status { .. }
-            | Reply::History { .. }
-            | Reply::Why { .. } => Err(unasked("a proposal")),
-        }
+        let reply = self.exchange(&Request::Propose { denial })?;
+        if let Reply::Proposal { entry, text } = reply { Ok((entry, text)) } else { Err(unasked("a proposal", reply)) }
+    }
+
+    /// Asks for the text of the configuration in force.
+    pub fn configuration(&mut self) -> Result<String, ClientError> {
+        let reply = self.exchange(&Request::Configuration)?;
+        if let Reply::Configuration { text } = reply { Ok(text) } else { Err(unasked("a configuration", reply)) }
+    }
+
+    /// Asks for what was logged after an event.
+    pub fn log(&mut self, after: u64) -> Result<Vec<Event>, ClientError> {
+        let reply = self.exchange(&Request::Log { after })?;
+        if let Reply::Log { events } = reply { Ok(events) } else { Err(unasked("the log", reply)) }
+    }
+
+    /// Has the router's resolver asked.
+    pub fn resolve(&mut self, name: String, synthesis: bool) -> Result<Resolved, ClientError> {
+        self.stream.get_mut().set_read_timeout(Some(CHANGE_PATIENCE))?;
+        let reply = self.exchange(&Request::Resolve { name, synthesis })?;
+        if let Reply::Resolved { resolved } = reply { Ok(resolved) } else { Err(unasked("an answer", reply)) }
     }
 
     /// Asks what becomes of a conversation.
     pub fn why(&mut self, from: String, to: String, service: String) -> Result<Vec<Step>, ClientError> {
-        match self.exchange(&Request::Why { from, to, service })? {
-            Reply::Why { steps } => Ok(steps),
-            Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
-            Reply::Accepted
-            | Reply::Denials { .. }
-            | Reply::Proposal { .. }
-            | Reply::Sessions { .. }
-            | Reply::Status { .. }
-            | Reply::History { .. } => Err(unasked("the way of a conversation")),
+        let reply = self.exchange(&Request::Why { from, to, service })?;
+        if let Reply::Why { steps } = reply { Ok(steps) } else { Err(unasked("the way of a conversation", reply)) }
+    }
+
+    /// Sends a request that is answered by several lines, and gives each to `told`, until the last one or until `told`
+    /// says that it has seen enough. `told` is called at least once a second, without a reply where there is none.
+    pub fn stream(
+        &mut self,
+        request: &Request,
+        mut told: impl FnMut(Option<Reply>) -> ControlFlow<()>,
+    ) -> Result<(), ClientError> {
+        self.stream.get_mut().set_read_timeout(Some(GLANCE))?;
+        self.stream.get_mut().write_all(emit_request(request).as_bytes())?;
+        let mut line = Vec::new();
+        loop {
+            match (&mut self.stream).take(MAX_REPLY as u64).read_until(b'\n', &mut line) {
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                Ok(_) => {}
+                // What came of the line until now stays in `line`.
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                    if told(None).is_break() {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            if !line.ends_with(b"\n") {
+                continue;
+            }
+            let reply = parse_reply(&line)?;
+            line.clear();
+            match reply {
+                Reply::Accepted => return Ok(()),
+                Reply::Error { kind, text } => return Err(ClientError::Refused { kind, text }),
+                Reply::Status { .. }
+                | Reply::Sessions { .. }
+                | Reply::History { .. }
+                | Reply::Why { .. }
+                | Reply::Configuration { .. }
+                | Reply::Log { .. }
+                | Reply::Resolved { .. }
+                | Reply::Probe { .. }
+                | Reply::Captured { .. }
+                | Reply::Denials { .. }
+                | Reply::Proposal { .. } => {
+                    if told(Some(reply)).is_break() {
+                        return Ok(());
+                    }
+                }
+            }
         }
     }
 
     /// Sends a request that changes something; returns once the daemon has accepted it.
     pub fn command(&mut self, request: &Request) -> Result<(), ClientError> {
-        if matches!(request, Request::Apply { .. } | Request::Revert { .. }) {
-            self.stream.get_mut().set_read_timeout(Some(CHANGE_PATIENCE))?;
+        match request {
+            Request::Apply { .. } | Request::Revert { .. } => {
+                self.stream.get_mut().set_read_timeout(Some(CHANGE_PATIENCE))?;
+            }
+            Request::Machine(_) => self.stream.get_mut().set_read_timeout(Some(DISK_PATIENCE))?,
+            Request::Status
+            | Request::Stop
+            | Request::Restart
+            | Request::Reload
+            | Request::PowerOff
+            | Request::Sessions { .. }
+            | Request::Confirm
+            | Request::FlushDns { .. }
+            | Request::Denials
+            | Request::Propose { .. }
+            | Request::History
+            | Request::Why { .. }
+            | Request::Configuration
+            | Request::Log { .. }
+            | Request::Resolve { .. }
+            | Request::Ping { .. }
+            | Request::Trace { .. }
+            | Request::Capture(_) => {}
         }
-        match self.exchange(request)? {
-            Reply::Status { .. }
-            | Reply::Sessions { .. }
-            | Reply::Denials { .. }
-            | Reply::Proposal { .. }
-            | Reply::History { .. }
-            | Reply::Why { .. }
-            | Reply::Accepted => Ok(()),
-            Reply::Error { kind, text } => Err(ClientError::Refused { kind, text }),
-        }
+        let reply = self.exchange(request)?;
+        if reply == Reply::Accepted { Ok(()) } else { Err(unasked("a change", reply)) }
     }
 
     fn exchange(&mut self, request: &Request) -> Result<Reply, ClientError> {

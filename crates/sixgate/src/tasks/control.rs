@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::Ipv6Net;
 use sixgate_engine::finding::{Finding, Severity};
-use sixgate_engine::status::{self, SessionPage};
+use sixgate_engine::status::{self, SessionPage, Status};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -16,10 +16,17 @@ use crate::control::{ErrorKind, MAX_REQUEST, MachineAction, Reply, Request, emit
 use crate::lifecycle::{Ending, SUPERVISOR_VARIABLE};
 use crate::tasks::appliance::Order;
 use crate::tasks::denials;
-use crate::wiring::{Answer, Ask, ConfigurationCommand, Flush, ListSessions};
+use crate::wiring::{Answer, Ask, ConfigurationCommand, Flush, ListEvents, ListSessions};
 
+use stream::Stream;
+
+mod capture;
+mod place;
 mod port;
+mod probe;
+mod resolve;
 mod socket;
+mod stream;
 
 /// Connections at a time; the next one waits.
 const MAX_CONNECTIONS: usize = 64;
@@ -50,6 +57,8 @@ pub struct Ends {
     pub ending: mpsc::Sender<Ending>,
     /// Asks something of the machine.
     pub order: mpsc::Sender<Order>,
+    /// Asks for what was logged.
+    pub log: mpsc::Sender<ListEvents>,
     /// What the console shows.
     pub slice: watch::Sender<Slice>,
 }
@@ -74,8 +83,8 @@ impl Slice {
 
 /// Serves for ever.
 pub async fn run(ends: Ends, path: PathBuf) {
-    let Ends { ask, command, flush, denials, sessions, ending, order, slice } = ends;
-    let desk = Desk { ask, command, flush, denials, sessions, ending, order, slice };
+    let Ends { ask, command, flush, denials, sessions, ending, order, log, slice } = ends;
+    let desk = Desk { ask, command, flush, denials, sessions, ending, order, log, slice };
     let mut backoff = Backoff::default();
     let mut connections = JoinSet::new();
     connections.spawn(port::serve(desk.clone()));
@@ -125,12 +134,25 @@ struct Desk {
     sessions: mpsc::Sender<ListSessions>,
     ending: mpsc::Sender<Ending>,
     order: mpsc::Sender<Order>,
+    log: mpsc::Sender<ListEvents>,
     slice: watch::Sender<Slice>,
 }
 
+/// How a request is answered.
+enum Answered {
+    /// By one line.
+    Once(Box<Reply>),
+    /// By several.
+    Stream(Stream),
+}
+
 impl Desk {
-    async fn answer(&self, line: &[u8]) -> Reply {
+    async fn answer(&self, line: &[u8]) -> Answered {
         let reply = match parse_request(line) {
+            Ok(request) if stream::is_stream(&request) => {
+                self.slice.send_modify(|slice| slice.requests += 1);
+                return Answered::Stream(Stream::begin(self.clone(), request));
+            }
             Ok(request) => self.serve(request).await,
             Err(refused) => refused,
         };
@@ -141,20 +163,46 @@ impl Desk {
             | Reply::Sessions { .. }
             | Reply::History { .. }
             | Reply::Why { .. }
+            | Reply::Configuration { .. }
+            | Reply::Log { .. }
+            | Reply::Resolved { .. }
+            | Reply::Probe { .. }
+            | Reply::Captured { .. }
             | Reply::Accepted => {
                 slice.requests += 1;
             }
             Reply::Error { kind, .. } => *slice.refused.entry(name(*kind)).or_default() += 1,
         });
-        reply
+        Answered::Once(Box::new(reply))
+    }
+
+    /// The whole state; a refusal where nobody tells it.
+    async fn status(&self) -> Result<Status, Reply> {
+        let status = self.question(&self.ask, |answer| answer).await;
+        status.ok_or_else(|| refusal(ErrorKind::Unavailable, "the daemon is busy or ending; ask again"))
     }
 
     async fn serve(&self, request: Request) -> Reply {
         match request {
-            Request::Status => match self.question(&self.ask, |answer| answer).await {
-                Some(status) => Reply::Status { status: Box::new(status) },
+            Request::Status => match self.status().await {
+                Ok(status) => Reply::Status { status: Box::new(status) },
+                Err(refused) => refused,
+            },
+            Request::Configuration => match self.configuration(ConfigurationCommand::Text).await {
+                Ok(text) => Reply::Configuration { text },
+                Err(refused) => refused,
+            },
+            Request::Log { after } => match self.question(&self.log, |answer| ListEvents { after, answer }).await {
+                Some(events) => Reply::Log { events },
                 None => refusal(ErrorKind::Unavailable, "the daemon is busy or ending; ask again"),
             },
+            Request::Resolve { name, synthesis } => match resolve::resolve(self, &name, synthesis).await {
+                Ok(resolved) => Reply::Resolved { resolved },
+                Err(refused) => refused,
+            },
+            Request::Ping { .. } | Request::Trace { .. } | Request::Capture(_) => {
+                refusal(ErrorKind::Refused, "this is answered by several lines")
+            }
             Request::Reload => done(self.configuration(ConfigurationCommand::Reload).await),
             Request::Apply { text, confirm, session } => match trial(confirm) {
                 Ok(trial) => {
@@ -315,23 +363,55 @@ async fn serve(desk: &Desk, reader: &mut (impl AsyncBufRead + Unpin), writer: &m
         if line.trim_ascii().is_empty() && complete {
             continue;
         }
-        let reply = emit_reply(&desk.answer(&line).await);
-        let written = timeout(WRITE_WITHIN, async {
-            writer.write_all(reply.as_bytes()).await?;
-            writer.flush().await
-        });
+        let written = match desk.answer(&line).await {
+            Answered::Once(reply) => write(writer, &reply).await,
+            Answered::Stream(stream) => forward(stream, reader, writer).await,
+        };
         // After an overlong line nobody knows where the next one begins.
-        if !matches!(written.await, Ok(Ok(()))) || !complete {
+        if written.is_err() || !complete {
             return;
         }
     }
+}
+
+/// Writes what a stream tells, until it ends. A client that closes its end wants no more; one that sends another line wants
+/// the last one.
+async fn forward(
+    mut stream: Stream,
+    reader: &mut (impl AsyncBufRead + Unpin),
+    writer: &mut (impl AsyncWrite + Unpin),
+) -> std::io::Result<()> {
+    let mut going = true;
+    loop {
+        tokio::select! {
+            reply = stream.next() => match reply {
+                Some(reply) => write(writer, &reply).await?,
+                None => return Ok(()),
+            },
+            more = reader.fill_buf(), if going => {
+                if more?.is_empty() {
+                    return Err(std::io::ErrorKind::UnexpectedEof.into());
+                }
+                going = false;
+                stream.stop();
+            }
+        }
+    }
+}
+
+async fn write(writer: &mut (impl AsyncWrite + Unpin), reply: &Reply) -> std::io::Result<()> {
+    let line = emit_reply(reply);
+    let written = timeout(WRITE_WITHIN, async {
+        writer.write_all(line.as_bytes()).await?;
+        writer.flush().await
+    });
+    written.await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::control::parse_reply;
-    use sixgate_engine::status::Status;
 
     struct Others {
         asked: mpsc::Receiver<Ask>,
@@ -351,7 +431,8 @@ mod tests {
         let (denials, _) = mpsc::channel(1);
         let others = Others { asked, commands, listed, endings, slice: seen };
         let (order, _) = mpsc::channel(1);
-        (Desk { ask, command, flush, denials, sessions, ending, order, slice }, others)
+        let (log, _) = mpsc::channel(1);
+        (Desk { ask, command, flush, denials, sessions, ending, order, log, slice }, others)
     }
 
     async fn dialogue(desk: &Desk, input: &[u8]) -> Vec<Reply> {
@@ -369,6 +450,11 @@ mod tests {
             | Reply::Sessions { .. }
             | Reply::History { .. }
             | Reply::Why { .. }
+            | Reply::Configuration { .. }
+            | Reply::Log { .. }
+            | Reply::Resolved { .. }
+            | Reply::Probe { .. }
+            | Reply::Captured { .. }
             | Reply::Accepted => None,
         };
         replies.iter().filter_map(kind).collect()
@@ -439,5 +525,19 @@ mod tests {
             others.asked.recv().await.unwrap().send(Status::default()).unwrap();
         });
         assert_eq!(replies, [Reply::Status { status: Box::default() }]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_cannot_begin_ends_with_the_reason() {
+        let (desk, _others) = desk();
+        let input = b"{\"version\":1,\"request\":{\"ping\":{\"to\":\"::1\",\"count\":0}}}\n";
+        let mut output = Vec::new();
+        // The client stays until it has its answer.
+        let (client, _open) = tokio::io::duplex(1);
+        let mut reader = BufReader::new(AsyncReadExt::chain(&input[..], client));
+        let served = timeout(Duration::from_secs(5), serve(&desk, &mut reader, &mut output));
+        assert!(served.await.is_err(), "the conversation goes on");
+        let reply = parse_reply(output.trim_ascii_end()).unwrap();
+        assert!(matches!(reply, Reply::Error { kind: ErrorKind::Refused, .. }), "{reply:?}");
     }
 }

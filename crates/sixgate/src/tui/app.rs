@@ -189,7 +189,13 @@ impl App {
                     | Request::Denials
                     | Request::Propose { .. }
                     | Request::History
-                    | Request::Why { .. } => "The daemon answers.",
+                    | Request::Why { .. }
+                    | Request::Configuration
+                    | Request::Log { .. }
+                    | Request::Resolve { .. }
+                    | Request::Ping { .. }
+                    | Request::Trace { .. }
+                    | Request::Capture(_) => "The daemon answers.",
                     Request::FlushDns { .. } => "The resolver forgets what it knew.",
                 };
                 self.tell(Role::Title, text.to_owned());

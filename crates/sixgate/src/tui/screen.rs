@@ -270,6 +270,12 @@ fn draw_question(app: &App, request: &Request, frame: &mut Frame<'_>) {
         | Request::Propose { .. }
         | Request::History
         | Request::Why { .. }
+        | Request::Configuration
+        | Request::Log { .. }
+        | Request::Resolve { .. }
+        | Request::Ping { .. }
+        | Request::Trace { .. }
+        | Request::Capture(_)
         | Request::FlushDns { .. } => (
             " Restart ",
             "Restart the daemon? Addresses, routes and the firewall stay as they are; NAT64 sessions begin anew."

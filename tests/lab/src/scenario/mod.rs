@@ -177,6 +177,7 @@ table! {
 
     // The command line.
     the_command_line_shows_the_status_and_checks_files:            NAMESPACE, Slaac, Running => command_line::speaks;
+    the_router_pings_traces_resolves_logs_and_captures:            NAMESPACE, Slaac, Running => command_line::looks;
     metrics_are_told_to_the_lan_and_not_to_the_uplink:             NAMESPACE, Slaac, ByBody => metrics::are_told_to_the_lan_alone;
 
     // Beginning and end.

@@ -4,7 +4,8 @@ use std::time::Duration;
 use sixgate_linux::virtio_port::{self, Incoming, VirtioPort};
 use tokio::time::sleep;
 
-use super::Desk;
+use super::stream::Stream;
+use super::{Answered, Desk};
 use crate::control::{MAX_REQUEST, VIRTIO_PORT, emit_reply};
 
 /// Pause while there is no such port.
@@ -37,7 +38,33 @@ async fn converse(desk: &Desk, mut port: VirtioPort) {
             Incoming::HungUp => line.clear(),
             Incoming::Bytes(bytes) => {
                 for request in take_lines(&mut line, &bytes) {
-                    port.write(emit_reply(&desk.answer(&request).await).into_bytes()).await;
+                    match desk.answer(&request).await {
+                        Answered::Once(reply) => port.write(emit_reply(&reply).into_bytes()).await,
+                        Answered::Stream(stream) => forward(stream, &mut port, &mut line).await,
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Writes what a stream tells, until it ends. Whatever the host sends meanwhile ends it, as does a host that goes.
+async fn forward(mut stream: Stream, port: &mut VirtioPort, line: &mut Vec<u8>) {
+    let mut going = true;
+    loop {
+        tokio::select! {
+            reply = stream.next() => match reply {
+                Some(reply) => port.write(emit_reply(&reply).into_bytes()).await,
+                None => return,
+            },
+            incoming = port.read(), if going => {
+                going = false;
+                match incoming {
+                    Some(Incoming::Bytes(_)) => stream.stop(),
+                    Some(Incoming::HungUp) | None => {
+                        line.clear();
+                        return;
+                    }
                 }
             }
         }
