@@ -38,6 +38,16 @@ impl Bib {
         Self { keyed, bindings: Slab::new(), by_client: HashTable::new(), by_mapped: HashTable::new(), counts: [0; 3] }
     }
 
+    /// Makes room for so many, so that the tables need not grow step by step.
+    pub(super) fn reserve(&mut self, count: usize) {
+        let Self { keyed, bindings, by_client, by_mapped, .. } = self;
+        bindings.reserve(count);
+        by_client
+            .reserve(count, |index| keyed.client(bindings[*index as usize].protocol, bindings[*index as usize].client));
+        by_mapped
+            .reserve(count, |index| keyed.mapped(bindings[*index as usize].protocol, bindings[*index as usize].mapped));
+    }
+
     /// The binding of a host inside.
     pub(super) fn find_client(&self, protocol: Protocol, client: TransportV6) -> Option<u32> {
         let hash = self.keyed.client(protocol, client);

@@ -93,6 +93,11 @@ impl Expiry {
         }
     }
 
+    /// Makes room for so many sessions.
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.nodes.reserve(count);
+    }
+
     /// Puts a session that is in no queue at the end of one.
     pub(super) fn insert(&mut self, index: u32, class: TimerClass, now: Instant) {
         let node = Node::new(class, now);

@@ -79,6 +79,18 @@ impl Sessions {
         }
     }
 
+    /// Makes room for so many, so that the tables need not grow step by step.
+    pub(super) fn reserve(&mut self, count: usize) {
+        let Self { keyed, sessions, by_v6, by_v4, peers, expiry, .. } = self;
+        sessions.reserve(count);
+        let hash_v6 = |session: &Session| keyed.session_v6(session.protocol, session.client, session.server);
+        let hash_v4 = |session: &Session| keyed.session_v4(session.protocol, session.mapped, session.server);
+        by_v6.reserve(count, |index| hash_v6(&sessions[*index as usize]));
+        by_v4.reserve(count, |index| hash_v4(&sessions[*index as usize]));
+        peers.reserve(count, |peer| keyed.peer(peer.binding, peer.address));
+        expiry.reserve(count);
+    }
+
     /// The session of a packet from IPv6.
     pub(super) fn find_v6(&self, tuple: &TupleV6) -> Option<u32> {
         let hash = self.keyed.session_v6(tuple.protocol, tuple.client, tuple.server);

@@ -10,7 +10,7 @@ use super::prefixes::Position;
 use super::session::Session;
 use super::tables::Tables;
 use super::tcp::State;
-use super::tuple::{Protocol, TransportV4, TransportV6, TupleV4, TupleV6};
+use super::tuple::{Protocol, TransportV4, TransportV6, TupleV6};
 use crate::time::Instant;
 
 const MAGIC: [u8; 8] = *b"6g-nat64";
@@ -166,6 +166,9 @@ impl Nat64 {
         // The queues of the timers are in the order of the last packets.
         records.sort_by_key(|record| record.since);
         let before = self.tables.pool.assigned();
+        let room = records.len().min(self.tables.max_sessions as usize);
+        self.tables.sessions.reserve(room);
+        self.tables.bib.reserve(room);
         let sessions = records.iter().filter(|record| self.tables.take_over(record)).count() as u64;
         for block in self.tables.pool.assigned().difference(&before) {
             self.tables.events.block_assigned(block);
@@ -185,8 +188,8 @@ impl Tables {
     /// Makes a saved session one of ours, if it contradicts none that is.
     pub(super) fn take_over(&mut self, record: &Record) -> bool {
         let Record { protocol, state, client, mapped, server, prefix, since } = *record;
-        let is_there = self.sessions.find_v6(&TupleV6 { protocol, client, server }).is_some()
-            || self.sessions.find_v4(&TupleV4 { protocol, mapped, server }).is_some();
+        // Ports are given once, so that who is not there as seen from IPv6 is not there as seen from IPv4 either.
+        let is_there = self.sessions.find_v6(&TupleV6 { protocol, client, server }).is_some();
         if is_there || self.sessions.len() >= self.max_sessions as usize {
             return false;
         }
