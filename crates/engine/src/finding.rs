@@ -57,6 +57,7 @@ pub const CODES: &[&str] = &[
     "on-link-flag-with-carved-prefixes",
     "prefix-overlaps",
     "prefix-too-small",
+    "publish-not-in-force",
     "ra-not-sent",
     "route-not-applied",
     "seed-ignored",

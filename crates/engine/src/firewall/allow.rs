@@ -129,7 +129,8 @@ fn join(net: Ipv6Net, suffix: Ipv6Addr) -> Ipv6Net {
     Ipv6Net::from(Ipv6Addr::from(u128::from(net.network()) | u128::from(suffix)))
 }
 
-pub(super) fn describe(target: &Target) -> String {
+/// How messages and comments name it.
+pub(crate) fn describe(target: &Target) -> String {
     match target {
         Target::Router => "router".to_owned(),
         Target::Vm(name) | Target::Lan(name, None) => name.clone(),

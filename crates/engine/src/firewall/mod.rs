@@ -22,7 +22,7 @@ use core::net::Ipv4Addr;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-pub(crate) use self::allow::destinations;
+pub(crate) use self::allow::{describe, destinations};
 
 use crate::config::Refuse;
 use crate::plan::topology::Topology;

@@ -159,12 +159,14 @@ impl Blocks {
         }
     }
 
-    /// A block waits, although nobody has it.
-    pub(super) fn keep(&mut self, index: u16, row: &mut Row) {
-        if let Some(free) = row.free.iter().position(|other| *other == index) {
+    /// A block waits, although nobody has it; says whether it was free.
+    pub(super) fn keep(&mut self, index: u16, row: &mut Row) -> bool {
+        let free = row.free.iter().position(|other| *other == index);
+        if let Some(free) = free {
             row.free.swap_remove(free);
             self.free -= 1;
         }
+        free.is_some()
     }
 }
 

@@ -15,8 +15,8 @@ use crate::time::{Duration, Instant};
 
 /// Events that may wait to be [polled](super::Nat64::poll_event); what comes then is counted and lost.
 pub const MAX_EVENTS: usize = 65_536;
-/// How often it is told that there is nothing left to give.
-const SHORTAGE_EVERY: Duration = Duration::from_secs(1);
+/// How often it is told that there is nothing left to give, and that a datagram was dropped.
+const REFUSAL_EVERY: Duration = Duration::from_secs(1);
 
 /// Which events are wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub struct Event {
     pub kind: EventKind,
 }
 
-/// What happened; [`Self::nat_event`] is RFC 8158's number for it.
+/// What happened; [`Self::nat_event`] is RFC 8158's number for it, where there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
     /// A client got a port or identifier.
@@ -58,6 +58,8 @@ pub enum EventKind {
     BlockReleased(PortBlock),
     /// A client was refused, for this reason.
     Refused(Protocol, TransportV6, Reason),
+    /// RFC 7915 section 4.5: a datagram from IPv4 had no checksum and was dropped; from whom to which mapped address.
+    Unchecked(TransportV4, TransportV4),
 }
 
 /// A row of ports that one client has of an address.
@@ -129,8 +131,8 @@ impl Cause {
 
 impl EventKind {
     /// RFC 8158 section 5.3, natEvent.
-    pub const fn nat_event(&self) -> u8 {
-        match self {
+    pub const fn nat_event(&self) -> Option<u8> {
+        Some(match self {
             Self::SessionCreated(..) => 6,
             Self::SessionRemoved(..) => 7,
             Self::BindingCreated(..) => 10,
@@ -139,7 +141,8 @@ impl EventKind {
             Self::BlockReleased(_) => 17,
             Self::Refused(_, _, Reason::PoolExhausted) => 12,
             Self::Refused(..) => 13,
-        }
+            Self::Unchecked(..) => return None,
+        })
     }
 
     /// A word for the log.
@@ -153,6 +156,7 @@ impl EventKind {
             Self::BlockReleased(_) => "block-released",
             Self::Refused(_, _, Reason::PoolExhausted) => "ports-exhausted",
             Self::Refused(..) => "quota-exceeded",
+            Self::Unchecked(..) => "udp-without-checksum",
         }
     }
 }
@@ -167,11 +171,14 @@ pub(super) struct Events {
     lost: u64,
     /// When a shortage may be told again.
     shortage: Instant,
+    /// When a datagram that was dropped may be told again.
+    unchecked: Instant,
 }
 
 impl Events {
     pub(super) const fn new(wanted: Wanted) -> Self {
-        Self { wanted, now: Instant::ZERO, waiting: VecDeque::new(), lost: 0, shortage: Instant::ZERO }
+        let now = Instant::ZERO;
+        Self { wanted, now, waiting: VecDeque::new(), lost: 0, shortage: now, unchecked: now }
     }
 
     /// Takes over what is wanted. What waits has happened, and is told.
@@ -218,8 +225,16 @@ impl Events {
     /// A client got nothing. A flood of such is told once a second; the counters tell how many there were.
     pub(super) fn refused(&mut self, protocol: Protocol, client: TransportV6, reason: Reason) {
         if self.wanted != Wanted::Nothing && self.shortage <= self.now {
-            self.shortage = self.now + SHORTAGE_EVERY;
+            self.shortage = self.now + REFUSAL_EVERY;
             self.push(EventKind::Refused(protocol, client, reason));
+        }
+    }
+
+    /// A datagram without a checksum was dropped. A flood of such is told once a second, too.
+    pub(super) fn unchecked(&mut self, source: TransportV4, mapped: TransportV4) {
+        if self.wanted != Wanted::Nothing && self.unchecked <= self.now {
+            self.unchecked = self.now + REFUSAL_EVERY;
+            self.push(EventKind::Unchecked(source, mapped));
         }
     }
 
@@ -278,7 +293,7 @@ mod tests {
         }
         assert_eq!(events.lost(), 1);
         assert!(events.pop().is_some());
-        events.now = events.now + SHORTAGE_EVERY;
+        events.now = events.now + REFUSAL_EVERY;
         events.refused(Protocol::Tcp, CLIENT, Reason::PoolExhausted);
         assert_eq!(events.lost(), 1, "there is room again");
     }
@@ -292,7 +307,7 @@ mod tests {
         for _ in 0..3 {
             events.refused(Protocol::Tcp, CLIENT, Reason::ClientSessionLimit);
         }
-        assert_eq!(events.pop().map(|event| event.kind.nat_event()), Some(13));
+        assert_eq!(events.pop().map(|event| event.kind.nat_event()), Some(Some(13)));
         assert!(events.is_empty());
     }
 }

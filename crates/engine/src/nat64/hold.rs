@@ -64,9 +64,9 @@ impl Hold {
         self.ports = self.waiting.iter().map(|(_, held)| u64::from(held.count)).sum();
     }
 
-    /// All of it.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Held> {
-        self.waiting.iter().map(|(_, held)| held)
+    /// All of it, and since when.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(Instant, Held)> {
+        self.waiting.iter()
     }
 
     /// How many ports that are.

@@ -367,15 +367,18 @@ impl Nat64 {
         let mut flow = tuple::outgoing_v6(tuple.protocol, tuple.server, binding.client, pref64);
         // 3.7 Translating the Packet
         let egress = v4_to_v6::Egress { mtus, policy: self.policy, reassembled_from, unfinished };
-        match incoming {
+        let translated = match incoming {
             Incoming::Packet(_) => v4_to_v6::translate(packet, &flow, &egress, out),
             Incoming::Error(tuple) => {
                 flow.source = admission::error_source(packet.source(), pref64, &self.tables.pool, self.router_v6);
                 let quoted = tuple::quoted_flow_v6(&tuple, &binding, pref64);
                 v4_to_v6::translate_error(packet, &flow, &quoted, &egress, out)
             }
+        };
+        if let Err(Refusal::UdpChecksum) = translated {
+            self.tables.events.unchecked(tuple.server, tuple.mapped);
         }
-        .map_err(answer::refused_v4)?;
+        translated.map_err(answer::refused_v4)?;
         if matches!(incoming, Incoming::Packet(_)) {
             self.tables.passed(&passage, Direction::V4ToV6);
         }

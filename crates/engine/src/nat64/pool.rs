@@ -91,7 +91,7 @@ impl Pool {
             addresses.iter().any(|ours| ours.address == held.address)
                 && (held.protocol.is_some() || held.count == blocks.size())
         });
-        for held in hold.iter().filter(|held| held.protocol.is_none()) {
+        for (_, held) in hold.iter().filter(|(_, held)| held.protocol.is_none()) {
             if let Some(ours) = addresses.iter_mut().find(|ours| ours.address == held.address)
                 && let Some(index) = ours.block(held.port, blocks.size())
             {
@@ -313,6 +313,35 @@ impl Pool {
         let ours = &self.addresses[place];
         self.hold.push(Held { address: ours.address, protocol: None, port: ours.first(index, count), count }, now);
         self.expire(now);
+    }
+
+    /// What is held back, and since when.
+    pub(super) fn held(&self) -> impl Iterator<Item = &(Instant, Held)> {
+        self.hold.iter()
+    }
+
+    /// Holds back what a former daemon held back since then, if nobody has it; those that waited longest come first.
+    pub(super) fn hold_again(&mut self, since: Instant, held: Held) {
+        let Held { address, protocol, port, .. } = held;
+        let mapped = TransportV4 { address, port };
+        let is_held = match protocol {
+            Some(protocol) => {
+                !self.blocks.are_on()
+                    && self.hold.applies(protocol)
+                    && self.owns(mapped)
+                    && self.reserve(protocol, mapped)
+            }
+            None => {
+                let fits = self.blocks.are_on() && held.count == self.blocks.size();
+                self.block(mapped).filter(|_| fits).is_some_and(|block::Position { place, index }| {
+                    let ours = &mut self.addresses[place];
+                    ours.first(index, held.count) == port && self.blocks.keep(index, &mut ours.row)
+                })
+            }
+        };
+        if is_held {
+            self.hold.push(held, since);
+        }
     }
 
     /// Frees what was held back long enough.

@@ -6,6 +6,7 @@ use siphasher::sip::SipHasher13;
 
 use super::Nat64;
 use super::event::Cause;
+use super::hold::Held;
 use super::prefixes::Position;
 use super::session::Session;
 use super::tables::Tables;
@@ -15,11 +16,13 @@ use crate::time::Instant;
 
 const MAGIC: [u8; 8] = *b"6g-nat64";
 /// Raised whenever the layout changes; another version's sessions are not read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Magic, version, hash of the rest, hash of the prefixes, count.
 const HEADER: usize = 8 + 4 + 8 + 8 + 4;
-/// Bytes of a session.
+/// Bytes of a session, and of ports that are held back.
 const RECORD: usize = 40;
+/// In the place of a protocol: ports that are held back.
+const HELD: u8 = 3;
 /// More sessions than the configuration admits are not looked at.
 const MAX_RECORDS: usize = 4_000_000;
 
@@ -76,6 +79,22 @@ pub(super) struct Record {
     pub(super) since: Instant,
 }
 
+/// What a record says.
+enum Entry {
+    Session(Record),
+    /// Ports that nobody gets for a while, and since when.
+    Held(Held, Instant),
+}
+
+impl Entry {
+    const fn since(&self) -> Instant {
+        match self {
+            Self::Session(record) => record.since,
+            Self::Held(_, since) => *since,
+        }
+    }
+}
+
 /// Sessions on their way into bytes: table by table would delay packets, so they are taken down in parts.
 #[derive(Debug)]
 pub struct Saving {
@@ -98,7 +117,7 @@ impl Saving {
 }
 
 impl Nat64 {
-    /// All sessions, for [`Self::restore`]. SYNs and fragments that wait are not among them.
+    /// All sessions and the ports that are held back, for [`Self::restore`]. SYNs and fragments that wait are not among them.
     pub fn save(&self) -> Vec<u8> {
         let mut saving = self.begin_save();
         self.save_some(&mut saving, usize::MAX);
@@ -125,7 +144,11 @@ impl Nat64 {
             emit(session, sessions.prefix(index), sessions.since(index), &mut saving.bytes);
         }
         saving.next = end;
-        end == sessions.places()
+        let is_last = end == sessions.places();
+        if is_last {
+            self.tables.pool.held().for_each(|(since, held)| emit_held(held, *since, &mut saving.bytes));
+        }
+        is_last
     }
 
     /// Takes over saved sessions with what is left of their lifetimes, before there are any others. The time that has
@@ -154,13 +177,19 @@ impl Nat64 {
         if header[20..28] != self.hash_of_prefixes() {
             return Err(SnapshotError::Prefix);
         }
-        let mut records: Vec<Record> =
-            records.iter().map(parse).collect::<Option<_>>().ok_or(SnapshotError::Damaged)?;
+        let entries: Vec<Entry> = records.iter().map(parse).collect::<Option<_>>().ok_or(SnapshotError::Damaged)?;
+        if entries.iter().any(|entry| entry.since() > now) {
+            return Err(SnapshotError::Clock);
+        }
+        let (mut records, mut held) = (Vec::with_capacity(entries.len()), Vec::new());
+        for entry in entries {
+            match entry {
+                Entry::Session(record) => records.push(record),
+                Entry::Held(ports, since) => held.push((ports, since)),
+            }
+        }
         if records.iter().any(|record| usize::from(record.prefix) >= self.prefixes.nets().len()) {
             return Err(SnapshotError::Damaged);
-        }
-        if records.iter().any(|record| record.since > now) {
-            return Err(SnapshotError::Clock);
         }
         self.tables.events.now = now;
         // The queues of the timers are in the order of the last packets.
@@ -170,6 +199,10 @@ impl Nat64 {
         self.tables.sessions.reserve(room);
         self.tables.bib.reserve(room);
         let sessions = records.iter().filter(|record| self.tables.take_over(record)).count() as u64;
+        // RFC 6888 REQ-8: what was given back shortly before the restart is held back as if there had been none.
+        held.sort_by_key(|(_, since)| *since);
+        held.into_iter().for_each(|(held, since)| self.tables.pool.hold_again(since, held));
+        self.tables.pool.expire(now);
         for block in self.tables.pool.assigned().difference(&before) {
             self.tables.events.block_assigned(block);
         }
@@ -221,27 +254,47 @@ fn emit(session: &Session, prefix: Position, since: Instant, bytes: &mut Vec<u8>
     bytes.extend(since.as_nanos().to_be_bytes());
 }
 
-fn parse(bytes: &[u8; RECORD]) -> Option<Record> {
-    let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp].into_iter().find(|it| *it as u8 == bytes[0] & 3)?;
-    let state = State::ALL.into_iter().find(|it| *it as u8 == bytes[1])?;
-    // Only TCP has states.
-    if protocol != Protocol::Tcp && state != State::Established {
-        return None;
-    }
+fn emit_held(held: &Held, since: Instant, bytes: &mut Vec<u8>) {
+    // Blocks are of no protocol.
+    bytes.extend([HELD, held.protocol.map_or(HELD, |protocol| protocol as u8)]);
+    bytes.extend([0; 16]);
+    bytes.extend(held.count.to_be_bytes());
+    bytes.extend(held.address.octets());
+    bytes.extend(held.port.to_be_bytes());
+    bytes.extend([0; 6]);
+    bytes.extend(since.as_nanos().to_be_bytes());
+}
+
+fn protocol(number: u8) -> Option<Protocol> {
+    [Protocol::Tcp, Protocol::Udp, Protocol::Icmp].into_iter().find(|protocol| *protocol as u8 == number)
+}
+
+fn parse(bytes: &[u8; RECORD]) -> Option<Entry> {
     let port = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
     let transport = |at: usize| TransportV4 {
         address: Ipv4Addr::new(bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]),
         port: port(at + 4),
     };
+    let since = Instant::from_nanos(u64::from_be_bytes(*bytes[32..].first_chunk::<8>()?));
+    if bytes[0] & 3 == HELD {
+        let TransportV4 { address, port: first } = transport(20);
+        let of = if bytes[1] == HELD { None } else { Some(protocol(bytes[1])?) };
+        return Some(Entry::Held(Held { address, protocol: of, port: first, count: port(18) }, since));
+    }
+    let protocol = protocol(bytes[0] & 3)?;
+    let state = State::ALL.into_iter().find(|it| *it as u8 == bytes[1])?;
+    // Only TCP has states.
+    if protocol != Protocol::Tcp && state != State::Established {
+        return None;
+    }
     let address = Ipv6Addr::from(*bytes[2..].first_chunk::<16>()?);
-    let since = u64::from_be_bytes(*bytes[32..].first_chunk::<8>()?);
-    Some(Record {
+    Some(Entry::Session(Record {
         protocol,
         state,
         client: TransportV6 { address, port: port(18) },
         mapped: transport(20),
         server: transport(26),
         prefix: bytes[0] >> 2,
-        since: Instant::from_nanos(since),
-    })
+        since,
+    }))
 }

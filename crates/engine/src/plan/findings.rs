@@ -26,6 +26,7 @@ pub(super) fn check(
     vms(topology, findings);
     routes(topology, findings);
     translator(topology, nat64, findings);
+    published(topology, nat64, findings);
     if topology.config.dns64.enabled && dns64.listen.is_empty() {
         findings.push(Finding::new(
             Severity::Warning,
@@ -286,4 +287,34 @@ fn translator(topology: &Topology<'_>, nat64: Option<&Nat64Plan>, findings: &mut
             "where it stays away, see that /dev/net/tun exists (modprobe tun) and that sixgate may open it (CAP_NET_ADMIN)",
         ),
     });
+}
+
+/// Entries of `[[publish]]` that lead nowhere now.
+fn published(topology: &Topology<'_>, nat64: Option<&Nat64Plan>, findings: &mut Vec<Finding>) {
+    let Some(nat64) = nat64 else { return };
+    let lines: Vec<u32> = nat64.static_bindings.iter().map(|it| it.line).collect();
+    let echo: Vec<u32> = nat64.published_echo.iter().map(|it| it.line).collect();
+    for publish in &topology.config.publish {
+        let is_here = |line: &u32| usize::try_from(*line) == Ok(publish.line);
+        if lines.iter().chain(&echo).any(is_here) {
+            continue;
+        }
+        let listen: Vec<String> = publish.listen.iter().map(ToString::to_string).collect();
+        let host = crate::firewall::describe(&publish.to);
+        let (why, mend) = if nat64.pool4.is_empty() {
+            ("the uplink has no IPv4 address now".to_owned(), "mend the uplink; the entry comes back with its address")
+        } else {
+            (
+                format!("{host} has no address now"),
+                "give the vm an `address`, or see why the prefix of its lan is missing",
+            )
+        };
+        findings.push(Finding::new(
+            Severity::Warning,
+            "publish-not-in-force",
+            listen.join(" "),
+            format!("line {} publishes {} to {host}, which is not in force: {why}", publish.line, listen.join(" and ")),
+            mend,
+        ));
+    }
 }

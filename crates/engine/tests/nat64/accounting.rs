@@ -4,6 +4,7 @@ use sixgate_engine::nat64::tuple::{Protocol, TransportV4, TransportV6};
 use sixgate_engine::nat64::verdict::{Reason, Verdict};
 use sixgate_engine::plan::{Nat64Plan, VmNets};
 use sixgate_engine::status::Traffic;
+use sixgate_engine::xlat::{ChecksumZero, Policy};
 
 use crate::packet::{ACK, FIN, RST, SYN, icmpv6, tcp, udp, v4, v6};
 use crate::router::{CLIENT, POOL, POOL_V6, Router, SERVER, SERVER_V6, plan};
@@ -123,7 +124,28 @@ fn that_nothing_is_left_is_told_once_a_second() {
     assert_eq!(told(&mut router), []);
     router.wait(1);
     router.send(&ask(200));
-    assert_eq!(told(&mut router).iter().map(EventKind::nat_event).collect::<Vec<_>>(), [12]);
+    assert_eq!(told(&mut router).iter().map(EventKind::nat_event).collect::<Vec<_>>(), [Some(12)]);
+}
+
+/// RFC 7915 section 4.5: a management event that names addresses and ports; a flood of such is told once a second.
+#[test]
+fn datagrams_that_are_dropped_for_their_checksum_are_told_once_a_second() {
+    let policy = Policy { udp_checksum_zero: ChecksumZero::Drop, ..Policy::DEFAULT };
+    let mut router = Router::with(&Nat64Plan { policy, ..wanting(Wanted::Bindings) });
+    router.pass(&v6(CLIENT, SERVER_V6, 64, udp(5000, 53, b"question")));
+    let port = router.mapped(Protocol::Udp, CLIENT, 5000).unwrap();
+    told(&mut router);
+    let mut unchecked = v4(SERVER, POOL, 64, udp(53, port, b"an answer"));
+    unchecked[26..28].fill(0);
+    for _ in 0..100 {
+        assert_eq!(router.send(&unchecked).0, Verdict::Dropped(Reason::UdpWithoutChecksum));
+    }
+    let [from, to] = [(SERVER, 53), (POOL, port)].map(|(it, port)| TransportV4 { address: it.parse().unwrap(), port });
+    assert_eq!(told(&mut router), [EventKind::Unchecked(from, to)]);
+    router.wait(1);
+    router.send(&unchecked);
+    assert_eq!(told(&mut router), [EventKind::Unchecked(from, to)]);
+    router.pass(&v4(SERVER, POOL, 64, udp(53, port, b"an answer")));
 }
 
 #[test]

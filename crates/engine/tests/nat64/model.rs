@@ -304,7 +304,6 @@ proptest! {
             if step.restart {
                 router.restart(&plan);
                 twin.syns.clear();
-                twin.held.clear();
             }
             let said = router.rest(step.seconds);
             let now = router.now;

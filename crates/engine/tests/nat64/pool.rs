@@ -192,6 +192,24 @@ fn blocks_survive_a_restart_and_a_change_of_what_does_not_concern_them() {
     assert_eq!(router.tables(), ([0, 2, 0], [0, 2, 0]));
 }
 
+/// What `docs/reference.toml` promises: parts of a block have the same owner.
+#[test]
+fn blocks_that_are_divided_end_nothing() {
+    let mut plan = Nat64Plan { port_block: 256, ..plan(40_000..=41_023) };
+    plan.limits.prefix_length = 128;
+    let mut router = Router::with(&plan);
+    for port in 0..70 {
+        for host in 0..3 {
+            ask(&mut router, &client(host), 5000 + port).unwrap();
+        }
+    }
+    for size in [128, 64, 0] {
+        plan.port_block = size;
+        router.nat64.reconfigure(&plan, router.now);
+        assert_eq!(router.tables(), ([0, 210, 0], [0, 210, 0]), "{size}");
+    }
+}
+
 #[test]
 fn of_two_clients_that_come_to_share_a_block_the_second_ends() {
     let mut scattered = plan(40_000..=40_127);

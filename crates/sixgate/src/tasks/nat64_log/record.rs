@@ -105,6 +105,9 @@ pub(super) fn message(event: &Event) -> String {
         EventKind::Refused(protocol, client, reason) => {
             format!("nat64 {name} {} [{}]:{} {}", protocol.name(), client.address, client.port, reason.name())
         }
+        EventKind::Unchecked(source, mapped) => {
+            format!("nat64 {name} udp {}:{} {}:{}", source.address, source.port, mapped.address, mapped.port)
+        }
     }
 }
 
@@ -115,7 +118,7 @@ fn last(block: &PortBlock) -> u16 {
 
 /// RFC 8158 section 5.6: which information elements belong to which event.
 fn fields(kind: &EventKind) -> Vec<(&'static str, String)> {
-    let mut fields = vec![("natEvent", kind.nat_event().to_string())];
+    let mut fields: Vec<_> = kind.nat_event().map(|number| ("natEvent", number.to_string())).into_iter().collect();
     let mut put = |name, value: &dyn ToString| fields.push((name, value.to_string()));
     let number = |protocol: Protocol| match protocol {
         Protocol::Tcp => 6,
@@ -137,6 +140,14 @@ fn fields(kind: &EventKind) -> Vec<(&'static str, String)> {
             put("portRangeNumPorts", &block.count);
             return fields;
         }
+        EventKind::Unchecked(source, mapped) => {
+            put("protocolIdentifier", &number(Protocol::Udp));
+            put("sourceIPv4Address", &source.address);
+            put("sourceTransportPort", &source.port);
+            put("destinationIPv4Address", &mapped.address);
+            put("destinationTransportPort", &mapped.port);
+            return fields;
+        }
     };
     put("protocolIdentifier", &number(protocol));
     put("sourceIPv6Address", &client.address);
@@ -151,7 +162,7 @@ fn fields(kind: &EventKind) -> Vec<(&'static str, String)> {
             put("cause", &cause.name());
         }
         EventKind::Refused(_, _, reason) => put("cause", &reason.name()),
-        EventKind::BlockAssigned(_) | EventKind::BlockReleased(_) => {}
+        EventKind::BlockAssigned(_) | EventKind::BlockReleased(_) | EventKind::Unchecked(..) => {}
     }
     if let EventKind::SessionCreated(_, server, _) | EventKind::SessionRemoved(_, server, _, _) = kind {
         put("postNATDestinationIPv4Address", &server.address);
@@ -223,6 +234,18 @@ pub(super) mod tests {
         ] {
             assert!(entry.lines().any(|it| it == line), "{entry}");
         }
+    }
+
+    /// RFC 7915 section 4.5 asks for the addresses and port numbers; RFC 8158 has no number for this.
+    #[test]
+    fn a_datagram_that_was_dropped_for_its_checksum_is_told_with_addresses_and_ports() {
+        let source = TransportV4 { address: std::net::Ipv4Addr::new(192, 0, 2, 7), port: 53 };
+        let event = Event { kind: EventKind::Unchecked(source, BOUND.mapped), ..event() };
+        let record = syslog(&event, &plan(), &Clock::now());
+        let expected = "udp-without-checksum [nat64@32473 protocolIdentifier=\"17\" sourceIPv4Address=\"192.0.2.7\" \
+                        sourceTransportPort=\"53\" destinationIPv4Address=\"198.51.100.1\" \
+                        destinationTransportPort=\"40961\"] nat64 udp-without-checksum udp 192.0.2.7:53 198.51.100.1:40961";
+        assert!(record.ends_with(expected), "{record}");
     }
 
     #[test]
