@@ -6,6 +6,7 @@ use crate::network::Network;
 use crate::network::Network::{Slaac, Slash76};
 use crate::router::BackEnd;
 
+mod blocks;
 mod bulk;
 mod change;
 mod client;
@@ -149,6 +150,7 @@ table! {
     a_connection_that_both_ends_open_is_one:                       BOTH, Slaac, Running => nat64::opens_from_both_ends;
     an_idle_connection_is_probed_after_two_hours_and_lives:        NAMESPACE, Slaac, Running => nat64::lies_idle;
     bindings_are_told_to_a_syslog_server:                          NAMESPACE, Slaac, ByBody => nat64::is_told_and_counted;
+    blocks_are_told_and_held_back_over_restarts:                   NAMESPACE, Slaac, ByBody => blocks::are_held_back;
     a_client_that_takes_all_ports_leaves_some_to_others:           NAMESPACE, Slaac, ByBody => nat64::is_exhausted;
 
     // Many bytes.

@@ -30,6 +30,12 @@ listen = "wan:tcp/8600"
 to = "vm2/containers::5:8081"
 from = "198.51.100.53"
 
+# Inside NAT64's own share of the ports.
+[[publish]]
+listen = "wan:tcp/45001"
+to = "vm2/containers::5:8082"
+from = "198.51.100.53"
+
 [[allow]]
 to = "router"
 tcp = 2222
@@ -49,6 +55,7 @@ pub(super) fn leads_inside(lab: &mut Lab) -> Result<()> {
     let stranger = stranger(lab);
     let (vm1, vm2) = (lab.vm1.containers()?, lab.vm2.containers()?);
     let servers = (serve(&lab.vm1, 8080)?, serve(&lab.vm1, 8081)?, serve(&lab.vm2, 8080)?, serve(&lab.vm2, 8081)?);
+    let _in_the_share = serve(&lab.vm2, 8082)?;
     let udp = Udp::start(&vm1.namespace, (vm1.address, 8080).into())?;
     let outside = &lab.internet;
 
@@ -76,10 +83,13 @@ pub(super) fn leads_inside(lab: &mut Lab) -> Result<()> {
     for port in [8080, 8081, 8442, 8445, 8501, 4000, 22] {
         ensure_refused(outside, ROUTER_V4, port)?;
     }
-    ensure_refused(outside, ROUTER_V4, 8600)?;
     ensure_refused(outside, vm1.address, 8080)?;
-    let elsewhere = format!("curl --silent --fail --max-time 10 --interface 198.51.100.53 http://{ROUTER_V4}:8600/");
-    ensure!(outside.run(&elsewhere)?.success, "the source that may come is refused");
+    for port in [8600, 45_001] {
+        ensure_refused(outside, ROUTER_V4, port)?;
+        let elsewhere =
+            format!("curl --silent --fail --max-time 10 --interface 198.51.100.53 http://{ROUTER_V4}:{port}/");
+        ensure!(outside.run(&elsewhere)?.success, "the source that may come to {port} is refused");
+    }
     shares_the_address(lab)?;
     lab.await_status("what was admitted to be counted by entry", |status| {
         let admitted = status["firewall"]["allowed"].as_object().into_iter().flatten();

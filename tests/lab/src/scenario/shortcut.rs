@@ -16,7 +16,17 @@ const ECHOES: u64 = 400;
 const STRANGER: &str =
     "table inet stranger { chain forward { type filter hook forward priority 10; udp dport 4000 counter; }; }";
 
+/// Three steps take one off a hop limit of 64, the kernel's twice and the translator's, whichever way a packet takes.
+const HOPS: &str = "table inet hops { chain input { type filter hook input priority 0; \
+                    ip ttl != 61 udp dport 4000 counter comment \"wrong\"; ip6 hoplimit != 61 udp sport 4000 counter comment \"wrong\"; \
+                    ip ttl 61 udp dport 4000 counter; ip6 hoplimit 61 udp sport 4000 counter; }; }";
+
 pub(super) fn taken_unless_others_look(lab: &mut Lab) -> Result<()> {
+    let hops = lab.world.folder().join("hops.nft");
+    std::fs::write(&hops, HOPS)?;
+    for end in [&lab.internet, &lab.client.namespace] {
+        end.run(&format!("nft -f {}", hops.display()))?.text()?;
+    }
     // What the fast path translates comes to no device at all.
     let config = lab.config("").replace("[nat64]", "[nat64]\nfast_path = false");
     lab.router.in_namespace()?.write_config(&config)?;
@@ -48,8 +58,15 @@ pub(super) fn taken_unless_others_look(lab: &mut Lab) -> Result<()> {
 
     router.run("nft delete table inet stranger")?.text()?;
     table(true)?;
-    wait::until("the short way to be taken again", SOON, || (echoes(client, router).ok()? < ECHOES).then_some(()))
-        .map(drop)
+    wait::until("the short way to be taken again", SOON, || (echoes(client, router).ok()? < ECHOES).then_some(()))?;
+    for end in [&lab.internet, client] {
+        let counted = end.run("nft list table inet hops")?.text()?;
+        let (wrong, right): (Vec<_>, Vec<_>) =
+            counted.lines().filter(|line| line.contains("counter")).partition(|line| line.contains("wrong"));
+        ensure!(wrong.iter().all(|line| line.contains("packets 0 ")), "hops are miscounted: {counted}");
+        ensure!(right.iter().any(|line| !line.contains("packets 0 ")), "nothing is counted: {counted}");
+    }
+    Ok(())
 }
 
 /// Sends datagrams and awaits their echoes; gives the number of packets that the translator has written to its device.

@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 pub mod dhcpd;
 pub mod dns;
 pub mod radvd;
+pub mod syslog;
 pub mod udp;
 pub mod web;
 
