@@ -4,7 +4,7 @@ use core::ops::RangeInclusive;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::allow::describe;
+use super::allow::{describe, destinations};
 use super::icmp::{ECHO_REQUEST_V4, ICMP, TCP, UDP};
 use super::prerouting::MARK;
 use super::ruleset::{Match, Rule, Statement, host4};
@@ -16,8 +16,10 @@ use crate::plan::Nat64Plan;
 /// the others there too. What comes out of the translator for the LANs is admitted as all of NAT64 is.
 pub(super) fn rules(scene: &Scene<'_>, nat64: &Nat64Plan) -> Vec<Option<Rule>> {
     let uplink = nat64.pool4.first().copied();
-    let entries =
-        scene.topology.config.publish.iter().flat_map(|publish| publish.listen.iter().map(move |it| (publish, it)));
+    let config = scene.topology.config;
+    // An entry whose host has no address now leads nowhere: the port, or the ping, is the router's.
+    let in_force = config.publish.iter().filter(|publish| !destinations(config, &publish.to).is_empty());
+    let entries = in_force.flat_map(|publish| publish.listen.iter().map(move |it| (publish, it)));
     entries
         .flat_map(|(publish, listen)| {
             let address = match listen.at {

@@ -135,7 +135,7 @@ fn what_was_held_back_under_other_shares_is_forgotten() {
     let mut router = Router::with(&in_blocks);
     router.pass(&v6(CLIENT, SERVER_V6, 64, udp(5000, 53, b"question")));
     router.wait(300);
-    router.restart(&Nat64Plan { port_block: 128, ..in_blocks.clone() });
+    router.restart(&Nat64Plan { port_block: 128, ..in_blocks });
     assert_eq!((router.nat64.status().pool.held, router.nat64.status().pool.blocks), (0, (0, 1)));
     let mut router = Router::new();
     router.pass(&v6(CLIENT, SERVER_V6, 64, udp(5000, 53, b"question")));
