@@ -32,6 +32,7 @@ pub const CODES: &[&str] = &[
     "dns-not-listening",
     "dns-port-busy",
     "dns64-no-address",
+    "dns64-no-upstream",
     "firewall-not-loaded",
     "firewall-not-seen",
     "interface-mac-ambiguous",

@@ -544,6 +544,9 @@ pub struct Upstream {
     pub answers: u64,
     /// Time-outs and errors.
     pub failures: u64,
+    /// The time that an answer takes, smoothed, in microseconds; 0 while there was none.
+    #[serde(default)]
+    pub latency_us: u64,
 }
 
 /// The firewall.

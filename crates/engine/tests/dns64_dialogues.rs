@@ -45,6 +45,9 @@ struct Policy {
     never: Vec<String>,
     always: Vec<String>,
     forward: BTreeMap<String, SocketAddr>,
+    rebinding_protection: bool,
+    private_domains: Vec<String>,
+    map: BTreeMap<ipnet::Ipv4Net, ipnet::Ipv6Net>,
     hosts: BTreeMap<String, Vec<IpAddr>>,
 }
 
@@ -60,6 +63,9 @@ impl Default for Policy {
             never: Vec::new(),
             always: Vec::new(),
             forward: BTreeMap::new(),
+            rebinding_protection: false,
+            private_domains: Vec::new(),
+            map: BTreeMap::new(),
             hosts: BTreeMap::new(),
         }
     }
@@ -277,6 +283,9 @@ fn plan(policy: &Policy) -> Arc<Dns64Plan> {
         never: names(&policy.never),
         always: names(&policy.always),
         forward: policy.forward.iter().map(|(domain, upstream)| (name(domain), vec![*upstream])).collect(),
+        refuse_private: policy.rebinding_protection,
+        private_domains: names(&policy.private_domains),
+        prefixes: policy.map.iter().map(|(net, prefix)| (*net, *prefix)).collect(),
         local: LocalNames {
             domain: Some(name("lan.")),
             hosts: policy.hosts.iter().map(|(host, addresses)| (name(host), addresses.clone())).collect(),

@@ -334,7 +334,14 @@ fn write_dns64(out: &mut String, dns64: &Dns64) -> fmt::Result {
         row(out, "listening", address)?;
     }
     for upstream in &dns64.upstreams {
-        let counts = format!("{}: {} answers, {} failures", upstream.address, upstream.answers, upstream.failures);
+        let counts = format!(
+            "{}: {} answers, {} failures, {}.{} ms",
+            upstream.address,
+            upstream.answers,
+            upstream.failures,
+            upstream.latency_us / 1000,
+            upstream.latency_us / 100 % 10
+        );
         row(out, "upstream", &counts)?;
     }
     row(out, "synthesis", if dns64.synthesizing { "on" } else { "off" })?;

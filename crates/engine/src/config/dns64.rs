@@ -3,13 +3,14 @@ use core::net::{IpAddr, SocketAddr};
 use core::ops::Range;
 
 use hickory_proto::rr::Name;
-use ipnet::Ipv6Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use toml::Spanned;
 
 use super::allow::{self, Names};
 use super::claim::Claims;
 use super::door::Errors;
 use super::keys;
+use super::nat64;
 use super::raw;
 use super::scalar::{self, At};
 use super::{Clients, Dns64, DnsHost, Lan, Target};
@@ -17,12 +18,16 @@ use super::{Clients, Dns64, DnsHost, Lan, Target};
 /// RFC 6147 section 5.1.4 and RFC 4291 section 2.5.5.2: IPv4-mapped addresses.
 const MAPPED: Ipv6Net = Ipv6Net::new_assert(core::net::Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96);
 
+/// The word for what the uplink teaches.
+const LEARNT: &str = "learnt";
+
 /// The resolver's switch and its table's absence are one thing: off.
 impl Default for Dns64 {
     fn default() -> Self {
         Self {
             enabled: false,
             upstream: Vec::new(),
+            learn_upstream: false,
             search: Vec::new(),
             untranslated: Vec::new(),
             exclude: vec![MAPPED],
@@ -30,6 +35,10 @@ impl Default for Dns64 {
             never: Vec::new(),
             always: Vec::new(),
             forward: Vec::new(),
+            prefixes: Vec::new(),
+            rebinding_protection: true,
+            private_domains: Vec::new(),
+            rate: 1000,
             domain: Name::from_ascii("lan.").ok(),
             hosts: Vec::new(),
             cache: 64,
@@ -45,8 +54,11 @@ pub(super) fn validate(raw: Spanned<raw::Dns64>, names: Names<'_>, errors: &mut 
     let raw = raw.into_inner();
     let enabled = raw.enabled.as_ref().is_none_or(|key| *key.get_ref());
     let given = raw.upstream.is_some();
-    let items = scalar::items(raw.upstream);
-    if enabled && items.is_empty() && !errors.has_left_out(&table, "upstream") {
+    let mut items = scalar::items(raw.upstream);
+    let all = items.len();
+    items.retain(|(text, _)| text != LEARNT);
+    let learn_upstream = items.len() < all;
+    if enabled && !learn_upstream && items.is_empty() && !errors.has_left_out(&table, "upstream") {
         let message = if given { "`upstream` is empty in [dns64]" } else { "`upstream` is missing in [dns64]" };
         errors.note(table, message, keys::describe("dns64", "upstream"));
     }
@@ -74,10 +86,12 @@ pub(super) fn validate(raw: Spanned<raw::Dns64>, names: Names<'_>, errors: &mut 
         Some((text, span)) => name(&text, &span, errors),
     };
     let hosts = tables(raw.host).into_iter().filter_map(|raw| host(raw, domain.as_ref(), names, errors)).collect();
+    let prefixes = tables(raw.map).into_iter().filter_map(|raw| mapped(raw, errors)).collect();
     let forward = tables(raw.forward).into_iter().filter_map(|raw| forward(raw, names.claims, errors)).collect();
     Dns64 {
         enabled,
         upstream,
+        learn_upstream,
         search,
         untranslated,
         exclude,
@@ -85,6 +99,10 @@ pub(super) fn validate(raw: Spanned<raw::Dns64>, names: Names<'_>, errors: &mut 
         never: domains(raw.never, errors),
         always: domains(raw.always, errors),
         forward,
+        prefixes,
+        rebinding_protection: raw.rebinding_protection.as_ref().is_none_or(|key| *key.get_ref()),
+        private_domains: domains(raw.private_domains, errors),
+        rate: scalar::number(At("dns64", "rate"), &raw.rate, 0..=1_000_000, errors).unwrap_or(default.rate),
         domain,
         hosts,
         cache: scalar::number(At("dns64", "cache"), &raw.cache, 1..=4096, errors).unwrap_or(default.cache),
@@ -128,6 +146,17 @@ fn forward(raw: Spanned<raw::Forward>, claims: &Claims, errors: &mut Errors) -> 
         errors.missing(table, "dns64.forward", "upstream");
     }
     Some((domain?, upstream))
+}
+
+fn mapped(raw: Spanned<raw::PrefixMap>, errors: &mut Errors) -> Option<(Ipv4Net, Ipv6Net)> {
+    let table = raw.span();
+    let raw = raw.into_inner();
+    let [ipv4, prefix] = [At("dns64.map", "ipv4"), At("dns64.map", "prefix")];
+    let from = scalar::required(ipv4, &raw.ipv4, &table, errors)
+        .and_then(|(text, span)| scalar::prefix4(ipv4, text, &span, errors));
+    let to = scalar::required(prefix, &raw.prefix, &table, errors)
+        .and_then(|(text, span)| nat64::prefix(prefix, text, &span, errors));
+    Some((from?, to?))
 }
 
 fn host(raw: Spanned<raw::DnsHost>, domain: Option<&Name>, names: Names<'_>, errors: &mut Errors) -> Option<DnsHost> {

@@ -313,6 +313,8 @@ pub struct Dns64 {
     pub enabled: bool,
     /// Where questions are forwarded to, in order of preference; port 53 unless given.
     pub upstream: Vec<SocketAddr>,
+    /// Whether those that are learnt on the uplink are asked as well.
+    pub learn_upstream: bool,
     /// DNSSL search domains (RFC 8106).
     pub search: Vec<String>,
     /// Who is given no synthesized addresses.
@@ -327,6 +329,14 @@ pub struct Dns64 {
     pub always: Vec<Name>,
     /// Domains with upstreams of their own.
     pub forward: Vec<(Name, Vec<SocketAddr>)>,
+    /// IPv4 prefixes that another prefix stands for.
+    pub prefixes: Vec<(Ipv4Net, Ipv6Net)>,
+    /// Whether private addresses are taken out of upstreams' answers.
+    pub rebinding_protection: bool,
+    /// Domains whose names may have private addresses.
+    pub private_domains: Vec<Name>,
+    /// Queries that one client may ask by UDP in a second; 0 for no limit.
+    pub rate: u32,
     /// The domain of the network's own names.
     pub domain: Option<Name>,
     /// Hosts that are known by name.

@@ -107,7 +107,7 @@ fn prefixes(raw: raw::Key<raw::OneOrMany<String>>, table: Range<usize>, errors: 
     }
     let mut prefixes: Vec<Placed<Ipv6Net>> = Vec::new();
     for (text, span) in items {
-        let Some(net) = prefix(&text, &span, errors) else { continue };
+        let Some(net) = prefix(At("nat64", "prefix"), &text, &span, errors) else { continue };
         if prefixes.iter().any(|(other, _)| *other == net) {
             errors.note(span, format!("{net} is there already"), "leave one of them out");
         } else {
@@ -117,8 +117,8 @@ fn prefixes(raw: raw::Key<raw::OneOrMany<String>>, table: Range<usize>, errors: 
     prefixes
 }
 
-fn prefix(text: &str, span: &Range<usize>, errors: &mut Errors) -> Option<Ipv6Net> {
-    let at = At("nat64", "prefix");
+/// A prefix that IPv4 addresses can be embedded in.
+pub(super) fn prefix(at: At, text: &str, span: &Range<usize>, errors: &mut Errors) -> Option<Ipv6Net> {
     let net = scalar::prefix6(at, text, span, errors)?;
     if !LENGTHS.contains(&net.prefix_len()) {
         errors.note(

@@ -116,6 +116,10 @@ pub(super) struct Dns64 {
     pub(super) never: Key<OneOrMany<String>>,
     pub(super) always: Key<OneOrMany<String>>,
     pub(super) forward: Key<Vec<Spanned<Forward>>>,
+    pub(super) map: Key<Vec<Spanned<PrefixMap>>>,
+    pub(super) rebinding_protection: Key<bool>,
+    pub(super) private_domains: Key<OneOrMany<String>>,
+    pub(super) rate: Key<i64>,
     pub(super) domain: Key<String>,
     pub(super) host: Key<Vec<Spanned<DnsHost>>>,
     pub(super) cache: Key<i64>,
@@ -129,6 +133,14 @@ pub(super) struct Dns64 {
 pub(super) struct Forward {
     pub(super) domain: Key<String>,
     pub(super) upstream: Key<OneOrMany<String>>,
+}
+
+/// `dns64.map`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PrefixMap {
+    pub(super) ipv4: Key<String>,
+    pub(super) prefix: Key<String>,
 }
 
 /// `dns64.host`.

@@ -1,9 +1,11 @@
 //! Counts of what happened, for the console.
 use core::net::SocketAddr;
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 use hickory_proto::op::ResponseCode;
 
+use super::upstreams::smooth;
 use super::{Event, Reason};
 use crate::plan::Dns64Plan;
 use crate::status::{Dns64, Upstream};
@@ -18,8 +20,16 @@ pub struct Counters {
     stale: u64,
     failures: u64,
     reasons: BTreeMap<Reason, u64>,
-    /// Answers and failures.
-    upstreams: BTreeMap<SocketAddr, (u64, u64)>,
+    upstreams: BTreeMap<SocketAddr, Counts>,
+}
+
+/// What came of asking one upstream.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    answers: u64,
+    failures: u64,
+    /// Smoothed.
+    latency: Duration,
 }
 
 impl Counters {
@@ -42,11 +52,19 @@ impl Counters {
     /// Counts an event.
     pub fn count(&mut self, event: &Event) {
         match event {
-            Event::UpstreamAnswered(upstream) => self.upstreams.entry(*upstream).or_default().0 += 1,
-            Event::UpstreamFailed(upstream) => self.upstreams.entry(*upstream).or_default().1 += 1,
+            Event::UpstreamAnswered(upstream, after) => {
+                let counts = self.upstreams.entry(*upstream).or_default();
+                counts.answers += 1;
+                counts.latency = smooth(counts.latency, *after);
+            }
+            Event::UpstreamFailed(upstream) => self.upstreams.entry(*upstream).or_default().failures += 1,
+            Event::Rebinding => *self.reasons.entry(Reason::Rebinding).or_default() += 1,
             Event::Mismatch => *self.reasons.entry(Reason::Mismatch).or_default() += 1,
             Event::Finished(outcome) => {
-                *self.reasons.entry(outcome.reason).or_default() += 1;
+                // It is counted where it happens.
+                if outcome.reason != Reason::Rebinding {
+                    *self.reasons.entry(outcome.reason).or_default() += 1;
+                }
                 let code = outcome.response.as_ref().map(|response| response.metadata.response_code);
                 self.failures += u64::from(code == Some(ResponseCode::ServFail));
             }
@@ -56,8 +74,9 @@ impl Counters {
     /// What an operator sees; `listening` are the addresses that could really be bound.
     pub fn status(&self, plan: &Dns64Plan, listening: &[SocketAddr]) -> Dns64 {
         let upstream = |address: &SocketAddr| {
-            let (answers, failures) = self.upstreams.get(address).copied().unwrap_or_default();
-            Upstream { address: *address, answers, failures }
+            let Counts { answers, failures, latency } = self.upstreams.get(address).copied().unwrap_or_default();
+            let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+            Upstream { address: *address, answers, failures, latency_us }
         };
         let refused = self.reasons.iter().filter(|(reason, _)| reason.is_refusal());
         Dns64 {
@@ -100,7 +119,7 @@ mod tests {
         for event in [
             Event::UpstreamFailed(first),
             Event::Mismatch,
-            Event::UpstreamAnswered(second),
+            Event::UpstreamAnswered(second, Duration::from_millis(5)),
             finished(Reason::Synthesized, Some(ResponseCode::NoError)),
             finished(Reason::Unanswered, Some(ResponseCode::ServFail)),
             finished(Reason::Class, Some(ResponseCode::Refused)),

@@ -10,6 +10,7 @@ pub(super) const OPTION: u8 = 15;
 pub(super) enum ExtendedError {
     StaleAnswer,
     NotReady,
+    Blocked,
     NotAuthoritative,
     NotSupported,
     NoReachableAuthority,
@@ -21,6 +22,7 @@ impl ExtendedError {
         match self {
             Self::StaleAnswer => 3,
             Self::NotReady => 14,
+            Self::Blocked => 15,
             Self::NotAuthoritative => 20,
             Self::NotSupported => 21,
             Self::NoReachableAuthority => 22,

@@ -87,6 +87,11 @@ impl Exchange {
         self.deadline
     }
 
+    /// How long the upstream that is asked now has been waited for.
+    pub(super) fn waited(&self, now: Instant) -> Duration {
+        (now + ATTEMPT_TIMEOUT).saturating_since(self.deadline)
+    }
+
     pub(super) fn poll_transmit(&mut self) -> Option<Transmit> {
         if !self.transmit {
             return None;

@@ -4,6 +4,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use hickory_proto::op::Message;
 use hickory_proto::rr::{RData, Record, RecordType};
 use ipnet::{Ipv4Net, Ipv6Net};
+use sixgate_wire::rfc6052::Pref64;
 use sixgate_wire::rfc6890;
 
 use super::response::is_signature_over;
@@ -32,7 +33,11 @@ pub(super) fn has_aaaa(answers: &[Record]) -> bool {
 /// that they are meant; and it may name others that are not.
 pub(super) fn is_translatable(address: Ipv4Addr, plan: &Dns64Plan) -> bool {
     let among = |nets: &[Ipv4Net]| nets.iter().any(|net| net.contains(&address));
-    !among(&plan.untranslated_ipv4) && (rfc6890::is_global_v4(address) || among(&plan.translate_non_global))
+    // A rule with a prefix of its own says that its addresses are meant.
+    let ruled =
+        |(net, prefix): &(Ipv4Net, Ipv6Net)| net.contains(&address) && prefix.network() != Pref64::WELL_KNOWN.prefix();
+    !among(&plan.untranslated_ipv4)
+        && (rfc6890::is_global_v4(address) || among(&plan.translate_non_global) || plan.prefixes.iter().any(ruled))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use sixgate_wire::rfc6052::Pref64;
 
 use super::exclusion::is_translatable;
 use super::response::is_signature_over;
+use super::synthesis::embed;
 use crate::plan::Dns64Plan;
 
 /// Adds an `ipv6hint` to each record that has an `ipv4hint` only. True where there was one, and the signatures over such
@@ -43,7 +44,7 @@ fn add_hint(service: &mut SVCB, pref64: Pref64, plan: &Dns64Plan) -> bool {
         })
         .flatten()
         .filter(|hint| is_translatable(hint.0, plan))
-        .map(|hint| AAAA(pref64.embed(hint.0)))
+        .map(|hint| AAAA(embed(hint.0, pref64, plan)))
         .collect();
     if hints.is_empty() {
         return false;

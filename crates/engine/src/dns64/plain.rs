@@ -127,6 +127,15 @@ impl<'a> Plain<'a> {
         Some(())
     }
 
+    /// Writes a response that tells the client to come by TCP; it is not longer than the query.
+    pub fn write_truncated(&self, out: &mut Vec<u8>) {
+        out.clear();
+        out.extend(self.id());
+        // QR, TC and RD; RA, and CD as in the query.
+        out.extend([0x83, 0x80 | self.flags() & 0x10, 0, 1, 0, 0, 0, 0, 0, 0]);
+        out.extend_from_slice(self.question());
+    }
+
     /// What a cache is asked with.
     pub fn key(&self, view: View) -> Key {
         let mut key = Key {

@@ -42,6 +42,8 @@ pub enum Reason {
     Short,
     /// A response where a query was expected.
     NotAQuery,
+    /// A stranger's name with private addresses, which were taken out (DNS rebinding).
+    Rebinding,
     /// An upstream's message that does not answer the question (RFC 5452 section 9.1).
     Mismatch,
 }
@@ -69,6 +71,7 @@ impl Reason {
             Self::EdnsVersion => "dns-edns-version",
             Self::Short => "dns-short",
             Self::NotAQuery => "dns-not-a-query",
+            Self::Rebinding => "dns-rebinding",
             Self::Mismatch => "dns-mismatch",
         }
     }
@@ -81,6 +84,7 @@ impl Reason {
             Self::NoUpstream => Some(ExtendedError::NotReady),
             Self::Opcode | Self::Class | Self::Transfer | Self::MetaType => Some(ExtendedError::NotSupported),
             Self::NoRecursion => Some(ExtendedError::NotAuthoritative),
+            Self::Rebinding => Some(ExtendedError::Blocked),
             Self::Forwarded
             | Self::NoAddress
             | Self::NotTranslatable
@@ -118,6 +122,7 @@ impl Reason {
             | Self::EdnsVersion
             | Self::Short
             | Self::NotAQuery
+            | Self::Rebinding
             | Self::Mismatch => true,
         }
     }

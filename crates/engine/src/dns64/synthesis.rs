@@ -1,4 +1,6 @@
 //! RFC 6147 section 5.1.7: AAAA records out of A records.
+use core::net::{Ipv4Addr, Ipv6Addr};
+
 use hickory_proto::op::Message;
 use hickory_proto::rr::rdata::AAAA;
 use hickory_proto::rr::{RData, Record, RecordType};
@@ -18,6 +20,14 @@ pub(super) fn negative_ttl(aaaa: Option<&Message>) -> u32 {
         _ => None,
     });
     soa.unwrap_or(TTL_WITHOUT_SOA)
+}
+
+/// The IPv6 address that stands for an IPv4 address: by the rule that fits it best, or else by the common prefix.
+pub(super) fn embed(address: Ipv4Addr, pref64: Pref64, plan: &Dns64Plan) -> Ipv6Addr {
+    let fitting = plan.prefixes.iter().filter(|(net, _)| net.contains(&address));
+    let rule = fitting.max_by_key(|(net, _)| net.prefix_len());
+    let prefix = rule.and_then(|(_, prefix)| Pref64::new(prefix.network(), prefix.prefix_len()).ok());
+    prefix.unwrap_or(pref64).embed(address)
 }
 
 /// What became of the A records of an answer.
@@ -44,7 +54,7 @@ pub(super) fn synthesize(answers: &mut Vec<Record>, pref64: Pref64, plan: &Dns64
             }
             return false;
         }
-        record.data = RData::AAAA(AAAA(pref64.embed(address.0)));
+        record.data = RData::AAAA(AAAA(embed(address.0, pref64, plan)));
         record.ttl = record.ttl.min(negative_ttl);
         synthesis = Synthesis::Made;
         true

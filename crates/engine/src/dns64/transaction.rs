@@ -12,9 +12,9 @@ use sixgate_wire::rfc6052::Pref64;
 
 use super::exchange::{Exchange, Progress, Transmit};
 use super::request::{Refusal, Request, Transport, asks_aaaa};
-use super::synthesis::{Synthesis, negative_ttl, synthesize};
+use super::synthesis::{Synthesis, embed, negative_ttl, synthesize};
 use super::view::View;
-use super::{Reason, exclusion, hints, ipv4only, local, response, reverse};
+use super::{Reason, exclusion, hints, ipv4only, local, rebinding, response, reverse};
 use crate::plan::Dns64Plan;
 use crate::time::Instant;
 
@@ -29,12 +29,14 @@ const ATTEMPTS: usize = 3;
 /// Something to be counted or acted on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// An upstream answered a question.
-    UpstreamAnswered(SocketAddr),
+    /// An upstream answered a question, after so long.
+    UpstreamAnswered(SocketAddr, Duration),
     /// An upstream did not answer, or with an error.
     UpstreamFailed(SocketAddr),
     /// A message came that does not answer the outstanding question.
     Mismatch,
+    /// Private addresses of a stranger's name were taken out of an answer.
+    Rebinding,
     /// The end; nothing comes after it.
     Finished(Outcome),
 }
@@ -73,6 +75,8 @@ pub struct Transaction {
     deadline: Instant,
     /// The upstream that answered last is asked first.
     preferred: Option<SocketAddr>,
+    /// Private addresses were taken out of an answer.
+    rebinding: bool,
     events: VecDeque<Event>,
 }
 
@@ -116,6 +120,7 @@ impl Transaction {
             step: Step::Finished,
             deadline: now + TRANSACTION_TIMEOUT,
             preferred: None,
+            rebinding: false,
             events: VecDeque::new(),
         };
         match Request::parse(query, transport) {
@@ -160,7 +165,9 @@ impl Transaction {
 
     /// The IPv4 address whose name is asked for by that of a synthesized one, and the question for it.
     fn reverse(&self, question: &Query) -> Option<(Ipv4Addr, Query)> {
-        let prefixes = [self.plan.pref64].into_iter().chain(self.plan.further_pref64.iter().map(|net| Some(*net)));
+        let plan = &self.plan;
+        let further = plan.further_pref64.iter().chain(plan.prefixes.iter().map(|(_, prefix)| prefix));
+        let prefixes = [plan.pref64].into_iter().chain(further.map(|net| Some(*net)));
         let address = reverse::embedded(&question.name, prefixes.filter_map(pref64))?;
         (question.query_type == RecordType::PTR).then(|| (address, Query::query(Name::from(address), RecordType::PTR)))
     }
@@ -187,7 +194,9 @@ impl Transaction {
         let forwarded = self.plan.forward.iter().any(|(domain, _)| domain.zone_of(&question.name));
         let pref64 = self.pref64().filter(|_| !request.validates_itself());
         local::answer(request, question, &self.plan.local, forwarded, |address| {
-            pref64.filter(|_| exclusion::is_translatable(address, &self.plan)).map(|pref64| pref64.embed(address))
+            pref64
+                .filter(|_| exclusion::is_translatable(address, &self.plan))
+                .map(|pref64| embed(address, pref64, &self.plan))
         })
     }
 
@@ -264,14 +273,21 @@ impl Transaction {
     }
 
     fn advance(&mut self, progress: Progress, now: Instant) {
+        let waited = self.step.exchange().map(|exchange| exchange.waited(now)).unwrap_or_default();
         let answer = match progress {
             Progress::Mismatch => return self.events.push_back(Event::Mismatch),
             Progress::Again => return,
             Progress::Next(upstream) => return self.events.push_back(Event::UpstreamFailed(upstream)),
             Progress::Answered(upstream, message) => {
-                self.events.push_back(Event::UpstreamAnswered(upstream));
+                self.events.push_back(Event::UpstreamAnswered(upstream, waited));
                 self.preferred = Some(upstream);
-                Some(*message)
+                let mut message = *message;
+                let name = message.queries.first().map(|question| question.name.clone());
+                if name.is_some_and(|name| rebinding::remove_private(&name, &mut message, &self.plan)) {
+                    self.rebinding = true;
+                    self.events.push_back(Event::Rebinding);
+                }
+                Some(message)
             }
             Progress::Exhausted(upstream, error) => {
                 self.events.push_back(Event::UpstreamFailed(upstream));
@@ -372,6 +388,8 @@ impl Transaction {
     }
 
     fn finish(&mut self, request: &Request, response: Message, reason: Reason) {
+        // RFC 8914 section 4.16: where nothing is left, the client is told why.
+        let reason = if self.rebinding && response.answers.is_empty() { Reason::Rebinding } else { reason };
         let outcome = Outcome { reason, response: Some(response), limit: request.limit };
         self.events.push_back(Event::Finished(outcome));
     }

@@ -1,5 +1,5 @@
 //! The resolver's part of the plan.
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use hickory_proto::rr::Name;
 use ipnet::Ipv6Net;
@@ -18,9 +18,10 @@ pub(super) fn plan(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Dns64P
     if !config.enabled {
         return Dns64Plan::default();
     }
+    let listen: Vec<SocketAddr> = topology.lans.iter().flat_map(|lan| listen::addresses(topology, lan, PORT)).collect();
     Dns64Plan {
-        listen: topology.lans.iter().flat_map(|lan| listen::addresses(topology, lan, PORT)).collect(),
-        upstream: config.upstream.clone(),
+        upstream: upstream(topology, &listen),
+        listen,
         synthesis: nat64.filter(|nat64| nat64.obstacle.is_none()).map(|nat64| nat64.pref64),
         // RFC 6052 section 3.1: the Well-Known Prefix knows no exemptions, whatever prefixes there are beside it.
         translate_non_global: nat64
@@ -40,11 +41,25 @@ pub(super) fn plan(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Dns64P
         never: config.never.clone(),
         always: config.always.clone(),
         forward: config.forward.clone(),
+        prefixes: config.prefixes.clone(),
+        refuse_private: config.rebinding_protection,
+        private_domains: config.private_domains.clone(),
+        rate: config.rate,
         local: local_names(topology),
         serve_stale: config.serve_stale,
         cache: usize::try_from(config.cache).unwrap_or(usize::MAX).saturating_mul(1 << 20),
         workers: config.workers.into(),
     }
+}
+
+/// What the file names, then what is learnt on the uplink, but for the router itself.
+fn upstream(topology: &Topology<'_>, listen: &[SocketAddr]) -> Vec<SocketAddr> {
+    let mut upstream = topology.config.dns64.upstream.clone();
+    if topology.config.dns64.learn_upstream {
+        let learnt = topology.facts.learnt.resolvers.iter().map(|address| SocketAddr::new(*address, PORT));
+        upstream.extend(learnt.filter(|address| !listen.contains(address)));
+    }
+    upstream
 }
 
 /// The router, the VMs and the hosts of the file, as far as their addresses are known.

@@ -36,6 +36,15 @@ pub(super) fn check(
             "give a lan `addresses`, or mend the missing interfaces",
         ));
     }
+    if topology.config.dns64.enabled && !dns64.listen.is_empty() && dns64.upstream.is_empty() {
+        findings.push(Finding::new(
+            Severity::Warning,
+            "dns64-no-upstream",
+            "dns64",
+            "the resolver has nobody to ask: no resolver is learnt on the uplink",
+            "see that DHCP or the advertisements there name resolvers, or name some in `upstream` beside \"learnt\"",
+        ));
+    }
     findings.sort_by(|a, b| (b.severity, &a.code, &a.subject).cmp(&(a.severity, &b.code, &b.subject)));
 }
 

@@ -253,6 +253,14 @@ pub struct Dns64Plan {
     pub always: Vec<Name>,
     /// Domains with upstreams of their own.
     pub forward: Vec<(Name, Vec<SocketAddr>)>,
+    /// IPv4 prefixes that another prefix stands for.
+    pub prefixes: Vec<(ipnet::Ipv4Net, Ipv6Net)>,
+    /// Whether private addresses are taken out of upstreams' answers.
+    pub refuse_private: bool,
+    /// Domains whose names may have private addresses all the same.
+    pub private_domains: Vec<Name>,
+    /// Queries that one client may ask by UDP in a second; 0 for no limit.
+    pub rate: u32,
     /// Names of this network.
     pub local: LocalNames,
     /// For how many seconds answers may be of use after they have expired (RFC 8767); 0 for never.

@@ -162,7 +162,7 @@ fn advertisement(ra: &RaPlan, out: &mut String) -> fmt::Result {
 }
 
 fn resolver(dns64: &Dns64Plan, out: &mut String, facts: &Facts) -> fmt::Result {
-    if dns64.upstream.is_empty() {
+    if dns64.upstream.is_empty() && dns64.listen.is_empty() {
         return writeln!(out, "dns64 off");
     }
     writeln!(out, "dns64")?;
@@ -187,6 +187,9 @@ fn resolver(dns64: &Dns64Plan, out: &mut String, facts: &Facts) -> fmt::Result {
     for (domain, upstream) in &dns64.forward {
         let upstream = upstream.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         writeln!(out, "  {domain} from {upstream}")?;
+    }
+    for (addresses, prefix) in &dns64.prefixes {
+        writeln!(out, "  {addresses} by {prefix}")?;
     }
     for (kind, domains) in [("never", &dns64.never), ("always", &dns64.always)] {
         for domain in domains {

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use hickory_proto::rr::Name;
 use hickory_proto::serialize::binary::BinEncodable;
-use sixgate_engine::dns64::{Counters, Holding, Transport};
+use sixgate_engine::dns64::{Counters, Holding, RateLimit, Transport};
 use sixgate_engine::finding::Finding;
 use sixgate_engine::plan::Dns64Plan;
 use sixgate_engine::status;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::clock::seed;
 use crate::tasks::network;
 use crate::wiring::{Desired, Flush};
 
@@ -199,7 +200,12 @@ impl Office {
         }
         let with_their_addresses = Dns64Plan { listen: plan.listen.clone(), ..Dns64Plan::clone(&before.plan) };
         let generation = before.generation + u64::from(with_their_addresses != **plan);
-        let rules = Rules { generation, plan: plan.clone() };
+        let rate = if before.plan.rate == plan.rate {
+            before.rate
+        } else {
+            Arc::new(RateLimit::new(plan.rate, (seed(), seed())))
+        };
+        let rules = Rules { generation, plan: plan.clone(), rate };
         if generation != before.generation {
             self.answers.follow(&rules);
             for worker in &*self.workers {

@@ -189,8 +189,18 @@ fn normal(second: u64) -> Status {
     status.dns64 = Some(Dns64 {
         listening: vec!["[2001:db8:1:2::1]:53".parse().expect("an address")],
         upstreams: vec![
-            Upstream { address: "[2620:fe::fe]:53".parse().expect("an address"), answers: 119_800, failures: 3 },
-            Upstream { address: "9.9.9.9:53".parse().expect("an address"), answers: 511, failures: 0 },
+            Upstream {
+                address: "[2620:fe::fe]:53".parse().expect("an address"),
+                answers: 119_800,
+                failures: 3,
+                latency_us: 9_400,
+            },
+            Upstream {
+                address: "9.9.9.9:53".parse().expect("an address"),
+                answers: 511,
+                failures: 0,
+                latency_us: 21_000,
+            },
         ],
         synthesizing: true,
         queries: 120_311 + swinging(second, 40),

@@ -275,6 +275,7 @@ addresses = ["{RESOLVER}/64"]
 upstream = "203.0.113.1"
 workers = {workers}
 cache = {CACHE}
+rate = 0
 
 [nat64]
 prefix = "64:ff9b::/96"

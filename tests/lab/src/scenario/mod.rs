@@ -92,6 +92,7 @@ table! {
 
     // The resolver.
     an_answer_is_remembered_until_it_is_flushed:                   NAMESPACE, Slaac, Running => resolver::remembers;
+    nobody_asks_without_measure_or_is_led_inside_by_a_name:         NAMESPACE, Slaac, Running => resolver::keeps_out;
     a_lan_with_ipv4_of_its_own_gets_no_synthesized_answers:        NAMESPACE, Slaac, Running => resolver::leaves_untranslated;
 
     // Containers behind VMs.

@@ -1,10 +1,14 @@
 //! The resolver, as `dig` sees it.
+use std::net::UdpSocket;
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
 
 use super::client::dig;
-use crate::lab::Lab;
-use crate::network::{SITE_V4, SITE_V6, synthesized};
+use crate::lab::{Lab, SOON};
+use crate::network::{PRIVATE, SITE_V4, SITE_V6, synthesized};
+use crate::wait;
 
 pub(super) fn remembers(lab: &mut Lab) -> Result<()> {
     let resolver = lab.learn_resolver(&lab.client)?;
@@ -37,6 +41,52 @@ pub(super) fn remembers(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
+pub(super) fn keeps_out(lab: &mut Lab) -> Result<()> {
+    let resolver = lab.learn_resolver(&lab.client)?;
+    let client = &lab.client.namespace;
+    let private = format!("dig +time=3 +tries=3 @{resolver} A private.lab.test");
+    let text = client.run(&private)?.text()?;
+    ensure!(text.contains("EDE: 15") && !text.contains(&PRIVATE.to_string()), "{text}");
+    lab.await_status("the private address to be counted", |status| {
+        status["dns64"]["dropped"]["dns-rebinding"].as_u64() > Some(0)
+    })?;
+
+    let rules = "[dns64]\nrate = 20\nprivate_domains = \"lab.test\"\n";
+    let config = lab.config("").replace("[dns64]\n", rules);
+    let router = lab.router.in_namespace()?;
+    router.write_config(&config)?;
+    router.signal(Signal::HUP)?;
+    let client = &lab.client.namespace;
+    wait::until("the private address where it is allowed", SOON, || {
+        (dig(client, &format!("@{resolver} A private.lab.test +tcp")).ok()? == [PRIVATE.to_string()]).then_some(())
+    })?;
+
+    // A flood of one question, whose answer is known: the first ones are answered, then clients are told to come by TCP.
+    let mut query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x02v4\x03lab\x04test\0\0\x1c\0\x01".to_vec();
+    let socket = client.inside(|| UdpSocket::bind("[::]:0"))?;
+    socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+    let (mut whole, mut truncated, mut buffer) = (0, 0, [0; 1500]);
+    for id in 0..200_u8 {
+        query[1] = id;
+        socket.send_to(&query, (resolver, 53))?;
+    }
+    wait::until("answers, and others that say to come by TCP", SOON, || {
+        while let Ok(length) = socket.recv(&mut buffer) {
+            let is_truncated = buffer[2] & 2 != 0;
+            *if is_truncated { &mut truncated } else { &mut whole } += 1;
+            assert!(!is_truncated || length == query.len(), "amplified");
+        }
+        (whole > 0 && truncated > 0).then_some(())
+    })?;
+    ensure!(whole + truncated < 200, "{whole} answers and {truncated} truncated ones: nothing was dropped");
+    lab.await_status("the flood to be counted", |status| status["dns64"]["dropped"]["dns-rate"].as_u64() > Some(0))?;
+    ensure!(
+        dig(&lab.client.namespace, &format!("@{resolver} AAAA v4.lab.test +tcp"))?
+            == [synthesized(SITE_V4).to_string()]
+    );
+    Ok(())
+}
+
 pub(super) fn leaves_untranslated(lab: &mut Lab) -> Result<()> {
     let resolver = lab.learn_resolver(&lab.client)?;
     let question = format!("@{resolver} AAAA v4.lab.test");
@@ -46,7 +96,7 @@ pub(super) fn leaves_untranslated(lab: &mut Lab) -> Result<()> {
     let router = lab.router.in_namespace()?;
     router.write_config(&with_ipv4)?;
     router.signal(Signal::HUP)?;
-    crate::wait::until("the synthesized answer to go", crate::lab::SOON, || {
+    wait::until("the synthesized answer to go", SOON, || {
         dig(&lab.client.namespace, &question).ok()?.is_empty().then_some(())
     })?;
     let both = format!("@{resolver} AAAA both.lab.test");

@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use super::client::dig;
 use crate::lab::{Lab, SOON, ask, fetch};
 use crate::network::{SITE_V4, synthesized};
 use crate::server::dhcpd::{Dhcpd, Family};
@@ -24,7 +25,8 @@ fn leases(address: &str, seconds: u32) -> String {
 fn config(lab: &Lab) -> String {
     let config = lab.config("");
     let given = config.lines().find(|line| line.starts_with("ipv4 = ")).unwrap_or_default().to_owned();
-    config.replace(&given, "ipv4 = \"dhcp\"")
+    // The server names the lab's resolver.
+    config.replace(&given, "ipv4 = \"dhcp\"").replace("upstream = [\"198.51.100.53\"]", "upstream = \"learnt\"")
 }
 
 fn start_by_dhcp(lab: &mut Lab) -> Result<()> {
@@ -63,6 +65,12 @@ pub(super) fn nat64_follows_the_lease(lab: &mut Lab) -> Result<()> {
     start_by_dhcp(lab)?;
     lab.await_status("the first lease", |status| leased(status) == Some("203.0.113.50/24"))?;
     fetches_as(lab, Ipv4Addr::new(203, 0, 113, 50))?;
+    let resolver = lab.learn_resolver(&lab.client)?;
+    wait::until_ok("an answer of the resolver that the server names", SOON, || {
+        let answer = dig(&lab.client.namespace, &format!("@{resolver} AAAA v4.lab.test"))?;
+        ensure!(answer == [synthesized(SITE_V4).to_string()], "{answer:?}");
+        Ok(())
+    })?;
     wait::until_ok("a renewal by unicast", SOON, || {
         let log = first.log();
         ensure!(log.matches("DHCPACK on 203.0.113.50").count() >= 2, "{log}");

@@ -274,6 +274,18 @@ fn the_resolver_needs_somebody_else_to_ask() {
     says("[dns64]\n", "1:1", &["`upstream` is missing in [dns64]"]);
     says("[dns64]\nupstream = \"2001:db8:1:2::1\"\n", "2:12", &["is the router itself"]);
     says("[dns64]\nupstream = \"tls://9.9.9.9\"\n", "2:12", &["comes with a later version"]);
+    says("[dns64]\nupstream = \"9.9.9.9\"\nrate = -1\n", "3:8", &["1000000"]);
+    says("[dns64]\nupstream = \"9.9.9.9\"\nprivate_domains = \".\"\n", "3:19", &["RFC 1035"]);
+    says(
+        "[dns64]\nupstream = \"9.9.9.9\"\nmap = [{ ipv4 = \"10.0.0.0/8\" }]\n",
+        "3:8",
+        &["`prefix` is missing in [dns64.map]"],
+    );
+    says(
+        "[dns64]\nupstream = \"9.9.9.9\"\nmap = [{ ipv4 = \"10.0.0.0/8\", prefix = \"2001:db8::/72\" }]\n",
+        "3:40",
+        &["Pref64::/n"],
+    );
     says("[dns64]\nupstream = \"9.9.9.9\"\nsearch = \"a..b\"\n", "3:10", &["RFC 1035"]);
 }
 

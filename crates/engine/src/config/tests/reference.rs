@@ -74,6 +74,7 @@ fn tables() -> Vec<(&'static str, Vec<&'static str>)> {
         ("dns64", fields::<raw::Dns64>()),
         ("dns64.forward", fields::<raw::Forward>()),
         ("dns64.host", fields::<raw::DnsHost>()),
+        ("dns64.map", fields::<raw::PrefixMap>()),
         ("nat64", fields::<raw::Nat64>()),
         ("nat64.limits", fields::<raw::Limits>()),
         ("nat64.timers", fields::<raw::Timers>()),

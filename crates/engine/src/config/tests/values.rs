@@ -42,6 +42,8 @@ fn advertise_false_is_no_advertisement_and_absent_is_true() {
 fn upstreams_take_port_53_unless_told_otherwise() {
     let text =
         format!("{BASE}[dns64]\nupstream = [\"2620:fe::fe\", \"9.9.9.9:5353\", \"[2620:fe::9]:853\", \"127.0.0.1\"]\n");
+    let learnt = valid(&format!("{BASE}[dns64]\nupstream = \"learnt\"\n")).dns64;
+    assert!(learnt.learn_upstream && learnt.upstream.is_empty());
     let upstream: Vec<String> = valid(&text).dns64.upstream.iter().map(ToString::to_string).collect();
     assert_eq!(upstream, ["[2620:fe::fe]:53", "9.9.9.9:5353", "[2620:fe::9]:853", "127.0.0.1:53"]);
 }

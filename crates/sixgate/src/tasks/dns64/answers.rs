@@ -2,7 +2,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sixgate_engine::dns64::{Answer, Cache, Holding, Key};
+use sixgate_engine::dns64::{Answer, Cache, Holding, Key, RateLimit};
 use sixgate_engine::plan::Dns64Plan;
 use sixgate_engine::time::Instant;
 
@@ -10,10 +10,17 @@ use super::answer::Client;
 use crate::clock::seed;
 
 /// What is answered by, and its number: what was found out under one is not kept under another.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Rules {
     pub(super) generation: u64,
     pub(super) plan: Arc<Dns64Plan>,
+    pub(super) rate: Arc<RateLimit>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { generation: 0, plan: Arc::default(), rate: Arc::new(RateLimit::new(0, (0, 0))) }
+    }
 }
 
 /// The answers of all fronts, and who waits for which. The workers keep their own copies of what they are asked for.

@@ -1,8 +1,7 @@
 //! The front behind all listeners: what is known is answered, what is not is asked once for all who want to know, and
 //! hickory-server's handler has the rest.
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hickory_proto::op::{Header, HeaderCounts, Message, Metadata};
@@ -10,10 +9,10 @@ use hickory_server::net::runtime::Time;
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
-use sixgate_engine::dns64::{Answer, Event, Key, Outcome, Plain, Transport, View};
+use sixgate_engine::dns64::{Answer, Event, Key, Outcome, Plain, Transport, Upstreams, View};
 use sixgate_engine::plan::Dns64Plan;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::answer::{Client, Reply, answer};
 use super::answers::{Answers, Found, Rules};
@@ -23,8 +22,6 @@ use super::worker::{Missed, Worker};
 use super::{Slice, dialogue};
 use crate::clock::now;
 
-/// An upstream that failed is asked last for this long.
-const REST: Duration = Duration::from_secs(20);
 /// RFC 8767 section 5: how long a client waits for news before it gets what is stale.
 const CLIENT_RESPONSE_TIMER: Duration = Duration::from_millis(1800);
 /// Missed queries that are taken at a time.
@@ -37,7 +34,7 @@ pub(super) struct Front {
     answers: Answers,
     workers: Arc<Vec<Worker>>,
     turns: Turns,
-    resting: watch::Sender<BTreeMap<SocketAddr, Instant>>,
+    upstreams: Arc<Mutex<Upstreams>>,
     slice: watch::Sender<Slice>,
 }
 
@@ -48,7 +45,7 @@ impl Front {
         workers: Arc<Vec<Worker>>,
         slice: watch::Sender<Slice>,
     ) -> Self {
-        Self { rules, answers, workers, turns: Turns::default(), resting: watch::Sender::default(), slice }
+        Self { rules, answers, workers, turns: Turns::default(), upstreams: Arc::default(), slice }
     }
 
     pub(super) fn workers(&self) -> &[Worker] {
@@ -80,6 +77,17 @@ impl Front {
             Refusal::Place => self.refuse("dns-overload"),
         })
         .ok()
+    }
+
+    /// Returns when the client may ask.
+    pub(super) async fn wait_for(&self, peer: SocketAddr) {
+        loop {
+            let wait = self.rules.borrow().rate.wait(peer, now());
+            if wait.is_zero() {
+                return;
+            }
+            sleep(wait).await;
+        }
     }
 
     /// Counts a query that is dropped before the engine sees it.
@@ -120,7 +128,7 @@ impl Front {
 
     /// Finds out the answer to a question for all who wait for it.
     async fn ask(&self, key: &Key, query: Vec<u8>, former: Option<Answer>, generation: u64) {
-        let (plan, stale) = (self.ordered_plan(), self.rules.borrow().plan.serve_stale);
+        let (plan, stale) = (self.arranged_plan(), self.rules.borrow().plan.serve_stale);
         let outcome = dialogue::resolve(&query, Transport::Udp, plan, key.view(), |event| self.count(event));
         let mut outcome = std::pin::pin!(outcome);
         let outcome = tokio::select! {
@@ -176,38 +184,28 @@ impl Front {
             _ => Transport::Tcp,
         };
         let view = self.view(peer);
-        dialogue::resolve(query, transport, self.ordered_plan(), view, |event| self.count(event)).await.cut()
+        dialogue::resolve(query, transport, self.arranged_plan(), view, |event| self.count(event)).await.cut()
     }
 
     fn view(&self, client: SocketAddr) -> View {
         self.rules.borrow().plan.view(client)
     }
 
-    /// The plan with the upstreams that failed lately at the end.
-    fn ordered_plan(&self) -> Arc<Dns64Plan> {
+    /// The plan with the upstreams that answer quickest at the beginning.
+    fn arranged_plan(&self) -> Arc<Dns64Plan> {
         let plan = self.rules.borrow().plan.clone();
-        let now = Instant::now();
-        let resting = self.resting.borrow();
-        let rests = |upstream: &SocketAddr| resting.get(upstream).is_some_and(|until| *until > now);
-        if !plan.upstream.iter().any(rests) {
-            return plan;
-        }
-        let mut plan = Dns64Plan::clone(&plan);
-        plan.upstream.sort_by_key(rests);
-        Arc::new(plan)
+        self.upstreams().arrange(&plan, now())
+    }
+
+    fn upstreams(&self) -> MutexGuard<'_, Upstreams> {
+        self.upstreams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(&self, event: &Event) {
         match event {
-            Event::UpstreamFailed(upstream) => {
-                self.resting.send_modify(|resting| {
-                    resting.insert(*upstream, Instant::now() + REST);
-                });
-            }
-            Event::UpstreamAnswered(upstream) => {
-                self.resting.send_if_modified(|resting| resting.remove(upstream).is_some());
-            }
-            Event::Mismatch | Event::Finished(_) => {}
+            Event::UpstreamFailed(upstream) => self.upstreams().failed(*upstream, now()),
+            Event::UpstreamAnswered(upstream, after) => self.upstreams().answered(*upstream, *after),
+            Event::Mismatch | Event::Rebinding | Event::Finished(_) => {}
         }
         self.slice.send_modify(|slice| slice.counters.count(event));
     }

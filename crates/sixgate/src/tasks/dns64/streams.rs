@@ -103,6 +103,8 @@ async fn ask(
         if queries.len() >= MAX_QUERIES {
             queries.join_next().await;
         }
+        // Whoever asks too fast is read more slowly.
+        front.wait_for(peer).await;
         let Some(turn) = front.turn(peer, place) else { break };
         let (reply, response) = oneshot::channel();
         front.take(Client { query, peer, reply: Reply::Stream(reply), worker: None, turn: Some(turn) });
@@ -175,7 +177,7 @@ mod tests {
             let (slice, seen) = watch::channel(Slice::default());
             let plan = Arc::new(Dns64Plan { listen: vec!["[::1]:53".parse().unwrap()], ..Dns64Plan::default() });
             slice.send_modify(|slice| slice.plan = Some(plan.clone()));
-            let (rules, rules_seen) = watch::channel(Rules { generation: 0, plan });
+            let (rules, rules_seen) = watch::channel(Rules { plan, ..Rules::default() });
             let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.unwrap();
             let address = listener.local_addr().unwrap();
             let front = Front::new(rules_seen, Answers::new(1 << 20), Arc::default(), slice);

@@ -8,8 +8,7 @@ use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use sixgate_engine::dns64::{Answer, Cache, Lookup, Plain, Transport};
-use sixgate_engine::plan::Dns64Plan;
+use sixgate_engine::dns64::{Admission, Answer, Cache, Lookup, Plain, Transport};
 use sixgate_engine::time::Instant;
 use sixgate_linux::dns_batch::{BATCH, Batch};
 use sixgate_linux::poll::{Poll, Waker};
@@ -263,10 +262,10 @@ impl Desk {
                     self.cache.insert(answer, now);
                 }
             }
-            let (cache, plan, tally) = (&mut self.cache, &*self.rules.plan, &mut self.tally);
+            let (cache, rules, tally) = (&mut self.cache, &self.rules, &mut self.tally);
             let (missed, number) = (&self.missed, self.number);
             let served = batch.serve(&*seat.socket, |query, peer, response| {
-                answer((cache, plan, tally), (query, peer), now, response, |tally, refresh| {
+                answer((cache, rules, tally), (query, peer), now, response, |tally, refresh| {
                     let socket = (!refresh).then(|| Arc::downgrade(&seat.socket));
                     let query = query.to_vec();
                     let missed = missed.try_send(Missed { query, peer, place: seat.place, socket, worker: number });
@@ -307,7 +306,7 @@ impl Desk {
 
 /// One query: answered, or handed on by `miss`, which is told whether the client has its answer already.
 fn answer(
-    (cache, plan, tally): (&mut Cache, &Dns64Plan, &mut Tally),
+    (cache, rules, tally): (&mut Cache, &Rules, &mut Tally),
     (query, peer): (&[u8], SocketAddr),
     now: Instant,
     response: &mut Vec<u8>,
@@ -316,8 +315,16 @@ fn answer(
     if !can_be_answered(peer) {
         return tally.refuse("dns-source");
     }
+    match rules.rate.admit(peer, now) {
+        Admission::Granted => {}
+        Admission::Truncated => {
+            tally.refuse("dns-rate");
+            return truncated(query, response);
+        }
+        Admission::Dropped => return tally.refuse("dns-rate"),
+    }
     let Some(plain) = Plain::parse(query, Transport::Udp) else { return miss(tally, false) };
-    match cache.answer(&plain.key(plan.view(peer)), &plain, now, response) {
+    match cache.answer(&plain.key(rules.plan.view(peer)), &plain, now, response) {
         Lookup::Miss => miss(tally, false),
         Lookup::Hit { synthesized, refresh } => {
             tally.hits += 1;
@@ -327,6 +334,12 @@ fn answer(
             }
         }
     }
+}
+
+/// No more than what was asked, with TC: no longer than the query, and nothing where that is not one.
+fn truncated(query: &[u8], response: &mut Vec<u8>) {
+    let Some(plain) = Plain::parse(query, Transport::Udp) else { return };
+    plain.write_truncated(response);
 }
 
 fn can_be_answered(peer: SocketAddr) -> bool {

@@ -320,7 +320,8 @@ mod tests {
         let advertised = Advertised { dropped: dropped.clone(), ..Advertised::default() };
         status.lans = vec![Lan { advertised: Some(advertised), ..Lan::default() }];
         status.vms = vec![Vm { seen: Some(true), ..Vm::default() }];
-        let upstreams = vec![Upstream { address: "[2001:db8::53]:53".parse().unwrap(), answers: 1, failures: 0 }];
+        let upstreams =
+            vec![Upstream { address: "[2001:db8::53]:53".parse().unwrap(), answers: 1, failures: 0, latency_us: 0 }];
         status.dns64 = Some(Dns64 { dropped, upstreams, ..Dns64::default() });
         status.firewall.allowed = status.firewall.dropped.clone();
         status.findings = vec![Finding::new(Severity::Note, "metrics-not-listening", "it", "is so", "leave it")];
