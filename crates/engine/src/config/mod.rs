@@ -3,7 +3,6 @@ use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::ops::RangeInclusive;
 use core::time::Duration;
 
-use hickory_proto::rr::Name;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 mod advertise;
@@ -32,6 +31,7 @@ mod vm;
 mod wan;
 
 pub use difference::Difference;
+pub use dns64::{Clients, Dns64, DnsHost};
 pub use error::{ConfigError, ConfigErrors};
 pub use parse::parse;
 pub use policy::{Between, Policy, Refuse};
@@ -304,69 +304,6 @@ pub enum Via {
     Gateway(core::net::IpAddr, Option<String>),
     /// `via = "unreachable"`: answered with an ICMP error.
     Unreachable,
-}
-
-/// The resolver.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dns64 {
-    /// Whether the resolver runs and is advertised.
-    pub enabled: bool,
-    /// Where questions are forwarded to, in order of preference; port 53 unless given.
-    pub upstream: Vec<SocketAddr>,
-    /// Whether those that are learnt on the uplink are asked as well.
-    pub learn_upstream: bool,
-    /// DNSSL search domains (RFC 8106).
-    pub search: Vec<String>,
-    /// Who is given no synthesized addresses.
-    pub untranslated: Vec<Clients>,
-    /// RFC 6147 section 5.1.4: AAAA records that do not count.
-    pub exclude: Vec<Ipv6Net>,
-    /// IPv4 addresses that are not synthesized.
-    pub exclude_ipv4: Vec<Ipv4Net>,
-    /// Domains in which nothing is synthesized.
-    pub never: Vec<Name>,
-    /// Domains in which addresses are synthesized although there are AAAA records.
-    pub always: Vec<Name>,
-    /// Domains with upstreams of their own.
-    pub forward: Vec<(Name, Vec<SocketAddr>)>,
-    /// IPv4 prefixes that another prefix stands for.
-    pub prefixes: Vec<(Ipv4Net, Ipv6Net)>,
-    /// Whether private addresses are taken out of upstreams' answers.
-    pub rebinding_protection: bool,
-    /// Domains whose names may have private addresses.
-    pub private_domains: Vec<Name>,
-    /// Queries that one client may ask by UDP in a second; 0 for no limit.
-    pub rate: u32,
-    /// The domain of the network's own names.
-    pub domain: Option<Name>,
-    /// Hosts that are known by name.
-    pub hosts: Vec<DnsHost>,
-    /// MiB that answers may take.
-    pub cache: u32,
-    /// For how many seconds answers may be of use after they have expired (RFC 8767).
-    pub serve_stale: u32,
-    /// Threads that answer by UDP.
-    pub workers: u16,
-}
-
-/// A host that the resolver knows by name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DnsHost {
-    /// Its whole name.
-    pub name: Name,
-    /// Addresses inside this network, which follow its prefixes.
-    pub targets: Vec<Target>,
-    /// Other addresses.
-    pub addresses: Vec<core::net::IpAddr>,
-}
-
-/// Clients of the resolver, by where they are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Clients {
-    /// All of a LAN, with the containers behind its VMs.
-    Lan(String),
-    /// Addresses in this prefix.
-    Prefix(Ipv6Net),
 }
 
 /// The translator.

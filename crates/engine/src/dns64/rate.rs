@@ -52,7 +52,11 @@ impl RateLimit {
         if self.wait(client, now).is_zero() {
             return Admission::Granted;
         }
-        if self.slipped.fetch_add(1, Ordering::Relaxed) % SLIP == 0 { Admission::Truncated } else { Admission::Dropped }
+        if self.slipped.fetch_add(1, Ordering::Relaxed).is_multiple_of(SLIP) {
+            Admission::Truncated
+        } else {
+            Admission::Dropped
+        }
     }
 
     /// Books a query, and says zero; or how long to wait before the next attempt, and books nothing.
