@@ -5,13 +5,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::command::{cargo, output, run, target};
+use crate::command::{cargo, output, root, run, target};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Builds a package's program of the same name and returns where it is.
 pub(crate) fn build(package: &str) -> Result<PathBuf> {
-    let flags = format!("target.{TARGET}.rustflags=[\"-C\", \"target-feature=+crt-static\"]");
+    // Neither the folder of this working copy nor that of the crates' sources may be seen in the bytes.
+    let (root, cargo_home) = (root(), cargo_home());
+    let flags = format!(
+        "target.{TARGET}.rustflags=['-C', 'target-feature=+crt-static', '--remap-path-prefix={}=/cargo', '--remap-path-prefix={}=/sixgate']",
+        cargo_home.display(),
+        root.display()
+    );
     let mut command = cargo();
     // Flags from the environment would replace those of the configuration.
     command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
@@ -21,6 +27,12 @@ pub(crate) fn build(package: &str) -> Result<PathBuf> {
         bail!("{} is linked dynamically; is the C library's static form (libc6-dev) installed?", binary.display());
     }
     Ok(binary)
+}
+
+/// Where cargo keeps the sources of crates.
+fn cargo_home() -> PathBuf {
+    let told = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    told.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cargo"))
 }
 
 /// Every crate in the router's binary with its version and licence, a line each.
