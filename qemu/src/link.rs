@@ -40,7 +40,7 @@ impl Nic {
             (Link::Cable(_) | Link::Tap(_), None) => unreachable!("the caller passes the descriptor it inherited"),
         };
         // Without a boot ROM the firmware does not offer to boot from the network.
-        let device = format!("{},netdev=n{index},mac={},romfile=", model.device(), self.mac_text());
+        let device = format!("{},id=nic{index},netdev=n{index},mac={},romfile=", model.device(), self.mac_text());
         ["-netdev".into(), backend, "-device".into(), device]
     }
 

@@ -16,6 +16,7 @@ pub mod npt;
 pub mod plan;
 pub mod prefix;
 pub mod ra;
+pub mod sntp;
 pub mod status;
 pub mod time;
 pub mod uplink;

@@ -9,6 +9,10 @@ use crate::facts::AddressState;
 use crate::finding::Finding;
 use crate::plan::Obstacle;
 
+mod machine;
+
+pub use machine::{Appliance, Card, Clock, Milestone};
+
 /// Version of this structure; raised when a field changes its meaning or goes.
 pub const VERSION: u32 = 1;
 
@@ -49,23 +53,14 @@ pub struct Status {
     /// The image's machine; absent on a host.
     #[serde(default)]
     pub appliance: Option<Appliance>,
+    /// The machine's clock; absent where nobody looks at it.
+    #[serde(default)]
+    pub clock: Option<Clock>,
+    /// The network cards that the machine has, used or not, in the order in which it has them.
+    #[serde(default)]
+    pub cards: Vec<Card>,
     /// What an operator should know, worst first.
     pub findings: Vec<Finding>,
-}
-
-/// The image's machine.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Appliance {
-    /// The slot that it runs from, `a` or `b`; absent where the kernel was loaded directly.
-    pub slot: Option<String>,
-    /// The slot is on trial after an update.
-    pub trial: bool,
-    /// It has proven healthy since it started.
-    pub healthy: bool,
-    /// There is a partition that keeps configuration and state.
-    pub state: bool,
-    /// Where the configuration comes from.
-    pub configuration: String,
 }
 
 /// The machine and the daemon.

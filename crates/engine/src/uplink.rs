@@ -162,14 +162,19 @@ impl Uplink {
         if changed {
             self.start(moment);
         } else if came_up {
-            self.dhcp4.iter_mut().for_each(|client| client.handle_link_up(now));
-            self.dhcp6.iter_mut().for_each(|client| client.handle_link_up(now));
-            self.discovery.iter_mut().for_each(|discovery| discovery.handle_link_up(now));
+            self.handle_resume(now);
         }
         if let (Some(discovery), Some(link)) = (&mut self.discovery, &self.link) {
             discovery.set_source(link.link_local);
         }
         self.learn(now);
+    }
+
+    /// The link came back, or the machine goes on from another time: whether what is held still holds is asked.
+    pub fn handle_resume(&mut self, now: Instant) {
+        self.dhcp4.iter_mut().for_each(|client| client.handle_link_up(now));
+        self.dhcp6.iter_mut().for_each(|client| client.handle_link_up(now));
+        self.discovery.iter_mut().for_each(|discovery| discovery.handle_link_up(now));
     }
 
     /// RFC 4193 section 3.2: 40 random bits.
@@ -322,9 +327,17 @@ impl Uplink {
             delegated: self.lifecycle.prefixes(now),
             ula: self.ula.filter(|_| self.wanted.ula),
             resolvers: self.resolvers6().into_iter().chain(resolvers4).collect(),
+            time_servers: self.time_servers(),
         };
         self.history.note(&self.learnt, &learnt, now);
         self.learnt = learnt;
+    }
+
+    /// Those of both protocols, each only once.
+    fn time_servers(&self) -> Vec<IpAddr> {
+        let six = self.dhcp6.iter().flat_map(|client| client.bindings().time_servers.iter().copied().map(IpAddr::V6));
+        let lease = self.dhcp4.as_ref().and_then(v4::Client::lease);
+        six.chain(lease.into_iter().flat_map(|lease| lease.time_servers.iter().copied().map(IpAddr::V4))).collect()
     }
 
     fn uplink6(&self, now: Instant) -> Uplink6 {

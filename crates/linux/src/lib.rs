@@ -24,9 +24,11 @@
 //! | [`fastpath`] | [`fastpath::FastPath::open`], `attach`, `insert`, `usage`, `remove`: the eBPF program and its sessions |
 //! | [`dns_batch`] | [`dns_batch::Batch::serve`]: queries and responses, many to a system call |
 //! | [`poll`] | [`poll::Poll`], [`poll::Waker`]: a thread that waits for its sockets and for orders |
+//! | [`confine`] | [`confine::keep_capabilities`], [`confine::refuse_what_nobody_needs`], [`confine::only_datagrams`] |
 //! | [`clock`] | [`clock::now`], [`clock::seed`]: the engine's time and randomness |
 //! | [`system`] | [`system::Machine::read`]: memory, load, uptime for the status |
 //! | [`pid1`] | mounts, modules, consoles, children, power: what `sixgate init` asks of the kernel |
+//! | [`uevent`] | [`uevent::Uevents::new_generation`]: the hypervisor has put the machine back or copied it |
 //! | [`virtio_port`] | [`virtio_port::find`], [`virtio_port::VirtioPort`]: the control protocol from the host |
 //!
 //! The order of a start: `apply_sysctls(Early)`, `nft::load`, `Netlink::apply`, `apply_sysctls(Forwarding)`; the TUN device
@@ -34,6 +36,7 @@
 //! `stop_forwarding`, `Netlink::withdraw`, `Tun::remove`.
 pub mod capture_socket;
 pub mod clock;
+pub mod confine;
 pub mod conntrack;
 pub mod dhcpv6_socket;
 pub mod dns_batch;
@@ -55,6 +58,7 @@ pub mod shortcut;
 pub mod sysctl;
 pub mod system;
 pub mod tun;
+pub mod uevent;
 pub mod virtio_port;
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod interfaces;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
+use sixgate_linux::confine;
 use sixgate_linux::virtio_port::{self, Incoming, VirtioPort};
 
 use answer::{Agent, Reply};
@@ -21,6 +22,8 @@ const DELIMITER: u8 = 0xff;
 
 /// Answers until the port is gone.
 pub fn run() -> anyhow::Result<ExitCode> {
+    confine::keep_capabilities(confine::AGENT)?;
+    confine::refuse_what_nobody_needs()?;
     let device = virtio_port::find(PORT).ok_or_else(|| anyhow::anyhow!("there is no port {PORT}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -63,7 +63,7 @@ pub fn why(control: &Path, from: String, to: String, service: String) -> anyhow:
     Ok(if steps.iter().all(|step| step.passes) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn told(confirm: Option<Duration>, lasting: &str) -> String {
+pub(crate) fn told(confirm: Option<Duration>, lasting: &str) -> String {
     match confirm {
         None => lasting.to_owned(),
         Some(length) => format!(
@@ -73,7 +73,7 @@ fn told(confirm: Option<Duration>, lasting: &str) -> String {
     }
 }
 
-fn ask(control: &Path, request: &Request, told: &str) -> anyhow::Result<ExitCode> {
+pub(crate) fn ask(control: &Path, request: &Request, told: &str) -> anyhow::Result<ExitCode> {
     Client::connect(control)?.command(request)?;
     println!("{told}");
     Ok(ExitCode::SUCCESS)

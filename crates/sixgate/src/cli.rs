@@ -15,7 +15,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::wiring::Kept;
-use crate::{agent, change, control, init, recorder, tui};
+use crate::{agent, backup, change, control, init, recorder, tui};
 
 /// A router for IPv6-only virtual machines and containers.
 #[derive(Parser)]
@@ -84,6 +84,25 @@ enum Command {
         /// Even where that cuts the session that this command runs in.
         #[arg(long)]
         force: bool,
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
+    /// Write configuration, leases and identifiers into one file.
+    Backup {
+        /// The file; - for standard output.
+        file: PathBuf,
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
+    /// Put a backup's configuration into force; its leases and identifiers count from the next start.
+    Restore {
+        /// The file.
+        file: PathBuf,
+        /// Take the configuration back by itself unless `sixgate confirm` follows in this time.
+        #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = change::DEFAULT_TRIAL, value_parser = change::parse_length)]
+        confirm: Option<Duration>,
         /// Control socket of the router.
         #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
         control: PathBuf,
@@ -305,6 +324,8 @@ pub fn main() -> ExitCode {
         Command::Apply { file, confirm, force, control } => change::apply(&control, &file, confirm, force),
         Command::Denials { number: Some(number), control, .. } => crate::denials::propose(&control, number),
         Command::Denials { number: None, json, control } => crate::denials::list(&control, json),
+        Command::Backup { file, control } => backup::backup(&control, &file),
+        Command::Restore { file, confirm, control } => backup::restore(&control, &file, confirm),
         Command::Confirm { control } => change::confirm(&control),
         Command::Revert { number, confirm, force, control } => change::revert(&control, number, confirm, force),
         Command::Why { from, to, service, control } => change::why(&control, from, to, service),

@@ -7,6 +7,8 @@ use sixgate_engine::firewall::denial::Denial;
 use sixgate_engine::status::{SessionPage, Status};
 use sixgate_engine::why::Step;
 
+use crate::backup::Backup;
+
 mod client;
 
 pub use client::{Client, ClientError};
@@ -57,6 +59,16 @@ pub enum Request {
         /// Who asks, where that is over the network; a change that cuts this session is refused without `confirm`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         session: Option<Session>,
+    },
+    /// Configuration, leases and identifiers, to keep elsewhere.
+    Backup,
+    /// Put a backup's configuration into force, as `Apply` does; its leases and identifiers count from the next start.
+    Restore {
+        /// What `Backup` gave.
+        backup: Box<Backup>,
+        /// As for `Apply`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        confirm: Option<u64>,
     },
     /// Keep the configuration that is on trial.
     Confirm,
@@ -166,6 +178,8 @@ impl Request {
             Self::Machine(MachineAction::Update) => "Update",
             Self::Machine(MachineAction::Rollback) => "Rollback",
             Self::Apply { .. } => "Apply",
+            Self::Backup => "Backup",
+            Self::Restore { .. } => "Restore",
             Self::Confirm => "Confirm",
             Self::Revert { .. } => "Revert",
             Self::History => "History",
@@ -244,6 +258,11 @@ pub enum Reply {
     },
     /// The request was accepted and is under way.
     Accepted,
+    /// A backup.
+    Backup {
+        /// All of it.
+        backup: Box<Backup>,
+    },
     /// The way of a conversation.
     Why {
         /// Step by step; what stops it is the last one.
@@ -466,6 +485,8 @@ mod tests {
             Request::Reload,
             Request::PowerOff,
             Request::Apply { text: "[wan]\n\"".to_owned(), confirm: Some(60), session: None },
+            Request::Backup,
+            Request::Restore { backup: Box::default(), confirm: Some(9) },
             Request::Confirm,
             Request::Revert { to: Some(3), confirm: None, session: None },
             Request::History,

@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod backoff;
+pub mod backup;
 pub mod change;
 pub mod check;
 pub mod cli;

@@ -130,6 +130,13 @@ fn write_table(out: &mut String, status: &Status) -> fmt::Result {
         system.starts
     );
     row(out, "memory", &memory)?;
+    if let Some(clock) = &status.clock {
+        let checked = match clock.server {
+            Some(server) => format!("{:+.1} ms by {server}, set {} times", clock.offset, clock.steps),
+            None => "nobody has answered yet".to_owned(),
+        };
+        row(out, "clock", &checked)?;
+    }
     writeln!(out, "\nUPLINK")?;
     write_interface(out, &status.wan)?;
     write_uplink(out, &status.uplink)?;

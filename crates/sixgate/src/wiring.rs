@@ -20,6 +20,8 @@
 //! ```
 //!
 //! control asks appliance for what concerns the machine: updates, reset, restart; it asks status whether the router is healthy.
+//! resume tells uplink, ra and time that the machine goes on from another time. time takes configuration and Learnt.
+//! host asks status for what hypervisor and provider may have done.
 //! ndp_proxy and metrics take Desired as ra does, and have a slice of Status.
 //! denials takes Desired and Facts, hears of packets by NFLOG, and answers control.
 //! What is logged goes to log, too, which keeps the last of it; control asks it.
@@ -44,8 +46,8 @@ use tokio::task::JoinSet;
 use crate::control::{Event, PastConfiguration, Session};
 use crate::lifecycle::{self, Ending};
 use crate::tasks::{
-    appliance, configuration, control, denials, dns64, facts, log, metrics, nat64, nat64_log, ndp_proxy, network,
-    planner, ra, status, uplink,
+    appliance, configuration, control, denials, dns64, facts, host, log, metrics, nat64, nat64_log, ndp_proxy, network,
+    planner, ra, resume, status, time, uplink,
 };
 
 /// Commands that may wait in a channel; a sender that finds it full is told so.
@@ -88,6 +90,8 @@ impl Desired {
 
 /// Raised by one whenever the kernel's links, addresses, routes or rules change.
 pub type KernelChange = u64;
+/// Raised by one whenever the machine goes on from another time: put back to a snapshot, copied, asleep.
+pub type Resumed = u64;
 /// What is answered when it is done, or why it was not.
 pub type Answer<T> = oneshot::Sender<Result<T, String>>;
 
@@ -191,6 +195,9 @@ pub struct Wiring {
     control: control::Ends,
     log: log::Ends,
     appliance: appliance::Ends,
+    resume: resume::Ends,
+    host: host::Ends,
+    time: time::Ends,
     lifecycle: lifecycle::Ends,
 }
 
@@ -215,6 +222,9 @@ impl Wiring {
         let (ndp_proxy_slice, ndp_proxy_slice_seen) = watch::channel(ndp_proxy::Slice::default());
         let (metrics_slice, metrics_slice_seen) = watch::channel(metrics::Slice::default());
         let (appliance_slice, appliance_slice_seen) = watch::channel(appliance::Slice::default());
+        let (resumed, resumed_seen) = watch::channel(Resumed::default());
+        let (host_slice, host_slice_seen) = watch::channel(host::Slice::default());
+        let (time_slice, time_slice_seen) = watch::channel(time::Slice::default());
         let (order, orders) = mpsc::channel::<appliance::Order>(1);
         let (control_slice, control_slice_seen) = watch::channel(control::Slice::default());
 
@@ -243,6 +253,7 @@ impl Wiring {
             uplink: uplink::Ends {
                 configured: configured_seen.clone(),
                 facts: facts_seen.clone(),
+                resumed: resumed_seen.clone(),
                 learnt,
                 slice: uplink_slice,
             },
@@ -258,13 +269,26 @@ impl Wiring {
                 withdraw: network_withdrawn,
                 slice: network_slice,
             },
-            ra: ra::Ends { desired: desired_seen.clone(), withdraw: ra_withdrawn, slice: ra_slice },
             denials: denials::Ends {
                 desired: desired_seen.clone(),
                 facts: facts_seen.clone(),
                 asked: denials_asked,
                 slice: denials_slice,
             },
+            ra: ra::Ends {
+                desired: desired_seen.clone(),
+                withdraw: ra_withdrawn,
+                resumed: resumed_seen.clone(),
+                slice: ra_slice,
+            },
+            time: time::Ends {
+                configured: configured_seen.clone(),
+                learnt: learnt_seen.clone(),
+                resumed: resumed_seen,
+                slice: time_slice,
+            },
+            resume: resume::Ends { resumed },
+            host: host::Ends { ask: ask.clone(), slice: host_slice },
             dns64: dns64::Ends {
                 desired: desired_seen.clone(),
                 network: network_slice_seen.clone(),
@@ -290,24 +314,34 @@ impl Wiring {
             },
             status: status::Ends {
                 asked,
-                configured: configured_seen,
-                facts: facts_seen,
+                configured: configured_seen.clone(),
+                facts: facts_seen.clone(),
                 learnt: learnt_seen,
                 desired: desired_seen,
                 uplink: uplink_slice_seen,
                 facts_slice: facts_slice_seen,
                 network: network_slice_seen,
-                ra: ra_slice_seen,
                 denials: denials_slice_seen,
+                ra: ra_slice_seen.clone(),
                 dns64: dns64_slice_seen,
                 nat64: nat64_slice_seen,
                 nat64_log: nat64_log_slice_seen,
                 ndp_proxy: ndp_proxy_slice_seen,
                 metrics: metrics_slice_seen,
                 appliance: appliance_slice_seen,
+                time: time_slice_seen,
+                host: host_slice_seen,
                 control: control_slice_seen,
             },
-            appliance: appliance::Ends { ask: ask.clone(), orders, ending: ending.clone(), slice: appliance_slice },
+            appliance: appliance::Ends {
+                configured: configured_seen,
+                ra: ra_slice_seen,
+                facts: facts_seen,
+                ask: ask.clone(),
+                orders,
+                ending: ending.clone(),
+                slice: appliance_slice,
+            },
             log: log::Ends { events, list: events_wanted },
             control: control::Ends {
                 ask,
@@ -345,7 +379,10 @@ impl Wiring {
         tasks.spawn(named("log", log::run(self.log)));
         tasks.spawn(named("status", status::run(self.status, starts)));
         tasks.spawn(named("appliance", appliance::run(self.appliance)));
-        tasks.spawn(named("control", control::run(self.control, socket)));
+        tasks.spawn(named("resume", resume::run(self.resume)));
+        tasks.spawn(named("host", host::run(self.host)));
+        tasks.spawn(named("time", time::run(self.time)));
+        tasks.spawn(named("control", control::run(self.control, socket, kept.state.to_owned())));
         lifecycle::run(self.lifecycle, tasks).await
     }
 }

@@ -283,3 +283,29 @@ fn without_a_terminal_it_says_what_to_use_instead() {
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("sixgate status"), "{output:?}");
 }
+
+#[test]
+fn first_boot_is_answered_by_five_keys() {
+    let (_folder, socket) = socket();
+    let mut status = state();
+    status.findings[0].code = "configuration-made".to_owned();
+    for (name, mac) in [("eth0", "bc:24:11:00:00:01"), ("eth1", "bc:24:11:00:00:02")] {
+        status.cards.push(status::Card { name: name.to_owned(), mac: mac.to_owned(), link: true });
+    }
+    let requests = daemon(&socket, status);
+    let mut console = Console::start(&socket, (80, 24), None, &["--console"]);
+    console.wait_for("First boot");
+    for title in ["Question 1 of 3", "Question 2 of 3", "Question 3 of 3"] {
+        console.press("\r");
+        console.wait_for(title);
+    }
+    assert!(requests.try_recv().is_err(), "nothing is sent before the plan was seen");
+    console.press("\r");
+    let Request::Apply { text, confirm: Some(120), session: None } = requests.recv_timeout(PATIENCE).unwrap() else {
+        panic!("no trial")
+    };
+    assert!(text.contains("mac = \"bc:24:11:00:00:01\"\nipv4 = \"dhcp\""), "{text}");
+    console.wait_for("Does it work?");
+    console.press("y");
+    assert_eq!(requests.recv_timeout(PATIENCE).unwrap(), Request::Confirm);
+}

@@ -26,6 +26,8 @@ pub mod code {
     pub const HOST_NAME: u8 = 12;
     /// MTU of the link.
     pub const INTERFACE_MTU: u8 = 26;
+    /// NTP servers, in order of preference.
+    pub const NTP_SERVERS: u8 = 42;
     /// The address that the client would like to have.
     pub const REQUESTED_ADDRESS: u8 = 50;
     /// Seconds that the address is leased for.

@@ -34,6 +34,10 @@ pub mod code {
     pub const IA_PD: u16 = 25;
     /// A prefix in an IA_PD.
     pub const IA_PREFIX: u16 = 26;
+    /// NTP servers (RFC 5908).
+    pub const NTP_SERVER: u16 = 56;
+    /// A server's address, in NTP_SERVER.
+    pub const NTP_SERVER_ADDRESS: u16 = 1;
     /// SOL_MAX_RT.
     pub const SOL_MAX_RT: u16 = 82;
 }

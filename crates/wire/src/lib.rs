@@ -12,6 +12,7 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod mac;
 pub mod ndp;
+pub mod ntp;
 pub mod rfc6052;
 pub mod rfc6890;
 pub mod tcp;

@@ -6,6 +6,7 @@ mod firmware;
 mod initramfs;
 mod kernel;
 mod modules;
+mod sbom;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,7 +38,14 @@ pub(crate) struct Image {
 impl Image {
     fn slot(&self, folder: &Path) -> disk::Slot {
         let kernel_package = self.kernel_package.clone();
-        disk::Slot { kernel: folder.join("vmlinuz"), initrd: self.boot.initrd.clone(), kernel_package }
+        let note = |ending: &str| folder.join(format!("sixgate-{}.{ending}", env!("CARGO_PKG_VERSION")));
+        disk::Slot {
+            kernel: folder.join("vmlinuz"),
+            initrd: self.boot.initrd.clone(),
+            components: note("cdx.json"),
+            licences: note("licences.txt"),
+            kernel_package,
+        }
     }
 
     /// Prints what was built.
@@ -93,10 +101,14 @@ pub(crate) fn build() -> Result<Image> {
 pub(crate) fn build_disk() -> Result<Image> {
     let mut image = build()?;
     let folder = folder()?;
+    let package = folder.join("kernel").join(&image.kernel_package);
+    let bill = sbom::draw_up(&folder, (&folder.join(format!("kernel/{}.deb", image.kernel_package)), &package))?;
+    let [components, licences] = ["cdx.json", "licences.txt"]
+        .map(|ending| folder.join(format!("sixgate-{}.{ending}", env!("CARGO_PKG_VERSION"))));
+    write_if_changed(&components, bill.components.as_bytes())?;
+    write_if_changed(&licences, bill.licences.as_bytes())?;
     let disk = disk::build(&folder, &folder, &image.slot(&folder))?;
-    let licences = folder.join(format!("sixgate-{}.licences", env!("CARGO_PKG_VERSION")));
-    write_if_changed(&licences, binary::licences()?.as_bytes())?;
-    image.parts.push(("crates, licences", licences));
+    image.parts.extend([("bill of materials", components), ("licences", licences)]);
     image.parts.extend([("disk, raw", disk.raw), ("disk, qcow2", disk.qcow2), ("update bundle", disk.bundle)]);
     Ok(image)
 }

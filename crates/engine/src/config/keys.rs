@@ -37,6 +37,7 @@ pub(super) const KEYS: &[KeyText] = &[
     key("", "policy", "the table [policy]"),
     key("", "publish", "one table [[publish]] for each host and its ports"),
     key("", "metrics", "the table [metrics]"),
+    key("", "time", "the table [time]"),
 
     key("wan", "interface", "kernel name of the uplink, 1 to 15 characters, as in \"eth0\"; or give mac instead"),
     key("wan", "mac", "hardware address of the uplink as in \"52:54:00:12:34:56\"; or give interface instead"),
@@ -161,6 +162,9 @@ pub(super) const KEYS: &[KeyText] = &[
 
     key("metrics", "lan", "name of the [[lan]] on whose addresses the router tells its metrics; the uplink has none"),
     key("metrics", "port", "TCP port, integer, 1024 to 65535; default 9464"),
+
+    key("time", "servers", "addresses of 1 to 4 NTP servers; default: those that DHCP names, else 162.159.200.1, 162.159.200.123, 2606:4700:f1::1"),
+    key("time", "set_clock", "whether the machine's clock is set by them, true or false; default: true in the image, false elsewhere"),
 
     key("nat64.timers", "port_hold", "how long a UDP port or identifier is held back after use, integer seconds, 0 to 3600 (RFC 6888 REQ-8); default 120"),
 

@@ -1,10 +1,19 @@
 //! `[metrics]`: where a Prometheus server may ask.
 use toml::Spanned;
 
+use super::Lan;
 use super::door::Errors;
 use super::raw;
 use super::scalar::{self, At};
-use super::{Lan, Metrics};
+
+/// Where metrics are served, for Prometheus and its like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Name of the LAN on whose addresses the router answers.
+    pub lan: String,
+    /// TCP port.
+    pub port: u16,
+}
 
 /// Port unless configured otherwise.
 const DEFAULT_PORT: u16 = 9464;

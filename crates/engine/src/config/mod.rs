@@ -27,15 +27,18 @@ mod raw;
 mod relative;
 mod route;
 mod scalar;
+mod time;
 mod vm;
 mod wan;
 
 pub use difference::Difference;
 pub use dns64::{Clients, Dns64, DnsHost};
 pub use error::{ConfigError, ConfigErrors};
+pub use metrics::Metrics;
 pub use parse::parse;
 pub use policy::{Between, Policy, Refuse};
 pub use sixgate_wire::mac::MacAddr;
+pub use time::Time;
 
 /// A valid configuration. Everything in it has been checked at the door.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,15 +67,8 @@ pub struct Config {
     pub publish: Vec<Publish>,
     /// Where metrics are served; absent when they are not.
     pub metrics: Option<Metrics>,
-}
-
-/// Where metrics are served, for Prometheus and its like.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Metrics {
-    /// Name of the LAN on whose addresses the router answers.
-    pub lan: String,
-    /// TCP port.
-    pub port: u16,
+    /// Who is asked what time it is; where it is absent, the image asks whoever the uplink names.
+    pub time: Option<Time>,
 }
 
 /// A prefix inside that has another one outside (RFC 6296).

@@ -12,7 +12,7 @@ use super::keys;
 use super::lan::Delegates;
 use super::{
     Config, Dns64, Ipv6Source, Policy, allow, dns64, lan, metrics, nat64, npt, policy, publish, raw, relative, route,
-    vm, wan,
+    time, vm, wan,
 };
 
 /// Name of a router that has none.
@@ -52,6 +52,7 @@ struct Sections {
     groups: Groups,
     policy: Option<Spanned<raw::Policy>>,
     metrics: Option<Spanned<raw::Metrics>>,
+    time: Option<Spanned<raw::Time>>,
     publish: Vec<Spanned<raw::Publish>>,
 }
 
@@ -76,6 +77,7 @@ impl Sections {
                 "policy" => sections.policy = Some(door::table("policy", value, errors)),
                 "publish" => sections.publish = door::tables("publish", value, errors),
                 "metrics" => sections.metrics = Some(door::table("metrics", value, errors)),
+                "time" => sections.time = Some(door::table("time", value, errors)),
                 unknown => {
                     let known: Vec<&str> =
                         keys::KEYS.iter().filter(|key| key.section.is_empty()).map(|key| key.name).collect();
@@ -153,6 +155,7 @@ impl Sections {
             })
             .collect();
         let metrics = self.metrics.and_then(|raw| metrics::validate(&raw, &lans, errors));
+        let time = self.time.map(|raw| time::validate(raw, errors));
         claims.check(nat64.as_ref().map_or(&[], |(_, prefixes)| prefixes.as_slice()), errors);
         let nat64 = nat64.map(|(nat64, _)| nat64);
         let mut config = Config {
@@ -168,6 +171,7 @@ impl Sections {
             policy,
             publish: Vec::new(),
             metrics,
+            time,
         };
         publish::check(&mut config, published, errors);
         Some(config)

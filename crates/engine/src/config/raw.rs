@@ -211,6 +211,14 @@ pub(super) struct Timers {
     pub(super) port_hold: Key<i64>,
 }
 
+/// `[time]`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Time {
+    pub(super) servers: Key<OneOrMany<String>>,
+    pub(super) set_clock: Key<bool>,
+}
+
 /// `[metrics]`.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]

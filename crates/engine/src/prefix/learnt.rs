@@ -18,6 +18,8 @@ pub struct Learnt {
     pub ula: Option<Ipv6Net>,
     /// Resolvers that the uplink names, IPv6 first.
     pub resolvers: Vec<IpAddr>,
+    /// Time servers that the uplink names.
+    pub time_servers: Vec<IpAddr>,
 }
 
 /// An address by DHCPv4.

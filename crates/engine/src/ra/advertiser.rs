@@ -93,6 +93,14 @@ impl Advertiser {
         self.unsolicited = Some(self.not_before(now));
     }
 
+    /// The machine goes on from another time: hosts hear of the router as after a start.
+    pub fn handle_resume(&mut self, now: Instant) {
+        if self.phase == Phase::Advertising {
+            self.burst = MAX_INITIAL_RTR_ADVERTISEMENTS;
+            self.unsolicited = Some(self.not_before(now));
+        }
+    }
+
     /// Stops advertising: final advertisements with router lifetime 0, the first at once (RFC 4861 section 6.2.5).
     ///
     /// The first does not wait for [`MIN_DELAY_BETWEEN_RAS`], a deviation: whoever stops the router waits for it, and the

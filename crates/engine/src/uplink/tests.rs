@@ -22,6 +22,7 @@ fn lease(ends: u64) -> v4::Lease {
         gateway: Some("192.0.2.1".parse().unwrap()),
         routes: Vec::new(),
         resolvers: Vec::new(),
+        time_servers: Vec::new(),
         server: "192.0.2.1".parse().unwrap(),
         server_mac: MacAddr([2, 0, 0, 0, 0, 1]),
         t1: at(ends / 2),

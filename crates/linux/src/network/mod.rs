@@ -1,5 +1,6 @@
 //! Makes a [`NetworkPlan`] true with rtnetlink, as a whole and idempotently; touches only what is marked as ours.
 mod address;
+pub mod channels;
 mod link;
 mod repair;
 mod route;

@@ -2,6 +2,7 @@
 pub mod children;
 pub mod consoles;
 pub mod filesystem;
+pub mod lock;
 pub mod modules;
 pub mod mounts;
 pub mod power;

@@ -91,6 +91,11 @@ impl Modules {
         count
     }
 
+    /// All modules that the image carries.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.files.keys().cloned().collect()
+    }
+
     fn serving(&self, name: &str) -> Vec<String> {
         let plain = module_name(name);
         if self.files.contains_key(&plain) {

@@ -13,6 +13,7 @@ use sixgate_engine::why::Step;
 use super::{
     ErrorKind, Event, MAX_REPLY, PastConfiguration, Reply, Request, Resolved, VERSION, emit_request, parse_reply,
 };
+use crate::backup::Backup;
 
 /// How long the daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -71,6 +72,7 @@ fn unasked(what: &str, reply: Reply) -> ClientError {
         Reply::Error { kind, text } => ClientError::Refused { kind, text },
         Reply::Status { .. }
         | Reply::Sessions { .. }
+        | Reply::Backup { .. }
         | Reply::Accepted
         | Reply::Why { .. }
         | Reply::History { .. }
@@ -106,6 +108,12 @@ impl Client {
     pub fn sessions(&mut self, from: u32, clients: Option<Ipv6Net>) -> Result<SessionPage, ClientError> {
         let reply = self.exchange(&Request::Sessions { from, clients })?;
         if let Reply::Sessions { page } = reply { Ok(page) } else { Err(unasked("sessions", reply)) }
+    }
+
+    /// Asks for a backup.
+    pub fn backup(&mut self) -> Result<Backup, ClientError> {
+        let reply = self.exchange(&Request::Backup)?;
+        if let Reply::Backup { backup } = reply { Ok(*backup) } else { Err(unasked("a backup", reply)) }
     }
 
     /// Asks for the configurations that are kept, newest first.
@@ -185,6 +193,7 @@ impl Client {
                 Reply::Status { .. }
                 | Reply::Sessions { .. }
                 | Reply::History { .. }
+                | Reply::Backup { .. }
                 | Reply::Why { .. }
                 | Reply::Configuration { .. }
                 | Reply::Log { .. }
@@ -204,7 +213,7 @@ impl Client {
     /// Sends a request that changes something; returns once the daemon has accepted it.
     pub fn command(&mut self, request: &Request) -> Result<(), ClientError> {
         match request {
-            Request::Apply { .. } | Request::Revert { .. } => {
+            Request::Apply { .. } | Request::Restore { .. } | Request::Revert { .. } => {
                 self.stream.get_mut().set_read_timeout(Some(CHANGE_PATIENCE))?;
             }
             Request::Machine(_) => self.stream.get_mut().set_read_timeout(Some(DISK_PATIENCE))?,
@@ -214,6 +223,7 @@ impl Client {
             | Request::Reload
             | Request::PowerOff
             | Request::Sessions { .. }
+            | Request::Backup
             | Request::Confirm
             | Request::FlushDns { .. }
             | Request::Denials

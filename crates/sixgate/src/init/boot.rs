@@ -5,11 +5,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sixgate_linux::pid1;
+use sixgate_linux::pid1::lock;
 use sixgate_linux::pid1::modules::Modules;
 use sixgate_linux::pid1::mounts;
 use sixgate_linux::pid1::power;
 
 use super::supervisor::CONFIG;
+use super::timeline::{self, mark};
 use super::voice::Voice;
 
 /// Modules to load at every boot, one a line.
@@ -24,19 +26,27 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Brings the machine up.
 pub(super) fn boot(voice: &mut Voice) {
+    let reached = pid1::since_boot();
     voice.say(format_args!("sixgate {} starts", env!("CARGO_PKG_VERSION")));
     for (target, error) in mounts::mount_all() {
         voice.say(format_args!("cannot mount {target}: {error}"));
     }
+    timeline::begin(reached);
     voice.attempt("Ctrl-Alt-Del will reset at once", power::catch_ctrl_alt_del());
     voice.attempt("the kernel's log stays limited", pid1::open_kernel_log_to_programs());
+    for (value, error) in lock::set_values() {
+        voice.say(format_args!("the kernel keeps {value}: {error}"));
+    }
     modules(voice);
+    mark("modules");
     prepare(voice);
+    mark("state");
     let hostname = hostname(&fs::read_to_string(CONFIG).unwrap_or_default());
     voice.attempt("cannot set the host name", pid1::set_hostname(&hostname));
     voice.attempt("cannot raise the loopback interface", pid1::raise_loopback());
     voice.attempt("no random numbers", pid1::wait_for_randomness());
     voice.say("random numbers are ready");
+    mark("ready");
 }
 
 /// State and first boot, by a process that may fail or hang without taking this one along.

@@ -3,6 +3,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use yaml_rust2::{Yaml, YamlLoader};
 
+use crate::backup::Backup;
+
 /// How an address family of an interface is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Subnet {
@@ -35,6 +37,8 @@ pub(crate) struct User {
     pub(crate) hostname: Option<String>,
     /// A whole configuration.
     pub(crate) toml: Option<String>,
+    /// A backup, whose configuration that is.
+    pub(crate) backup: Option<Backup>,
 }
 
 /// Reads a network configuration.
@@ -111,14 +115,23 @@ fn nameservers(value: &Yaml) -> Vec<IpAddr> {
 /// What is wrong with it, for people.
 pub(crate) fn user(text: &str) -> Result<User, String> {
     if !text.starts_with("#cloud-config") {
+        // A backup is a configuration with what belongs to it.
+        if text.starts_with('{') {
+            let backup = Backup::parse(text)?;
+            return Ok(User { hostname: None, toml: Some(backup.configuration.clone()), backup: Some(backup) });
+        }
         let is_table = text.parse::<toml::Table>().is_ok_and(|table| !table.is_empty());
-        return Ok(User { hostname: None, toml: is_table.then(|| text.to_owned()) });
+        return Ok(User { toml: is_table.then(|| text.to_owned()), ..User::default() });
     }
     let document = document(text)?;
     let string = |key: &str| document[key].as_str().map(str::to_owned);
     // Proxmox writes the machine's name into both, the second with a domain.
     let label = |name: String| name.split('.').next().unwrap_or_default().to_owned();
-    Ok(User { hostname: string("hostname").or_else(|| string("fqdn")).map(label), toml: string("sixgate") })
+    Ok(User {
+        hostname: string("hostname").or_else(|| string("fqdn")).map(label),
+        toml: string("sixgate"),
+        ..User::default()
+    })
 }
 
 /// The instance's identifier.

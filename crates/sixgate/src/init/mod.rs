@@ -9,9 +9,10 @@ pub(crate) mod partition;
 pub(crate) mod prepare;
 mod seed;
 mod service;
-mod starter;
+pub(crate) mod starter;
 pub(crate) mod state;
 mod supervisor;
+pub(crate) mod timeline;
 pub(crate) mod update;
 mod voice;
 

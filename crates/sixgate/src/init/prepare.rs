@@ -34,6 +34,9 @@ pub(crate) struct Report {
     pub(crate) state: bool,
     /// Where the configuration comes from.
     pub(crate) configuration: String,
+    /// Digest of the configuration where this machine made it by itself.
+    #[serde(default)]
+    pub(crate) made: Option<String>,
     /// What an operator should know.
     pub(crate) findings: Vec<Finding>,
 }
@@ -44,6 +47,9 @@ struct Remembered {
     instance: String,
     /// Digest of the configuration that was made of it.
     made: String,
+    /// There was none: the configuration was made out of the network cards.
+    #[serde(default)]
+    alone: bool,
 }
 
 /// Prepares the machine.
@@ -106,6 +112,9 @@ fn configure(report: &mut Report) {
         let is_new = seed.as_ref().is_some_and(|seed| seed.instance != remembered.instance);
         if !(is_new && untouched) {
             "as it was kept".clone_into(&mut report.configuration);
+            if untouched && remembered.alone {
+                note_made(report, path, kept);
+            }
             if is_new && seed.as_ref().is_some_and(|seed| seed.user.toml.is_some() || seed.network.is_some()) {
                 report.findings.push(ignored(seed.as_ref().map_or("", |seed| seed.source)));
             }
@@ -124,23 +133,35 @@ fn configure(report: &mut Report) {
     if let Err(error) = keep(path, made.as_bytes()) {
         report.findings.push(not_kept(&error));
     }
+    if let Some(backup) = seed.as_ref().and_then(|seed| seed.user.backup.as_ref()).filter(|_| report.state)
+        && let Err(error) = backup.leave_memory(Path::new(state::HOME))
+    {
+        report.findings.push(not_kept(&error));
+    }
     let instance = seed.map(|seed| seed.instance).unwrap_or_default();
-    let remembered = Remembered { instance, made: digest(&made) };
+    let alone = report.configuration.starts_with("made");
+    let remembered = Remembered { instance, made: digest(&made), alone };
     if report.state {
         let text = serde_json::to_string(&remembered).unwrap_or_default();
         if let Err(error) = keep(&remembered_at, text.as_bytes()) {
             report.findings.push(not_kept(&error));
         }
     }
-    if report.configuration.starts_with("made") {
-        report.findings.push(Finding::new(
-            Severity::Note,
-            "configuration-made",
-            path.display().to_string(),
-            "nothing said how this router is to be configured: it asks for IPv4, IPv6 and a prefix on the first card with a link, and serves the next one",
-            "give it a cloud-init drive or a configuration of your own",
-        ));
+    if alone {
+        note_made(report, path, &made);
     }
+}
+
+/// Nobody has said anything yet about how this router is to be configured.
+fn note_made(report: &mut Report, path: &Path, made: &str) {
+    report.made = Some(digest(made));
+    report.findings.push(Finding::new(
+        Severity::Note,
+        "configuration-made",
+        path.display().to_string(),
+        "nothing said how this router is to be configured: it asks for IPv4, IPv6 and a prefix on the first card with a link, and serves the next one",
+        "answer the three questions on the console (W), or give it a cloud-init drive or a configuration of your own",
+    ));
 }
 
 /// The configuration out of a seed: its own, or one that follows from its network configuration.
@@ -215,7 +236,7 @@ fn not_kept(error: &std::io::Error) -> Finding {
     )
 }
 
-fn digest(text: &str) -> String {
+pub(crate) fn digest(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -5,31 +5,31 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
+use sixgate_engine::status::Card;
 
 use super::cloud_init::{Interface, Network, Subnet};
 
 /// Resolvers of those who name none.
-const RESOLVERS: [&str; 2] = ["9.9.9.9", "1.1.1.1"];
+pub(crate) const RESOLVERS: [&str; 2] = ["9.9.9.9", "1.1.1.1"];
 const CARDS: &str = "/sys/class/net";
 const IFF_UP: &str = "0x1003";
 
-/// A network card.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Card {
-    pub(crate) name: String,
-    pub(crate) mac: String,
-    pub(crate) link: bool,
+/// All real network cards; they are raised to see whether they have a link.
+pub(crate) fn cards() -> Vec<Card> {
+    for card in present() {
+        let _ = fs::write(Path::new(CARDS).join(&card.name).join("flags"), IFF_UP);
+    }
+    present()
 }
 
-/// All real network cards in the order in which the machine has them; they are raised to see whether they have a link.
-pub(crate) fn cards() -> Vec<Card> {
+/// All real network cards in the order in which the machine has them, as they are.
+pub(crate) fn present() -> Vec<Card> {
     let mut cards = Vec::new();
     for entry in fs::read_dir(CARDS).into_iter().flatten().flatten() {
         let home = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
         // What is made of software has no device below it.
         let Ok(device) = fs::read_link(home.join("device")) else { continue };
-        let _ = fs::write(home.join("flags"), IFF_UP);
         let read = |file| fs::read_to_string(home.join(file)).unwrap_or_default().trim().to_owned();
         let place = fs::canonicalize(home.join("device")).unwrap_or(device);
         let place = place.ancestors().map(Path::to_path_buf).find(|path| is_pci(path)).unwrap_or(place);
@@ -42,6 +42,14 @@ pub(crate) fn cards() -> Vec<Card> {
 /// The nearest device on the PCI bus: its place there does not depend on which driver came first.
 fn is_pci(path: &Path) -> bool {
     path.join("class").exists() && path.join("vendor").exists()
+}
+
+/// The uplink's card and the LAN's where nobody says which: the first two with a link.
+pub(crate) fn propose(cards: &[Card]) -> (Option<String>, Option<String>) {
+    let uplink = cards.iter().find(|card| card.link).or(cards.first());
+    let others = || cards.iter().filter(|card| uplink.is_none_or(|uplink| uplink.mac != card.mac));
+    let lan = others().find(|card| card.link).or_else(|| others().next());
+    (uplink.map(|card| card.mac.clone()), lan.map(|card| card.mac.clone()))
 }
 
 /// The configuration, as text that people can go on from. Nothing without a network card.
@@ -115,7 +123,7 @@ fn lan_addresses(subnets: &[Subnet]) -> Vec<String> {
 
 /// The router's address in a unique local /64 (RFC 4193). It follows from the hardware address, so that a machine whose
 /// state was lost has the same one again.
-fn unique_local(mac: &str) -> String {
+pub(crate) fn unique_local(mac: &str) -> String {
     let digest = Sha256::digest(mac.as_bytes());
     let mut bytes = [0; 16];
     bytes[0] = 0xfd;

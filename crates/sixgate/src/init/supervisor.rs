@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use sixgate_linux::pid1;
 use sixgate_linux::pid1::children::{self, End};
 use sixgate_linux::pid1::consoles::{self, Console};
+use sixgate_linux::pid1::lock;
 use sixgate_linux::pid1::power::{self, Ending, PowerButton};
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -30,6 +31,9 @@ const FEED: Duration = Duration::from_secs(5);
 
 /// How long a system on trial may take to prove healthy.
 const TRIAL: Duration = Duration::from_secs(300);
+
+/// When modules and kernel are locked: the ruleset's own modules are loaded by then, and the router serves.
+const LOCK_AFTER: Duration = Duration::from_secs(15);
 
 /// From which level on the kernel's messages are shown: while something is drawn, emergencies only; otherwise informational ones.
 const DRAWN: u8 = 1;
@@ -110,6 +114,7 @@ impl<'a> Supervisor<'a> {
             self.voice.leave_console();
         }
         let mut fed = tokio::time::interval(FEED);
+        lock_later();
         loop {
             self.start_what_is_due();
             let due = self.services().filter_map(|service| service.poll_timeout()).min();
@@ -209,6 +214,29 @@ async fn until(time: Option<Instant>) {
         Some(time) => tokio::time::sleep_until(time.into()).await,
         None => std::future::pending().await,
     }
+}
+
+/// Locks modules and kernel on a thread of its own, once the router has had its share of the processor.
+fn lock_later() {
+    let lock = || {
+        thread::sleep(LOCK_AFTER);
+        // Of this thread alone; a kernel that refuses makes the start a little slower.
+        let _ = rustix::process::setpriority_process(None, 10);
+        let say = |text: &str| {
+            if let Ok(mut log) = OpenOptions::new().write(true).open("/dev/kmsg") {
+                let _ = log.write_all(format!("init: {text}").as_bytes());
+            }
+        };
+        match lock::lock_modules() {
+            Ok(count) => say(&format!("no more modules are loaded; {count} were loaded for what may be plugged in")),
+            Err(error) => say(&format!("the kernel goes on to load modules: {error}")),
+        }
+        if let Err(error) = lock::lock_down() {
+            say(&format!("the kernel is not locked down: {error}"));
+        }
+    };
+    // Without the thread the machine is as it was.
+    let _ = thread::Builder::new().name("lock".into()).spawn(lock);
 }
 
 /// Waits for the button on a thread of its own, which ends with the machine.

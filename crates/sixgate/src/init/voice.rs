@@ -31,7 +31,8 @@ impl Voice {
         if self.on_console {
             let _ = write!(std::io::stdout(), "[{:8.3}] init: {text}\r\n", pid1::since_boot().as_secs_f64());
         } else if let Ok(mut log) = OpenOptions::new().write(true).open("/dev/kmsg") {
-            let _ = write!(log, "init: {text}");
+            // In one piece: the log takes each write for a line.
+            let _ = log.write_all(format!("init: {text}").as_bytes());
         }
     }
 

@@ -1,18 +1,24 @@
 //! The machine that process 1 made: what it met at its start, whether it proves healthy, updates, reset and restart.
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use sixgate_engine::facts::Facts;
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::status::{self, Status};
+use sixgate_linux::clock::since_boot;
+use sixgate_linux::network::channels;
+use sixgate_linux::sysctl;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, interval, sleep_until};
 
 use crate::control::MachineAction;
 use crate::init::loader::{self, Slot};
-use crate::init::prepare::{REPORT, Report, last_good_path};
-use crate::init::{CONFIG, state, update};
+use crate::init::prepare::{REPORT, Report, digest, last_good_path};
+use crate::init::{CONFIG, state, timeline, update};
 use crate::lifecycle::{Ending, SUPERVISOR_VARIABLE};
-use crate::wiring::Ask;
+use crate::tasks::ra;
+use crate::wiring::{Ask, Configured};
 
 /// How often a machine that has not proven healthy yet is looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -38,6 +44,12 @@ pub type Order = (MachineAction, oneshot::Sender<Result<(), String>>);
 
 /// This task's ends of the channels.
 pub struct Ends {
+    /// The configuration.
+    pub configured: watch::Receiver<Configured>,
+    /// The machine's links.
+    pub facts: watch::Receiver<Option<Arc<Facts>>>,
+    /// What the advertisers have sent.
+    pub ra: watch::Receiver<ra::Slice>,
     /// Asks for the whole state.
     pub ask: mpsc::Sender<Ask>,
     /// Requests.
@@ -76,8 +88,12 @@ pub async fn run(mut ends: Ends) {
             healthy: false,
             state: report.state,
             configuration: report.configuration.clone(),
+            locked: false,
+            timeline: timeline::read(),
         });
     });
+    let mut advertised = false;
+    let mut locked = false;
     let mut healthy_since: Option<Instant> = None;
     let mut proven = false;
     let mut look = interval(LOOK);
@@ -94,7 +110,36 @@ pub async fn run(mut ends: Ends) {
                 // Whoever asked may have gone away meanwhile.
                 let _ = answer.send(outcome);
             }
-            _ = look.tick(), if !proven => {
+            changed = ends.configured.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                ends.slice.send_if_modified(|slice| forget_made(slice, report.made.as_deref()));
+            }
+            changed = ends.facts.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let facts = ends.facts.borrow_and_update().clone();
+                spread(&facts.unwrap_or_default());
+            }
+            changed = ends.ra.changed(), if !advertised => {
+                if changed.is_err() {
+                    return;
+                }
+                advertised = ends.ra.borrow_and_update().advertised.values().any(|lan| lan.sent > 0);
+                if advertised {
+                    ends.slice.send_modify(complete_timeline);
+                }
+            }
+            _ = look.tick(), if !proven || !locked => {
+                if !locked && modules_locked() {
+                    locked = true;
+                    ends.slice.send_modify(|slice| slice.status.iter_mut().for_each(|status| status.locked = true));
+                }
+                if proven {
+                    continue;
+                }
                 if !ask(&ends.ask).await.is_some_and(|status| is_healthy(&status)) {
                     healthy_since = None;
                     continue;
@@ -116,6 +161,44 @@ pub async fn run(mut ends: Ends) {
             }
         }
     }
+}
+
+/// Whether process 1 has locked the kernel's modules, which is a while after the start.
+fn modules_locked() -> bool {
+    sysctl::read("kernel/modules_disabled").is_ok_and(|value| value == "1")
+}
+
+/// Cards that are there, or were just plugged in, get queues for each processor.
+fn spread(facts: &Facts) {
+    let processors = std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
+    for link in facts.links.iter().filter(|link| link.mac.is_some()) {
+        match channels::spread(&link.name, processors) {
+            Ok(Some(queues)) => tracing::info!("{} works with {queues} pairs of queues", link.name),
+            Ok(None) => {}
+            Err(error) => tracing::debug!("{}: its queues stay as they are: {error}", link.name),
+        }
+    }
+}
+
+/// The first advertisement is out, which is what a start is for.
+fn complete_timeline(slice: &mut Slice) {
+    let Some(status) = &mut slice.status else { return };
+    let seconds = since_boot().as_secs_f64();
+    status.timeline.push(status::Milestone { name: "first advertisement".to_owned(), seconds });
+    tracing::info!("from the kernel's start: {}", timeline::line(&status.timeline));
+}
+
+/// Once somebody has said how this router is to be configured, what it made by itself is no news any more.
+fn forget_made(slice: &mut Slice, made: Option<&str>) -> bool {
+    let Some(made) = made else { return false };
+    let held = state::read_text(Path::new(CONFIG), 1 << 20);
+    if held.is_none_or(|held| digest(&held) == made) {
+        return false;
+    }
+    let before = slice.findings.len();
+    slice.findings.retain(|finding| finding.code != "configuration-made");
+    slice.status.iter_mut().for_each(|status| "set on this machine".clone_into(&mut status.configuration));
+    slice.findings.len() < before
 }
 
 async fn ask(ask: &mpsc::Sender<Ask>) -> Option<Status> {
@@ -214,7 +297,10 @@ mod tests {
         let (order, orders) = mpsc::channel(1);
         let (ending, mut endings) = mpsc::channel(1);
         let (slice, seen) = watch::channel(Slice::default());
-        let task = tokio::spawn(run(Ends { ask, orders, ending, slice }));
+        let (_facts, facts) = watch::channel(None);
+        let (_ra, ra) = watch::channel(ra::Slice::default());
+        let (_configured, configured) = watch::channel(Configured::default());
+        let task = tokio::spawn(run(Ends { configured, facts, ra, ask, orders, ending, slice }));
         let (answer, answered) = oneshot::channel();
         order.send((MachineAction::Reboot, answer)).await.unwrap();
         assert!(answered.await.unwrap().is_err());

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::backoff::Backoff;
+use crate::backup::Backup;
 use crate::control::{ErrorKind, MAX_REQUEST, MachineAction, Reply, Request, emit_reply, parse_request, refusal};
 use crate::lifecycle::{Ending, SUPERVISOR_VARIABLE};
 use crate::tasks::appliance::Order;
@@ -82,9 +83,9 @@ impl Slice {
 }
 
 /// Serves for ever.
-pub async fn run(ends: Ends, path: PathBuf) {
+pub async fn run(ends: Ends, path: PathBuf, state: PathBuf) {
     let Ends { ask, command, flush, denials, sessions, ending, order, log, slice } = ends;
-    let desk = Desk { ask, command, flush, denials, sessions, ending, order, log, slice };
+    let desk = Desk { ask, command, flush, denials, sessions, ending, order, log, slice, state };
     let mut backoff = Backoff::default();
     let mut connections = JoinSet::new();
     connections.spawn(port::serve(desk.clone()));
@@ -136,6 +137,8 @@ struct Desk {
     order: mpsc::Sender<Order>,
     log: mpsc::Sender<ListEvents>,
     slice: watch::Sender<Slice>,
+    /// The folder of what outlives the daemon.
+    state: PathBuf,
 }
 
 /// How a request is answered.
@@ -168,6 +171,7 @@ impl Desk {
             | Reply::Resolved { .. }
             | Reply::Probe { .. }
             | Reply::Captured { .. }
+            | Reply::Backup { .. }
             | Reply::Accepted => {
                 slice.requests += 1;
             }
@@ -218,6 +222,14 @@ impl Desk {
                 }
                 Err(refused) => refused,
             },
+            Request::Backup => match self.configuration(ConfigurationCommand::Text).await {
+                Ok(text) => Reply::Backup { backup: Box::new(Backup::take(text, &self.state)) },
+                Err(refused) => refused,
+            },
+            Request::Restore { backup, confirm } => match trial(confirm) {
+                Ok(trial) => self.restore(*backup, trial).await,
+                Err(refused) => refused,
+            },
             Request::Confirm => done(self.configuration(ConfigurationCommand::Confirm).await),
             Request::Why { from, to, service } => {
                 let ask = |answer| ConfigurationCommand::Why { from, to, service, answer };
@@ -259,6 +271,20 @@ impl Desk {
             Request::Machine(action) => self.machine(action).await,
             Request::PowerOff => {
                 refusal(ErrorKind::Refused, "this router runs on a host; only the image's own PID 1 powers off")
+            }
+        }
+    }
+
+    async fn restore(&self, backup: Backup, trial: Option<Duration>) -> Reply {
+        let text = backup.configuration.clone();
+        let apply = |answer| ConfigurationCommand::Apply { text, trial, session: None, answer };
+        if let Err(refused) = self.configuration(apply).await {
+            return refused;
+        }
+        match backup.leave_memory(&self.state) {
+            Ok(()) => Reply::Accepted,
+            Err(error) => {
+                refusal(ErrorKind::Refused, format!("the configuration is in force, but leases are not kept: {error}"))
             }
         }
     }
@@ -432,7 +458,8 @@ mod tests {
         let others = Others { asked, commands, listed, endings, slice: seen };
         let (order, _) = mpsc::channel(1);
         let (log, _) = mpsc::channel(1);
-        (Desk { ask, command, flush, denials, sessions, ending, order, log, slice }, others)
+        let state = PathBuf::from("/nonexistent");
+        (Desk { ask, command, flush, denials, sessions, ending, order, log, slice, state }, others)
     }
 
     async fn dialogue(desk: &Desk, input: &[u8]) -> Vec<Reply> {
@@ -455,6 +482,7 @@ mod tests {
             | Reply::Resolved { .. }
             | Reply::Probe { .. }
             | Reply::Captured { .. }
+            | Reply::Backup { .. }
             | Reply::Accepted => None,
         };
         replies.iter().filter_map(kind).collect()

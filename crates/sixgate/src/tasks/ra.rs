@@ -7,7 +7,7 @@ use sixgate_engine::status::Advertised;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::wiring::{Desired, Withdraw};
+use crate::wiring::{Desired, Resumed, Withdraw};
 
 mod station;
 
@@ -17,6 +17,8 @@ pub struct Ends {
     pub desired: watch::Receiver<Desired>,
     /// Asks for the final advertisements.
     pub withdraw: mpsc::Receiver<Withdraw>,
+    /// The machine goes on from another time.
+    pub resumed: watch::Receiver<Resumed>,
     /// What the console shows.
     pub slice: watch::Sender<Slice>,
 }
@@ -50,7 +52,7 @@ pub async fn run(mut ends: Ends) {
         if desired != Desired::Unknown {
             let plans = desired.plan().map(|plan| plan.ra.as_slice()).unwrap_or_default();
             instruct(plans, &mut orders, |order| {
-                stations.spawn(station::run(order, ends.slice.clone()));
+                stations.spawn(station::run(order, ends.resumed.clone(), ends.slice.clone()));
             });
         }
         tokio::select! {

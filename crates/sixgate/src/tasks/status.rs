@@ -15,8 +15,9 @@ use sixgate_linux::system::Machine;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::init::starter;
 use crate::tasks::{
-    appliance, control, denials, dns64, facts, metrics, nat64, nat64_log, ndp_proxy, network, ra, uplink,
+    appliance, control, denials, dns64, facts, host, metrics, nat64, nat64_log, ndp_proxy, network, ra, time, uplink,
 };
 use crate::wiring::{Ask, Configured, Desired};
 
@@ -60,6 +61,10 @@ pub struct Ends {
     pub metrics: watch::Receiver<metrics::Slice>,
     /// Slice of the machine's task.
     pub appliance: watch::Receiver<appliance::Slice>,
+    /// Slice of what hypervisor and provider do.
+    pub host: watch::Receiver<host::Slice>,
+    /// Slice of the clock.
+    pub time: watch::Receiver<time::Slice>,
     /// Slice of the control socket.
     pub control: watch::Receiver<control::Slice>,
 }
@@ -91,6 +96,7 @@ pub async fn run(mut ends: Ends, starts: u32) {
                 status.firewall.ended = network.ended;
                 status.firewall.denials = ends.denials.borrow().kept;
                 status.firewall.logged = ends.denials.borrow().logged;
+                status.cards = starter::present();
                 status.system = system(status.system.hostname, began.elapsed(), starts);
                 // Whoever asked may have gone away meanwhile.
                 let _ = asked.send(status);
@@ -146,9 +152,10 @@ fn assemble(ends: &Ends, readings: &Readings) -> Status {
     nat64.iter_mut().for_each(|nat64| nat64.log.clone_from(&log));
     let dns64 = ends.dns64.borrow().status();
     let appliance = ends.appliance.borrow().status.clone();
+    let clock = ends.time.borrow().status.clone();
     let findings = findings(ends);
     let version = status::VERSION;
-    let mut status = Status { version, nat64, dns64, control, appliance, findings, ..Status::default() };
+    let mut status = Status { version, nat64, dns64, control, appliance, clock, findings, ..Status::default() };
     let Some(config) = config else { return status };
     let learnt = ends.learnt.borrow().clone().unwrap_or_default();
     // What does not fit is among the plan's findings already.
@@ -239,6 +246,8 @@ fn findings(ends: &Ends) -> Vec<Finding> {
     all.extend(ends.ndp_proxy.borrow().findings.iter().cloned());
     all.extend(ends.metrics.borrow().problems.values().cloned());
     all.extend(ends.appliance.borrow().findings.iter().cloned());
+    all.extend(ends.host.borrow().findings.iter().cloned());
+    all.extend(ends.time.borrow().findings.iter().cloned());
     all.extend(ends.control.borrow().findings.iter().cloned());
     all.sort_by(|a, b| (b.severity, &a.code, &a.subject).cmp(&(a.severity, &b.code, &b.subject)));
     all
@@ -346,6 +355,8 @@ mod tests {
             ndp_proxy: watch::channel(ndp_proxy::Slice::default()).1,
             metrics: watch::channel(metrics::Slice::default()).1,
             appliance: watch::channel(appliance::Slice::default()).1,
+            host: watch::channel(host::Slice::default()).1,
+            time: watch::channel(time::Slice::default()).1,
             control: control.subscribe(),
         };
         let (done, finished) = std::sync::mpsc::channel();

@@ -11,7 +11,7 @@ use sixgate_engine::uplink::{Moment, Uplink, Wanted};
 use tokio::sync::watch;
 
 use crate::clock::{now, seed, sleep_until};
-use crate::wiring::Configured;
+use crate::wiring::{Configured, Resumed};
 
 mod remembered;
 mod sockets;
@@ -25,6 +25,8 @@ pub struct Ends {
     pub configured: watch::Receiver<Configured>,
     /// The kernel's facts.
     pub facts: watch::Receiver<Option<Arc<Facts>>>,
+    /// The machine goes on from another time.
+    pub resumed: watch::Receiver<Resumed>,
     /// What is learnt; absent until it is known what a former daemon had learnt.
     pub learnt: watch::Sender<Option<Arc<Learnt>>>,
     /// What the console shows.
@@ -76,6 +78,12 @@ pub async fn run(mut ends: Ends, state: PathBuf) {
         tokio::select! {
             changed = ends.configured.changed() => if changed.is_err() { return },
             changed = ends.facts.changed() => if changed.is_err() { return },
+            changed = ends.resumed.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                uplink.handle_resume(now());
+            }
             received = sockets.receive() => match received {
                 Received::Dhcp4(packet, from) => uplink.handle_ipv4(packet, from, now()),
                 Received::Arp(packet) => uplink.handle_arp(packet, now()),

@@ -2,7 +2,7 @@
 use core::net::Ipv6Addr;
 use std::time::Duration;
 
-use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ipnet::Ipv6Net;
 use sixgate_engine::finding::Severity;
 use sixgate_engine::status::Status;
@@ -13,6 +13,7 @@ use super::keys::{self, Command};
 use super::rates::History;
 use super::sessions::{Order, Told};
 use super::theme::{Role, Theme};
+use super::wizard::{Outcome, Wizard};
 use crate::control::Request;
 
 /// A question closes itself after so long, so that a stray key tomorrow answers nothing.
@@ -108,6 +109,10 @@ pub(super) struct App {
     pub(super) order: Order,
     /// First line of the page that is shown.
     pub(super) scroll: usize,
+    /// The dialogue of the first boot, while it is open.
+    pub(super) wizard: Option<Wizard>,
+    /// It opens by itself: once, and on the appliance's own console only.
+    welcomes: bool,
     /// Time since the console started.
     pub(super) now: Duration,
     question_at: Duration,
@@ -133,6 +138,8 @@ impl App {
             sessions: None,
             order: Order::default(),
             scroll: 0,
+            wizard: None,
+            welcomes: console,
             now: Duration::ZERO,
             question_at: Duration::ZERO,
             notice_at: Duration::ZERO,
@@ -148,6 +155,9 @@ impl App {
     /// Lets time pass.
     pub(super) fn handle_timeout(&mut self, now: Duration) {
         self.now = now;
+        if let Some(wizard) = &mut self.wizard {
+            wizard.handle_timeout(now);
+        }
         if self.question.is_some() && now.saturating_sub(self.question_at) > QUESTION_LIFE {
             self.question = None;
         }
@@ -163,6 +173,7 @@ impl App {
                 if self.trouble.take().is_some() {
                     self.scroll = 0;
                 }
+                self.welcome(&status);
                 self.history.push(self.now, *status);
             }
             Observation::Trouble(trouble) => {
@@ -176,6 +187,7 @@ impl App {
             }
             Observation::Sessions(told) => self.sessions = (self.view == View::Sessions).then_some(told),
             Observation::Accepted(request) => {
+                self.conclude(&request);
                 let text = match request {
                     Request::PowerOff => "Powering off: the router withdraws from its networks first.",
                     Request::Restart => "The daemon restarts.",
@@ -183,8 +195,11 @@ impl App {
                     Request::Stop => "The router stops.",
                     Request::Machine(_) => "The machine starts anew: the router withdraws from its networks first.",
                     Request::Confirm => "The configuration stays.",
-                    Request::Apply { .. } | Request::Revert { .. } => "The configuration is in force.",
+                    Request::Apply { .. } | Request::Restore { .. } | Request::Revert { .. } => {
+                        "The configuration is in force."
+                    }
                     Request::Status
+                    | Request::Backup
                     | Request::Sessions { .. }
                     | Request::Denials
                     | Request::Propose { .. }
@@ -201,14 +216,77 @@ impl App {
                 self.tell(Role::Title, text.to_owned());
             }
             Observation::Rejected(request, why) => {
+                if let Some(wizard) = &mut self.wizard {
+                    return wizard.refused(&why);
+                }
                 let what = request.name();
                 self.tell(Role::Bad, format!("{what} refused: {why}"));
             }
         }
     }
 
+    /// Opens the dialogue of the first boot where the machine made its own configuration, and closes it where that is
+    /// settled elsewhere.
+    fn welcome(&mut self, status: &Status) {
+        let made = status.findings.iter().any(|finding| finding.code == "configuration-made");
+        if made && self.welcomes {
+            self.wizard = Some(Wizard::welcome(status.cards.clone()));
+            self.welcomes = false;
+        }
+        if let Some(wizard) = &mut self.wizard {
+            wizard.observe_cards(&status.cards);
+        }
+        if !made && self.wizard.as_ref().is_some_and(Wizard::is_welcome) {
+            self.wizard = None;
+        }
+    }
+
+    /// What an accepted request means to the dialogue.
+    fn conclude(&mut self, request: &Request) {
+        if let (Request::Apply { .. }, Some(wizard)) = (request, &mut self.wizard) {
+            wizard.applied(self.now);
+        } else if matches!(request, Request::Confirm | Request::Revert { .. }) {
+            self.wizard = None;
+        }
+    }
+
+    /// Takes a key while the dialogue is open.
+    fn handle_wizard_key(&mut self, key: KeyEvent) -> Option<Action> {
+        let wizard = self.wizard.as_mut()?;
+        let takes_text = wizard.takes_text();
+        match wizard.handle_key(key) {
+            Outcome::Stay => {}
+            Outcome::Turned => self.scroll = 0,
+            Outcome::Close => {
+                self.wizard = None;
+                self.scroll = 0;
+            }
+            Outcome::Send(request) => return Some(Action::Send(request)),
+            Outcome::Pass if takes_text => {}
+            Outcome::Pass => {
+                // Only what moves the page or ends the machine: nothing may open below the question.
+                let passes = |command: &Command| {
+                    matches!(
+                        command,
+                        Command::Lines(_)
+                            | Command::Pages(_)
+                            | Command::First
+                            | Command::Last
+                            | Command::PowerOff
+                            | Command::Quit
+                    )
+                };
+                return keys::command(key).filter(passes).and_then(|command| self.handle_command(command));
+            }
+        }
+        None
+    }
+
     /// Takes a key: a letter of the filter while that is being written, else a command.
     pub(super) fn handle_key(&mut self, key: KeyEvent) -> Option<Action> {
+        if self.wizard.is_some() && self.question.is_none() && !key.modifiers.contains(KeyModifiers::CONTROL) {
+            return if key.kind == KeyEventKind::Release { None } else { self.handle_wizard_key(key) };
+        }
         if !self.typing || self.question.is_some() || key.modifiers.contains(KeyModifiers::CONTROL) {
             return keys::command(key).and_then(|command| self.handle_command(command));
         }
@@ -250,6 +328,7 @@ impl App {
                 | Command::Further(_)
                 | Command::Filter
                 | Command::Order(_)
+                | Command::Wizard
                 | Command::Help => {
                     self.question = None;
                     None
@@ -266,6 +345,11 @@ impl App {
             Command::Further(pages) => self.show(self.view.further(pages)),
             Command::Filter => self.typing = true,
             Command::Order(places) => self.order = self.order.further(places),
+            Command::Wizard => {
+                let cards = self.status().map(|status| status.cards.clone());
+                self.wizard = Some(Wizard::questions(cards.unwrap_or_default()));
+                self.scroll = 0;
+            }
             Command::Help => self.show(if self.view == View::Help { View::Overview } else { View::Help }),
             Command::Close if !self.filter.is_empty() => self.close_filter(),
             Command::Close => self.show(View::Overview),

@@ -20,6 +20,10 @@ const KEYS: &[(&str, &str)] = &[
     ("U", "the image: install the update on an attached drive and try it, after a question"),
     ("Z", "the image: go back to the system before the last update, after a question"),
     ("X", "the image: forget configuration and state and start anew, after a question"),
+    (
+        "W",
+        "three questions, and a configuration made of the answers: cards, prefixes, the plan; nothing changes before the last yes",
+    ),
     ("Ctrl-L", "find out the terminal's size again and draw everything"),
     ("?", "this help, and back"),
 ];

@@ -23,6 +23,8 @@ pub(super) enum Command {
     Order(isize),
     /// Write what rows of tables have to contain.
     Filter,
+    /// Ask the questions of the first boot.
+    Wizard,
     /// To the help and back.
     Help,
     /// Close what is open.
@@ -69,6 +71,7 @@ pub(super) fn command(key: KeyEvent) -> Option<Command> {
         KeyCode::Char('U') => Some(Command::Machine(MachineAction::Update)),
         KeyCode::Char('X') => Some(Command::Machine(MachineAction::FactoryReset)),
         KeyCode::Char('Z') => Some(Command::Machine(MachineAction::Rollback)),
+        KeyCode::Char('W') => Some(Command::Wizard),
         KeyCode::Tab | KeyCode::Right => Some(Command::Further(1)),
         KeyCode::BackTab | KeyCode::Left => Some(Command::Further(-1)),
         KeyCode::Char('>') => Some(Command::Order(1)),

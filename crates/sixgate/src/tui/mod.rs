@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use crossterm::event::{self, Event};
+use sixgate_linux::confine;
 use tokio::signal::unix::{SignalKind, signal};
 
 mod app;
@@ -25,6 +26,7 @@ mod screen;
 mod sessions;
 mod terminal;
 mod theme;
+mod wizard;
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +40,11 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// Shows the router behind that control socket until the user leaves; on the appliance's own console, for ever.
 pub fn run(control: &Path, console: bool) -> anyhow::Result<()> {
+    if console {
+        // Whoever finds a hole in what is drawn finds no rights behind it; the socket is root's by its owner alone.
+        confine::keep_capabilities(confine::NONE).context("capabilities stay")?;
+        confine::refuse_what_nobody_needs().context("system calls stay")?;
+    }
     let app = App::new(Theme::from_environment(), console, control.display().to_string());
     let mut terminal = Terminal::enter(console)?;
     let ended = watch_signals(terminal.screen())

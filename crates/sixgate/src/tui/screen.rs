@@ -11,6 +11,7 @@ use super::format::{bytes, duration};
 use super::keys::legend;
 use super::page::{clip, harmless, rule, width, wrap};
 use super::theme::Role;
+use super::wizard::Wizard;
 use super::{findings, help, overview, sessions};
 use crate::control::{MachineAction, Request};
 
@@ -67,6 +68,11 @@ fn page(app: &App, columns: usize, rows: usize) -> Vec<Line<'static>> {
                 .into_iter()
                 .map(|line| Line::from(Span::styled(format!(" {line}"), style))),
         );
+    }
+    if let Some(wizard) = &app.wizard {
+        lines.extend(silence(app, columns));
+        lines.extend(wizard.page(app.theme, columns, app.status(), app.now));
+        return lines;
     }
     if app.view == View::Help {
         lines.extend(help::page(app.theme, columns, app.console));
@@ -222,7 +228,8 @@ fn key_line(app: &App, columns: usize, position: Option<&str>) -> Line<'static> 
     let room = columns.saturating_sub(width(&position));
     let mut spans = Vec::new();
     let mut taken = 0;
-    for (name, meaning) in legend(app.console, !position.is_empty()) {
+    let keys = app.wizard.as_ref().map_or_else(|| legend(app.console, !position.is_empty()), Wizard::legend);
+    for (name, meaning) in keys {
         let needed = width(name) + width(meaning) + 3;
         if taken + needed > room {
             break;
@@ -264,6 +271,8 @@ fn draw_question(app: &App, request: &Request, frame: &mut Frame<'_>) {
         | Request::Status
         | Request::Sessions { .. }
         | Request::Apply { .. }
+        | Request::Backup
+        | Request::Restore { .. }
         | Request::Confirm
         | Request::Revert { .. }
         | Request::Denials

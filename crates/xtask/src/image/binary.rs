@@ -35,20 +35,20 @@ fn cargo_home() -> PathBuf {
     told.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cargo"))
 }
 
-/// Every crate in the router's binary with its version and licence, a line each.
-pub(crate) fn licences() -> Result<String> {
+/// Every crate in the router's binary: name, version, licence.
+pub(super) fn crates() -> Result<BTreeSet<(String, String, String)>> {
     let mut command = cargo();
     command.args(["tree", "--quiet", "--package", "sixgate", "--edges", "normal", "--target", TARGET]);
     let tree = output(command.args(["--prefix", "none", "--no-dedupe", "--format", "{p} | {l}"]))?;
-    let lines: BTreeSet<String> = tree.lines().filter_map(crate_line).collect();
-    Ok(lines.into_iter().collect())
+    Ok(tree.lines().filter_map(crate_line).collect())
 }
 
-/// A line of cargo's, without where a crate of this workspace lies.
-fn crate_line(line: &str) -> Option<String> {
+/// A line of cargo's, without where a crate of this workspace lies. Old crates write a slash for the choice.
+fn crate_line(line: &str) -> Option<(String, String, String)> {
     let (name, licence) = line.split_once(" | ")?;
-    let name = name.split(" (").next().unwrap_or(name);
-    Some(format!("{name} | {licence}\n"))
+    let mut words = name.split_whitespace();
+    let (name, version) = (words.next()?, words.next()?.strip_prefix('v')?);
+    Some((name.to_owned(), version.to_owned(), licence.replace('/', " OR ")))
 }
 
 /// Whether an ELF file of 64 bits names an interpreter.
@@ -76,10 +76,14 @@ mod tests {
 
     #[test]
     fn a_crate_is_listed_without_its_folder() {
-        let line = crate_line("sixgate v0.1.0 (/home/somebody/sixgate) | MIT OR Apache-2.0").unwrap();
-        assert_eq!(line, "sixgate v0.1.0 | MIT OR Apache-2.0\n");
-        assert_eq!(crate_line("serde v1.0.0 (proc-macro) | MIT").unwrap(), "serde v1.0.0 | MIT\n");
-        assert_eq!(crate_line(""), None);
+        let found = |line| crate_line(line).map(|(name, version, licence)| format!("{name} {version} {licence}"));
+        let own = "sixgate v0.1.0 (/home/somebody/sixgate) | MIT OR Apache-2.0";
+        assert_eq!(found(own).as_deref(), Some("sixgate 0.1.0 MIT OR Apache-2.0"));
+        assert_eq!(
+            found("serde v1.0.0 (proc-macro) | MIT/Apache-2.0").as_deref(),
+            Some("serde 1.0.0 MIT OR Apache-2.0")
+        );
+        assert_eq!(found(""), None);
     }
 
     #[test]

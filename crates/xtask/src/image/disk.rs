@@ -35,6 +35,10 @@ const PARTITIONS: &[(Kind, &str, &str, u64)] = &[
 pub(super) struct Slot {
     pub(super) kernel: PathBuf,
     pub(super) initrd: PathBuf,
+    /// The bill of materials.
+    pub(super) components: PathBuf,
+    /// The licences of what is in it.
+    pub(super) licences: PathBuf,
     /// The kernel's package, which the manifest names.
     pub(super) kernel_package: String,
 }
@@ -116,7 +120,13 @@ fn list(inputs: &[PathBuf]) -> Result<String> {
 
 fn slot_file_system(slot: &Slot) -> Result<Vec<u8>> {
     let mut system = Fat::new("SIXGATE", 0x5158_0002, SLOT, 8192);
-    for (name, path) in [("vmlinuz", &slot.kernel), ("initrd.img", &slot.initrd)] {
+    let files = [
+        ("vmlinuz", &slot.kernel),
+        ("initrd.img", &slot.initrd),
+        ("sbom.cdx", &slot.components),
+        ("licences.txt", &slot.licences),
+    ];
+    for (name, path) in files {
         system.add(name, fs::read(path).with_context(|| format!("cannot read {}", path.display()))?);
     }
     system.emit()

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use sixgate_qemu::Hardware;
 
+use super::console::Keyboard;
 use super::{Case, Unit, agent, iso};
 
 /// A clean stop under emulation, on a machine that others share: the router itself is given five seconds.
@@ -18,8 +19,14 @@ pub(super) fn cases() -> Vec<Case> {
             nothing,
         ),
         Case::new("first boot: a cloud-init drive as Proxmox makes it, and its change", drive),
-        Case::new("first boot: a configuration in an SMBIOS string", smbios),
-        Case::new("state: kept over a restart, made new when damaged, reset on request", kept),
+        Case::new(
+            "first boot: a configuration in an SMBIOS string, the recipes of the guide, a backup given back",
+            smbios,
+        ),
+        Case::new(
+            "state: three questions on the console, kept over a restart, made new when damaged, reset on request",
+            kept,
+        ),
     ]
 }
 
@@ -59,9 +66,33 @@ fn nothing(unit: &mut Unit) -> Result<()> {
     let refused = agent::ask(unit, "guest-exec", &json!({ "path": "/bin/sh" })).err().map(|error| error.to_string());
     ensure!(refused.as_deref().is_some_and(|error| error.contains("not allowed")), "{refused:?}");
     // The machine has a watchdog, which would have ended it by now if nobody fed it.
-    unit.status_with("half a minute and more", |status| status["system"]["machine_uptime"].as_u64() > Some(40))?;
+    let status = unit.status_with("half a minute and more, and the kernel locked", |status| {
+        status["system"]["machine_uptime"].as_u64() > Some(40) && status["appliance"]["locked"] == true
+    })?;
+    let reached = |name: &str| {
+        let timeline = status["appliance"]["timeline"].as_array();
+        timeline.and_then(|all| all.iter().find(|one| one["name"] == name)?["seconds"].as_f64())
+    };
+    let (init, advertised) = (reached("init"), reached("first advertisement"));
+    ensure!(init.is_some_and(|init| advertised.is_some_and(|advertised| init < advertised)), "{status}");
+    eprintln!("timeline: {}", status["appliance"]["timeline"]);
+    card(unit)?;
     agent::tell(unit, "guest-shutdown", &json!({ "mode": "powerdown" }))?;
     unit.await_end()
+}
+
+/// A card that is pulled and another one that is plugged in after all modules were locked, which wants another driver.
+fn card(unit: &mut Unit) -> Result<()> {
+    let present = |status: &Value| status["lans"][0]["interface"]["present"] == true;
+    unit.machine()?.monitor()?.execute("device_del", &json!({ "id": "nic1" }))?;
+    let status = unit.status_with("a LAN without its card", |status| !present(status))?;
+    ensure!(code(&status, "lan-interface-missing"), "{status}");
+    let new = json!({ "driver": "e1000", "id": "new", "netdev": "n1", "mac": "bc:24:11:00:00:02", "romfile": "" });
+    unit.machine()?.monitor()?.execute("device_add", &new)?;
+    unit.status_with("a LAN that is advertised on again", |status| {
+        present(status) && status["lans"][0]["advertised"]["sent"].as_u64() > Some(0)
+    })?;
+    Ok(())
 }
 
 /// As `qm set --ipconfig0 ip=..,gw=..,ip6=..,gw6=..` has it.
@@ -118,20 +149,87 @@ fn smbios(unit: &mut Unit) -> Result<()> {
     unit.boot(Hardware { oem_strings: vec![value.to_owned()], ..Unit::hardware() })?;
     let status = unit.status_with("the value's configuration", |status| status["system"]["hostname"] == "told")?;
     ensure!(status["appliance"]["configuration"] == "from SMBIOS", "{}", status["appliance"]);
+    recipes(unit)?;
     let took = unit.power_off()?;
     ensure!(took < STOP, "the power button took {took:?}");
+    Ok(())
+}
+
+/// Each recipe of `docs/proxmox.md` comes into force on the machine; a backup of the first one brings it back.
+fn recipes(unit: &mut Unit) -> Result<()> {
+    let guide = include_str!("../../../../docs/proxmox.md");
+    let recipes: Vec<&str> = guide
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .filter(|text| text.contains("[wan]"))
+        .collect();
+    ensure!(recipes.len() >= 2, "the guide has {} recipes", recipes.len());
+    let mut backup = Value::Null;
+    for recipe in recipes {
+        // This machine's uplink, in place of the provider's address.
+        let text = recipe.replace("00:50:56:00:aa:bb", "bc:24:11:00:00:01");
+        let reply = unit.request(&json!({ "apply": { "text": text } }))?;
+        ensure!(reply["reply"] == "accepted", "{reply}\n{text}");
+        let status = unit.status_with("the recipe in force", |status| {
+            status["firewall"]["loaded"] == true && status["lans"][0]["advertised"]["sent"].as_u64() > Some(0)
+        })?;
+        let broken = |finding: &&Value| finding["severity"] == "error" && finding["code"] != "nat64-no-ipv4-uplink";
+        let broken = status["findings"].as_array().and_then(|all| all.iter().find(broken));
+        ensure!(
+            broken.is_none_or(|finding| finding["code"].as_str().is_some_and(|code| code.starts_with("wan-"))),
+            "{status}"
+        );
+        if backup.is_null() {
+            backup = unit.request(&json!("backup"))?["backup"].take();
+            ensure!(backup["configuration"] == text, "{backup}");
+        }
+    }
+    let reply = unit.request(&json!({ "restore": { "backup": backup } }))?;
+    ensure!(reply["reply"] == "accepted", "{reply}");
+    unit.status_with("the first recipe again", |status| {
+        status["vms"].as_array().is_some_and(|vms| vms.iter().any(|vm| vm["name"] == "vm1"))
+    })?;
+    Ok(())
+}
+
+/// The three questions, with the cards the other way round.
+fn answer(unit: &mut Unit) -> Result<()> {
+    let mut keyboard = Keyboard::default();
+    keyboard.await_text(unit, "First boot")?;
+    keyboard.press(unit, "\r")?;
+    keyboard.await_text(unit, "Question 1 of 3")?;
+    keyboard.press(unit, "l")?;
+    keyboard.press(unit, "\r")?;
+    keyboard.await_text(unit, "Question 2 of 3")?;
+    keyboard.press(unit, "\r")?;
+    keyboard.await_text(unit, "Question 3 of 3")?;
+    keyboard.press(unit, "\r")?;
+    keyboard.await_text(unit, "Does it work?")?;
+    unit.status_with("the answers in force, on trial", |status| {
+        status["wan"]["name"] == "eth1" && code(status, "configuration-on-trial")
+    })?;
+    keyboard.press(unit, "y")?;
+    unit.status_with("the answers, for good", |status| {
+        status["appliance"]["configuration"] == "set on this machine"
+            && !code(status, "configuration-on-trial")
+            && !code(status, "configuration-made")
+    })?;
+    ensure!(keyboard.pressed == 6, "it took {} keys", keyboard.pressed);
     Ok(())
 }
 
 fn kept(unit: &mut Unit) -> Result<()> {
     unit.boot(Unit::hardware())?;
     unit.status_with("a configuration of its own", made)?;
+    answer(unit)?;
     unit.power_off()?;
 
     unit.boot(Unit::hardware())?;
     let status =
         unit.status_with("what was kept", |status| status["appliance"]["configuration"] == "as it was kept")?;
-    ensure!(!code(&status, "state-renewed"), "{status}");
+    ensure!(!code(&status, "state-renewed") && !code(&status, "configuration-made"), "{status}");
+    ensure!(status["wan"]["name"] == "eth1" && status["lans"][0]["interface"]["name"] == "eth0", "{status}");
     let reply = unit.request(&json!({ "machine": "factory-reset" }))?;
     ensure!(reply["reply"] == "accepted", "{reply}");
     unit.await_end()?;

@@ -1,5 +1,6 @@
 //! The appliance: its disk image in QEMU, from the firmware on. No root is needed; nothing is plugged into its networks but other ends of cables.
 mod agent;
+mod console;
 mod first_boot;
 mod hardware;
 mod iso;

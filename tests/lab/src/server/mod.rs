@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 pub mod dhcpd;
 pub mod dns;
+pub mod ntp;
 pub mod radvd;
 pub mod syslog;
 pub mod udp;

@@ -82,6 +82,7 @@ fn tables() -> Vec<(&'static str, Vec<&'static str>)> {
         ("allow", fields::<raw::Allow>()),
         ("policy", fields::<raw::Policy>()),
         ("metrics", fields::<raw::Metrics>()),
+        ("time", fields::<raw::Time>()),
         ("publish", fields::<raw::Publish>()),
         ("npt", fields::<raw::Npt>()),
     ]

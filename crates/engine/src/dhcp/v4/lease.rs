@@ -12,7 +12,7 @@ use crate::time::Instant;
 
 /// RFC 2131 section 3.3: this many seconds never end.
 const INFINITE: u32 = u32::MAX;
-/// Resolvers of a server that are taken.
+/// Resolvers and time servers of a server that are taken.
 const MOST_RESOLVERS: usize = 4;
 /// Routes of a server that are taken.
 const MOST_ROUTES: usize = 64;
@@ -28,6 +28,8 @@ pub struct Lease {
     pub routes: Vec<(Ipv4Net, Option<Ipv4Addr>)>,
     /// Resolvers.
     pub resolvers: Vec<Ipv4Addr>,
+    /// Time servers.
+    pub time_servers: Vec<Ipv4Addr>,
     /// Which server.
     pub server: Ipv4Addr,
     /// The hardware address that the server's answer came from: its own or a relay's.
@@ -89,7 +91,9 @@ impl Lease {
         };
         let mut resolvers = addresses(code::DOMAIN_NAME_SERVER);
         resolvers.truncate(MOST_RESOLVERS);
-        Some(Self { address, gateway, routes, resolvers, server, server_mac: from, t1, t2, ends })
+        let mut time_servers = addresses(code::NTP_SERVERS);
+        time_servers.truncate(MOST_RESOLVERS);
+        Some(Self { address, gateway, routes, resolvers, time_servers, server, server_mac: from, t1, t2, ends })
     }
 
     /// Whether it has not ended.

@@ -13,11 +13,12 @@ use super::{Identity, Lease};
 pub(super) const BROADCAST: MacAddr = MacAddr([0xff; 6]);
 
 /// What is asked for (RFC 3442: classless routes before the router).
-const WANTED: [u8; 7] = [
+const WANTED: [u8; 8] = [
     code::SUBNET_MASK,
     code::CLASSLESS_ROUTES,
     code::ROUTER,
     code::DOMAIN_NAME_SERVER,
+    code::NTP_SERVERS,
     code::LEASE_TIME,
     code::RENEWAL_TIME,
     code::REBINDING_TIME,

@@ -40,6 +40,8 @@ pub struct Bindings {
     pub t2: Option<Instant>,
     /// Resolvers.
     pub resolvers: Vec<Ipv6Addr>,
+    /// Time servers.
+    pub time_servers: Vec<Ipv6Addr>,
     #[serde(skip)]
     /// Taken back by a lifetime of zero.
     withdrawn: Vec<Ipv6Net>,
@@ -86,6 +88,9 @@ impl Bindings {
         let resolvers = message.options().find(code::DNS_SERVERS).unwrap_or_default();
         let (whole, _) = resolvers.as_chunks::<16>();
         granted.resolvers.extend(whole.iter().map(|octets| Ipv6Addr::from(*octets)).take(MOST_RESOLVERS));
+        // RFC 5908 section 4: each instance of the option names one server, by address or by name.
+        let servers = message.options().into_iter().filter(|(kind, _)| *kind == code::NTP_SERVER);
+        granted.time_servers.extend(servers.filter_map(|(_, value)| time_server(value)).take(MOST_RESOLVERS));
         granted
     }
 
@@ -121,6 +126,9 @@ impl Bindings {
         if !granted.resolvers.is_empty() {
             self.resolvers = granted.resolvers;
         }
+        if !granted.time_servers.is_empty() {
+            self.time_servers = granted.time_servers;
+        }
     }
 
     /// Drops what has ended.
@@ -153,4 +161,12 @@ impl Bindings {
 fn net(lease: &Lease) -> Option<Ipv6Net> {
     let net = Ipv6Net::new(lease.address, lease.length).ok()?.trunc();
     super::usable(net).then_some(net)
+}
+
+/// RFC 5908 section 4.1: code, length, address.
+fn time_server(value: &[u8]) -> Option<Ipv6Addr> {
+    let (head, octets) = value.split_first_chunk::<4>()?;
+    let [code_high, code_low, 0, 16] = *head else { return None };
+    let octets: [u8; 16] = octets.try_into().ok()?;
+    (u16::from_be_bytes([code_high, code_low]) == code::NTP_SERVER_ADDRESS).then(|| Ipv6Addr::from(octets))
 }

@@ -8,7 +8,7 @@ use super::{Binding, Client};
 use crate::time::Instant;
 
 /// What is asked for.
-const WANTED: [u16; 2] = [code::DNS_SERVERS, code::SOL_MAX_RT];
+const WANTED: [u16; 3] = [code::DNS_SERVERS, code::NTP_SERVER, code::SOL_MAX_RT];
 /// Whole in a packet of the minimum MTU.
 const ROOM: usize = 1280 - 40 - 8;
 

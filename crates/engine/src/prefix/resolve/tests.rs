@@ -44,6 +44,7 @@ fn learnt() -> Learnt {
         delegated: vec![given("2001:db8:9::/56", false), given("2001:db8:1::/56", true)],
         ula: Some("fd12:3456:789a::/48".parse().unwrap()),
         resolvers: Vec::new(),
+        time_servers: Vec::new(),
     }
 }
 

@@ -294,6 +294,18 @@ fn a_changed_plan_is_advertised_promptly_but_not_within_min_delay_between_ras() 
 }
 
 #[test]
+fn a_machine_that_goes_on_from_another_time_advertises_as_after_a_start() {
+    let (mut advertiser, last) = settled();
+    let later = last + Duration::from_secs(60);
+    advertiser.handle_resume(later);
+    assert_eq!(advertiser.poll_timeout(), Some(later));
+    advertiser.cease(later);
+    let end = advertiser.poll_timeout();
+    advertiser.handle_resume(later);
+    assert_eq!(advertiser.poll_timeout(), end, "a router that leaves does not come back by that");
+}
+
+#[test]
 fn a_plan_after_ceasing_advertises_again() {
     let (mut advertiser, last) = settled();
     advertiser.cease(last);

@@ -84,6 +84,8 @@ async fn serve(desk: &Desk, request: Request, teller: &mut Teller) -> Result<(),
         | Request::Machine(_)
         | Request::Sessions { .. }
         | Request::Apply { .. }
+        | Request::Backup
+        | Request::Restore { .. }
         | Request::Confirm
         | Request::Revert { .. }
         | Request::FlushDns { .. }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use sixgate_engine::dns64::{Admission, Answer, Cache, Lookup, Plain, Transport};
 use sixgate_engine::time::Instant;
+use sixgate_linux::confine;
 use sixgate_linux::dns_batch::{BATCH, Batch};
 use sixgate_linux::poll::{Poll, Waker};
 use tokio::sync::{mpsc, watch};
@@ -96,7 +97,13 @@ impl Worker {
             pace: Pace::default(),
             slice,
         };
-        let thread = thread::Builder::new().name(format!("dns64-{number}")).spawn(move || desk.work(&ordered))?;
+        let thread = thread::Builder::new().name(format!("dns64-{number}")).spawn(move || {
+            // It was given its sockets and needs nothing else; whoever breaks into it finds nothing to open.
+            if let Err(error) = confine::only_datagrams() {
+                tracing::warn!("a thread of the resolver may do more than it needs: {error}");
+            }
+            desk.work(&ordered);
+        })?;
         Ok(Self { thread: Some(thread), orders, answers, waker })
     }
 

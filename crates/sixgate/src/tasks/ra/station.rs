@@ -12,12 +12,17 @@ use tokio::time::sleep;
 use super::{Order, Slice};
 use crate::backoff::Backoff;
 use crate::clock::{now, seed, sleep_until};
+use crate::wiring::Resumed;
 
 /// Longer solicitations and advertisements do not cross an Ethernet; jumbo frames get room.
 const LONGEST: usize = 9216;
 
 /// Runs until it is ordered to cease or to leave, and has said so on the link.
-pub(super) async fn run(mut orders: watch::Receiver<Order>, slice: watch::Sender<Slice>) {
+pub(super) async fn run(
+    mut orders: watch::Receiver<Order>,
+    mut resumed: watch::Receiver<Resumed>,
+    slice: watch::Sender<Slice>,
+) {
     let Order::Advertise(plan) = orders.borrow_and_update().clone() else { return };
     let mut station =
         Station { advertiser: Advertiser::new(&plan, seed(), now()), link: plan.link, plan: *plan, slice };
@@ -26,7 +31,7 @@ pub(super) async fn run(mut orders: watch::Receiver<Order>, slice: watch::Sender
         let failure = match RaSocket::open(&station.plan.interface, station.link) {
             Ok(socket) => {
                 backoff.succeeded();
-                match station.advertise(&socket, &mut orders).await {
+                match station.advertise(&socket, &mut orders, &mut resumed).await {
                     Ok(()) => break,
                     Err(error) => error,
                 }
@@ -54,7 +59,12 @@ struct Station {
 
 impl Station {
     /// Drives the advertiser until its last advertisement is out, or the socket fails.
-    async fn advertise(&mut self, socket: &RaSocket, orders: &mut watch::Receiver<Order>) -> io::Result<()> {
+    async fn advertise(
+        &mut self,
+        socket: &RaSocket,
+        orders: &mut watch::Receiver<Order>,
+        resumed: &mut watch::Receiver<Resumed>,
+    ) -> io::Result<()> {
         let mut incoming = vec![0; LONGEST];
         let mut outgoing = Vec::new();
         loop {
@@ -70,6 +80,12 @@ impl Station {
             }
             tokio::select! {
                 changed = orders.changed() => if changed.is_err() { return Ok(()) },
+                changed = resumed.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    self.advertiser.handle_resume(now());
+                }
                 received = socket.receive(&mut incoming) => {
                     let received = received?;
                     let message = incoming.get(..received.length).unwrap_or_default();

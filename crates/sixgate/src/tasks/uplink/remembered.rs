@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::uplink::Memory;
 
+use crate::backup::{MEMORY, RESTORED};
+
 /// The memory in its file.
 pub(super) struct Remembered {
     folder: PathBuf,
@@ -18,6 +20,12 @@ impl Remembered {
     /// Reads the file. One that is not there or cannot be understood is a first start.
     pub(super) fn open(folder: PathBuf) -> Self {
         let mut remembered = Self { folder, memory: Memory::default(), problem: None };
+        // A backup that was restored while a daemon ran.
+        match fs::rename(remembered.folder.join(RESTORED), remembered.file()) {
+            Ok(()) => tracing::info!("leases and identifiers are those of a backup"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => remembered.problem = Some(error),
+        }
         match fs::read(remembered.file()) {
             Ok(text) => match serde_json::from_slice(&text) {
                 Ok(memory) => remembered.memory = memory,
@@ -52,7 +60,7 @@ impl Remembered {
     }
 
     fn file(&self) -> PathBuf {
-        self.folder.join("uplink.json")
+        self.folder.join(MEMORY)
     }
 
     pub(super) fn finding(&self) -> Option<Finding> {
