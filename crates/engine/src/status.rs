@@ -526,6 +526,15 @@ pub struct Dns64 {
     pub synthesized: u64,
     /// Questions that ended in SERVFAIL.
     pub failures: u64,
+    /// Whether answers are validated.
+    #[serde(default)]
+    pub validating: bool,
+    /// Upstreams' answers that are proven.
+    #[serde(default)]
+    pub validated: u64,
+    /// Upstreams' answers that are bogus.
+    #[serde(default)]
+    pub bogus: u64,
     /// Messages dropped or refused, by reason.
     pub dropped: BTreeMap<String, u64>,
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::NULL;
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
 use serde::Deserialize;
-use sixgate_engine::dns64::{Event, Outcome, Transaction, Transmit, Transport, View};
+use sixgate_engine::dns64::{Event, Flaw, Outcome, Transaction, Transmit, Transport, Verdict, View};
 use sixgate_engine::plan::{Dns64Plan, LocalNames};
 use sixgate_engine::time::{Duration, Instant};
 
@@ -46,6 +47,7 @@ struct Policy {
     always: Vec<String>,
     forward: BTreeMap<String, SocketAddr>,
     rebinding_protection: bool,
+    validate: bool,
     private_domains: Vec<String>,
     map: BTreeMap<ipnet::Ipv4Net, ipnet::Ipv6Net>,
     hosts: BTreeMap<String, Vec<IpAddr>>,
@@ -64,6 +66,7 @@ impl Default for Policy {
             always: Vec::new(),
             forward: BTreeMap::new(),
             rebinding_protection: false,
+            validate: false,
             private_domains: Vec::new(),
             map: BTreeMap::new(),
             hosts: BTreeMap::new(),
@@ -85,6 +88,8 @@ struct Ask {
     recursion: bool,
     #[serde(default)]
     checking_disabled: bool,
+    #[serde(default)]
+    authentic_data: bool,
     #[serde(default)]
     dnssec_ok: bool,
 }
@@ -108,6 +113,16 @@ enum Failure {
     Unreachable,
 }
 
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Judgement {
+    Secure,
+    Insecure,
+    Bogus,
+    Expired,
+    Unknown,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Turn {
@@ -116,6 +131,7 @@ struct Turn {
     #[serde(default)]
     by: By,
     fails: Option<Failure>,
+    verdict: Option<Judgement>,
     code: Option<String>,
     #[serde(default)]
     answer: Vec<String>,
@@ -142,6 +158,8 @@ struct Expected {
     truncated: bool,
     #[serde(default)]
     authoritative: bool,
+    #[serde(default)]
+    authentic: bool,
     #[serde(default)]
     dropped: bool,
 }
@@ -196,6 +214,12 @@ fn replay(dialogue: &Dialogue) {
                 transaction.handle_input(&stranger.to_vec().unwrap(), now);
                 assert_eq!(transaction.poll_timeout(), before, "{says}");
                 transaction.handle_input(&upstream_answer(turn, &question), now);
+                let due = transaction.poll_validation();
+                assert_eq!(due.is_some(), turn.verdict.is_some(), "{says}: what is validated");
+                if let (Some(message), Some(judgement)) = (due, turn.verdict) {
+                    assert!(transaction.poll_timeout().is_some(), "{says}: the client does not wait for ever");
+                    transaction.handle_verdict(verdict(judgement, message), now);
+                }
             }
         }
     }
@@ -210,6 +234,16 @@ fn replay(dialogue: &Dialogue) {
     check_response(dialogue, &query, outcome);
 }
 
+fn verdict(judgement: Judgement, message: Message) -> Verdict {
+    match judgement {
+        Judgement::Secure => Verdict::Secure(Box::new(message)),
+        Judgement::Insecure => Verdict::Insecure(Box::new(message)),
+        Judgement::Bogus => Verdict::Bogus(Flaw::Signature),
+        Judgement::Expired => Verdict::Bogus(Flaw::Expired),
+        Judgement::Unknown => Verdict::Unknown,
+    }
+}
+
 fn check_question(dialogue: &Dialogue, turn: &Turn, transmit: &Transmit) -> Message {
     let says = &dialogue.says;
     let question = Message::from_vec(&transmit.message).unwrap();
@@ -220,9 +254,11 @@ fn check_question(dialogue: &Dialogue, turn: &Turn, transmit: &Transmit) -> Mess
     let asked = parse_question(&turn.asked);
     assert_eq!(question.queries[0], asked, "{says}");
     assert!(question.metadata.recursion_desired, "{says}");
-    assert_eq!(question.metadata.checking_disabled, dialogue.query.checking_disabled, "{says}");
+    // RFC 6840 section 5.9: whoever validates wants all there is.
+    let validates = turn.verdict.is_some();
+    assert_eq!(question.metadata.checking_disabled, dialogue.query.checking_disabled || validates, "{says}");
     let edns = question.edns.as_ref().unwrap();
-    assert_eq!((edns.max_payload(), edns.flags().dnssec_ok), (1232, dialogue.query.dnssec_ok), "{says}");
+    assert_eq!((edns.max_payload(), edns.flags().dnssec_ok), (1232, dialogue.query.dnssec_ok || validates), "{says}");
     question
 }
 
@@ -252,7 +288,7 @@ fn check_response(dialogue: &Dialogue, query: &[u8], outcome: &Outcome) {
     assert_eq!(response.metadata.op_code, OpCode::from_u8(query[2] >> 3 & 0xf), "{says}");
     assert_eq!(response.metadata.recursion_desired, dialogue.query.recursion && query[2] & 1 != 0, "{says}");
     assert!(response.metadata.recursion_available, "{says}");
-    assert!(!response.metadata.authentic_data, "{says}");
+    assert_eq!(response.metadata.authentic_data, expected.authentic, "{says}");
     assert_eq!(
         response.metadata.authoritative,
         matches!(expected.reason.as_str(), "dns-ipv4only" | "dns-local") || expected.authoritative,
@@ -283,6 +319,7 @@ fn plan(policy: &Policy) -> Arc<Dns64Plan> {
         never: names(&policy.never),
         always: names(&policy.always),
         forward: policy.forward.iter().map(|(domain, upstream)| (name(domain), vec![*upstream])).collect(),
+        validate: policy.validate,
         refuse_private: policy.rebinding_protection,
         private_domains: names(&policy.private_domains),
         prefixes: policy.map.iter().map(|(net, prefix)| (*net, *prefix)).collect(),
@@ -309,6 +346,7 @@ fn client_query(ask: &Ask) -> Vec<u8> {
     let mut message = Message::new(ID, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = ask.recursion;
     message.metadata.checking_disabled = ask.checking_disabled;
+    message.metadata.authentic_data = ask.authentic_data;
     message.queries.push(parse_question(ask.ask.as_deref().unwrap()));
     if let Some(payload) = ask.edns {
         let mut edns = Edns::new();
@@ -374,7 +412,13 @@ fn parse_record(text: &str) -> Record {
 fn rows(records: &[Record]) -> Vec<String> {
     records
         .iter()
-        .map(|record| format!("{} {} {} {:?}", record.name, record.ttl, record.dns_class, record.data))
+        .map(|record| {
+            // The same record may have been read or made.
+            let mut data = Vec::new();
+            record.data.emit(&mut BinEncoder::new(&mut data)).unwrap();
+            let (kind, text) = (record.record_type(), String::from_utf8_lossy(&data));
+            format!("{} {} {} {kind} {data:02x?} {text:?}", record.name, record.ttl, record.dns_class)
+        })
         .collect()
 }
 

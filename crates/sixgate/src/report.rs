@@ -352,6 +352,10 @@ fn write_dns64(out: &mut String, dns64: &Dns64) -> fmt::Result {
         row(out, "upstream", &counts)?;
     }
     row(out, "synthesis", if dns64.synthesizing { "on" } else { "off" })?;
+    match dns64.validating {
+        true => row(out, "dnssec", &format!("{} answers proven, {} bogus", dns64.validated, dns64.bogus))?,
+        false => row(out, "dnssec", "off")?,
+    }
     let counts = format!(
         "{}, {} from the cache, {} synthesized, {} stale, {} failed",
         dns64.queries, dns64.cached, dns64.synthesized, dns64.stale, dns64.failures

@@ -2,8 +2,9 @@
 use std::sync::{Arc, LazyLock};
 
 use hickory_proto::op::{Message, MessageType};
+use hickory_proto::rr::DNSClass;
 use sixgate_engine::config;
-use sixgate_engine::dns64::{Event, Transaction, Transport, View};
+use sixgate_engine::dns64::{Event, Flaw, Transaction, Transport, Verdict, View, chain};
 use sixgate_engine::plan::{Dns64Plan, plan as planned, preview_facts};
 use sixgate_engine::time::Instant;
 
@@ -45,6 +46,19 @@ pub(crate) fn run(bytes: &[u8]) {
         }
         if let Some(transmit) = transaction.poll_transmit() {
             question = transmit.message;
+        }
+        if let Some(message) = transaction.poll_validation() {
+            if let Some(links) = chain(&message) {
+                assert!(links.iter().all(|link| link.question.query_class == DNSClass::IN));
+            }
+            let verdict = match if script.is_over() { 0 } else { script.byte() & 3 } {
+                0 => Verdict::Secure(Box::new(message)),
+                1 => Verdict::Insecure(Box::new(message)),
+                2 => Verdict::Bogus(Flaw::Signature),
+                _ => Verdict::Unknown,
+            };
+            transaction.handle_verdict(verdict, now);
+            continue;
         }
         match if script.is_over() { 3 } else { script.byte() & 3 } {
             0 => transaction.handle_input(script.piece(), now),

@@ -37,6 +37,9 @@ pub const NAMES: &[(&str, std::net::IpAddr)] = &[
     ("v6.lab.test.", std::net::IpAddr::V6(SITE_V6)),
     ("both.lab.test.", std::net::IpAddr::V4(SITE_V4)),
     ("both.lab.test.", std::net::IpAddr::V6(SITE_V6)),
+    ("bogus.lab.test.", std::net::IpAddr::V4(SITE_V4)),
+    ("expired.lab.test.", std::net::IpAddr::V4(SITE_V4)),
+    ("www.plain.test.", std::net::IpAddr::V4(SITE_V4)),
     ("private.lab.test.", std::net::IpAddr::V4(PRIVATE)),
 ];
 
@@ -170,6 +173,7 @@ address = "2001:db8:1:2:40::2"
 const SERVICES: &str = r#"
 [dns64]
 upstream = ["198.51.100.53"]
+dnssec = false
 
 [nat64]
 prefix = "2001:db8:64::/96"

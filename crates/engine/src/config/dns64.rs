@@ -1,7 +1,9 @@
 //! `[dns64]`: the resolver.
 use core::net::{IpAddr, SocketAddr};
 use core::ops::Range;
+use core::str::FromStr;
 
+use hickory_proto::dnssec::TrustAnchors;
 use hickory_proto::rr::Name;
 use ipnet::{Ipv4Net, Ipv6Net};
 use toml::Spanned;
@@ -52,6 +54,12 @@ pub struct Dns64 {
     pub private_domains: Vec<Name>,
     /// Queries that one client may ask by UDP in a second; 0 for no limit.
     pub rate: u32,
+    /// Whether answers are validated.
+    pub dnssec: bool,
+    /// Keys of the root zone that are trusted beside the two that are built in, as text.
+    pub trust_anchors: Vec<String>,
+    /// Domains in which nothing is validated.
+    pub insecure_domains: Vec<Name>,
     /// The domain of the network's own names.
     pub domain: Option<Name>,
     /// Hosts that are known by name.
@@ -102,6 +110,9 @@ impl Default for Dns64 {
             rebinding_protection: true,
             private_domains: Vec::new(),
             rate: 1000,
+            dnssec: true,
+            trust_anchors: Vec::new(),
+            insecure_domains: Vec::new(),
             domain: Name::from_ascii("lan.").ok(),
             hosts: Vec::new(),
             cache: 64,
@@ -166,6 +177,12 @@ pub(super) fn validate(raw: Spanned<raw::Dns64>, names: Names<'_>, errors: &mut 
         rebinding_protection: raw.rebinding_protection.as_ref().is_none_or(|key| *key.get_ref()),
         private_domains: domains(raw.private_domains, errors),
         rate: scalar::number(At("dns64", "rate"), &raw.rate, 0..=1_000_000, errors).unwrap_or(default.rate),
+        dnssec: raw.dnssec.as_ref().is_none_or(|key| *key.get_ref()),
+        trust_anchors: scalar::items(raw.trust_anchor)
+            .into_iter()
+            .filter_map(|(text, span)| trust_anchor(text, &span, errors))
+            .collect(),
+        insecure_domains: domains(raw.insecure_domains, errors),
         domain,
         hosts,
         cache: scalar::number(At("dns64", "cache"), &raw.cache, 1..=4096, errors).unwrap_or(default.cache),
@@ -209,6 +226,15 @@ fn forward(raw: Spanned<raw::Forward>, claims: &Claims, errors: &mut Errors) -> 
         errors.missing(table, "dns64.forward", "upstream");
     }
     Some((domain?, upstream))
+}
+
+/// One DNSKEY record of the root zone.
+fn trust_anchor(text: String, span: &Range<usize>, errors: &mut Errors) -> Option<String> {
+    if TrustAnchors::from_str(&text).is_ok_and(|anchors| anchors.len() == 1) {
+        return Some(text);
+    }
+    errors.note(span.clone(), "this is no DNSKEY record of the root zone", keys::describe("dns64", "trust_anchor"));
+    None
 }
 
 fn mapped(raw: Spanned<raw::PrefixMap>, errors: &mut Errors) -> Option<(Ipv4Net, Ipv6Net)> {

@@ -19,6 +19,8 @@ pub struct Counters {
     synthesized: u64,
     stale: u64,
     failures: u64,
+    validated: u64,
+    bogus: u64,
     reasons: BTreeMap<Reason, u64>,
     upstreams: BTreeMap<SocketAddr, Counts>,
 }
@@ -58,6 +60,8 @@ impl Counters {
                 counts.latency = smooth(counts.latency, *after);
             }
             Event::UpstreamFailed(upstream) => self.upstreams.entry(*upstream).or_default().failures += 1,
+            Event::Validated(secure) => self.validated += u64::from(*secure),
+            Event::Bogus => self.bogus += 1,
             Event::Rebinding => *self.reasons.entry(Reason::Rebinding).or_default() += 1,
             Event::Mismatch => *self.reasons.entry(Reason::Mismatch).or_default() += 1,
             Event::Finished(outcome) => {
@@ -90,6 +94,9 @@ impl Counters {
             cache_answers: 0,
             cache_bytes: 0,
             failures: self.failures,
+            validating: plan.validate,
+            validated: self.validated,
+            bogus: self.bogus,
             dropped: refused.map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
         }
     }

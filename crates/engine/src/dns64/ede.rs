@@ -9,6 +9,10 @@ pub(super) const OPTION: u8 = 15;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ExtendedError {
     StaleAnswer,
+    Bogus,
+    SignatureExpired,
+    SignatureNotYetValid,
+    SignaturesMissing,
     NotReady,
     Blocked,
     NotAuthoritative,
@@ -21,6 +25,10 @@ impl ExtendedError {
     pub(super) const fn code(self) -> u8 {
         match self {
             Self::StaleAnswer => 3,
+            Self::Bogus => 6,
+            Self::SignatureExpired => 7,
+            Self::SignatureNotYetValid => 8,
+            Self::SignaturesMissing => 10,
             Self::NotReady => 14,
             Self::Blocked => 15,
             Self::NotAuthoritative => 20,

@@ -62,8 +62,7 @@ impl Exchange {
     pub(super) fn new(
         question: Query,
         (id, spelling): (u16, u64),
-        checking_disabled: bool,
-        dnssec_ok: bool,
+        (checking_disabled, dnssec_ok): (bool, bool),
         order: &[SocketAddr],
         now: Instant,
     ) -> Option<Self> {
@@ -85,6 +84,11 @@ impl Exchange {
 
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    /// What is asked for.
+    pub(super) fn name(&self) -> &Name {
+        &self.question.name
     }
 
     /// How long the upstream that is asked now has been waited for.
@@ -231,7 +235,7 @@ mod tests {
 
     fn exchange(upstreams: &[&str]) -> Exchange {
         let order: Vec<SocketAddr> = upstreams.iter().map(|text| text.parse().unwrap()).collect();
-        Exchange::new(question("www.example.com."), (0x1234, 0), false, false, &order, Instant::ZERO).unwrap()
+        Exchange::new(question("www.example.com."), (0x1234, 0), (false, false), &order, Instant::ZERO).unwrap()
     }
 
     fn answer(id: u16, question: Option<Query>, code: ResponseCode) -> Vec<u8> {
@@ -265,7 +269,7 @@ mod tests {
         let order = ["192.0.2.1:53".parse().unwrap()];
         let asked = question("www.example.com.");
         let mut exchange =
-            Exchange::new(asked.clone(), (0x1234, 0b0101_1010), false, false, &order, Instant::ZERO).unwrap();
+            Exchange::new(asked.clone(), (0x1234, 0b0101_1010), (false, false), &order, Instant::ZERO).unwrap();
         let sent = Message::from_vec(&exchange.poll_transmit().unwrap().message).unwrap();
         assert!(sent.queries[0].name.eq_case(&Name::from_ascii("wWw.EXaMple.com.").unwrap()));
         let plain = answer(0x1234, Some(asked), ResponseCode::NoError);

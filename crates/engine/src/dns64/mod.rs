@@ -19,6 +19,7 @@
 //! }
 //! ```
 //!
+//! An answer that is to be validated comes out by poll_validation(), and what came of that goes in by handle_verdict().
 //! At most one question is outstanding at a time; a new one replaces it. Over TCP the two-byte length is the driver's.
 //! The seed is to come from the operating system's random numbers: the message identifiers are drawn from it.
 //!
@@ -29,7 +30,7 @@
 //!
 //! A [`Cache`] keeps finished [`Answer`]s by [`Key`]; whoever drives transactions asks it first, and joins equal questions.
 //!
-//! Not here yet: encrypted upstreams and validation. They come behind (`exchange`) what is here.
+//! Not here yet: encrypted upstreams.
 mod answer;
 mod cache;
 mod counters;
@@ -49,6 +50,7 @@ mod reverse;
 mod synthesis;
 mod transaction;
 mod upstreams;
+mod validation;
 mod view;
 
 pub use answer::Answer;
@@ -61,4 +63,5 @@ pub use reason::Reason;
 pub use request::{MAX_UDP_PAYLOAD, Transport};
 pub use transaction::{Event, Outcome, TRANSACTION_TIMEOUT, Transaction};
 pub use upstreams::Upstreams;
+pub use validation::{Flaw, Link, Verdict, chain};
 pub use view::View;

@@ -22,6 +22,14 @@ pub enum Reason {
     Unanswered,
     /// No upstream is configured.
     NoUpstream,
+    /// The answer's signatures prove nothing (RFC 4035 section 5.5).
+    Bogus,
+    /// The answer's signatures have expired, or the clock is fast.
+    BogusExpired,
+    /// The answer's signatures do not hold yet, or the clock is slow.
+    BogusEarly,
+    /// The answer is not signed, although it should be.
+    BogusUnsigned,
     /// The query is not a DNS message.
     Malformed,
     /// The query does not ask one question.
@@ -61,6 +69,10 @@ impl Reason {
             Self::Reverse => "dns-reverse",
             Self::Unanswered => "dns-unanswered",
             Self::NoUpstream => "dns-no-upstream",
+            Self::Bogus => "dns-bogus",
+            Self::BogusExpired => "dns-bogus-expired",
+            Self::BogusEarly => "dns-bogus-early",
+            Self::BogusUnsigned => "dns-bogus-unsigned",
             Self::Malformed => "dns-malformed",
             Self::QuestionCount => "dns-question-count",
             Self::Opcode => "dns-opcode",
@@ -82,6 +94,10 @@ impl Reason {
             Self::Synthesized => Some(ExtendedError::Synthesized),
             Self::Unanswered => Some(ExtendedError::NoReachableAuthority),
             Self::NoUpstream => Some(ExtendedError::NotReady),
+            Self::Bogus => Some(ExtendedError::Bogus),
+            Self::BogusExpired => Some(ExtendedError::SignatureExpired),
+            Self::BogusEarly => Some(ExtendedError::SignatureNotYetValid),
+            Self::BogusUnsigned => Some(ExtendedError::SignaturesMissing),
             Self::Opcode | Self::Class | Self::Transfer | Self::MetaType => Some(ExtendedError::NotSupported),
             Self::NoRecursion => Some(ExtendedError::NotAuthoritative),
             Self::Rebinding => Some(ExtendedError::Blocked),
@@ -112,7 +128,11 @@ impl Reason {
             | Self::Reverse
             | Self::Unanswered
             | Self::NoUpstream => false,
-            Self::Malformed
+            Self::Bogus
+            | Self::BogusExpired
+            | Self::BogusEarly
+            | Self::BogusUnsigned
+            | Self::Malformed
             | Self::QuestionCount
             | Self::Opcode
             | Self::Class

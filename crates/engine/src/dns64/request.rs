@@ -28,6 +28,8 @@ pub(super) struct Request {
     pub(super) recursion_desired: bool,
     /// CD: the client validates by itself.
     pub(super) checking_disabled: bool,
+    /// AD: the client wants to know whether the answer is proven (RFC 6840 section 5.7).
+    pub(super) authentic_data: bool,
     /// DO: the client wants DNSSEC records.
     pub(super) dnssec_ok: bool,
     /// Whether there is an OPT record, so that the response has one too (RFC 6891 section 6.1.1).
@@ -60,6 +62,7 @@ impl Request {
             question: None,
             recursion_desired: flags & 1 != 0,
             checking_disabled: flags2 & 0x10 != 0,
+            authentic_data: flags2 & 0x20 != 0,
             dnssec_ok: false,
             edns: false,
             limit: limit(transport, None),

@@ -11,8 +11,7 @@ pub(super) fn empty(request: &Request, code: ResponseCode) -> Message {
     let mut response = Message::response(request.id, request.op_code);
     response.metadata.recursion_desired = request.recursion_desired;
     response.metadata.recursion_available = true;
-    // RFC 4035 section 3.1.6: CD is copied. AD is never set: nothing was validated here, and nobody vouches for the path to
-    // the upstream (RFC 6840 section 5.8).
+    // RFC 4035 section 3.1.6: CD is copied. The upstream's AD is not: nobody vouches for the path to it (RFC 6840 section 5.8).
     response.metadata.checking_disabled = request.checking_disabled;
     response.metadata.response_code = code;
     response.queries.extend(request.question.clone());
@@ -37,6 +36,15 @@ pub(super) fn pass_on(request: &Request, upstream: Message) -> Message {
     // RFC 8945 section 5.1: a signature is between its two ends.
     response.additionals.retain(|record| !matches!(record.record_type(), RecordType::TSIG | RecordType::SIG));
     response
+}
+
+/// RFC 4035 section 3.2.1: whoever does not ask for signatures and proofs by DO is not sent them, unless they are the question.
+pub(super) fn remove_proof(response: &mut Message) {
+    let asked = response.queries.first().map(|question| question.query_type);
+    let proofs = [RecordType::RRSIG, RecordType::NSEC, RecordType::NSEC3];
+    for section in [&mut response.answers, &mut response.authorities, &mut response.additionals] {
+        section.retain(|record| !proofs.contains(&record.record_type()) || Some(record.record_type()) == asked);
+    }
 }
 
 /// Cuts the response to what the client takes.

@@ -13,6 +13,7 @@ use sixgate_wire::rfc6052::Pref64;
 use super::exchange::{Exchange, Progress, Transmit};
 use super::request::{Refusal, Request, Transport, asks_aaaa};
 use super::synthesis::{Synthesis, embed, negative_ttl, synthesize};
+use super::validation::{Flaw, Verdict};
 use super::view::View;
 use super::{Reason, exclusion, hints, ipv4only, local, rebinding, response, reverse};
 use crate::plan::Dns64Plan;
@@ -37,6 +38,10 @@ pub enum Event {
     Mismatch,
     /// Private addresses of a stranger's name were taken out of an answer.
     Rebinding,
+    /// An answer was validated; true where it is proven, false where it is not signed.
+    Validated(bool),
+    /// An answer is bogus.
+    Bogus,
     /// The end; nothing comes after it.
     Finished(Outcome),
 }
@@ -50,17 +55,23 @@ pub struct Outcome {
     pub response: Option<Message>,
     /// Most bytes that the client takes.
     limit: usize,
+    /// Whether the client wants to know that it is proven.
+    wants_proof: bool,
 }
 
 impl Outcome {
     #[cfg(test)]
     pub(super) fn new(reason: Reason, response: Option<Message>) -> Self {
-        Self { reason, response, limit: usize::from(u16::MAX) }
+        Self { reason, response, limit: usize::from(u16::MAX), wants_proof: false }
     }
 
     /// What goes to the client: with the extended error, cut to its payload size.
     pub fn cut(self) -> Option<Message> {
-        self.response.map(|response| response::fit(response, self.limit, self.reason.extended_error()))
+        self.response.map(|mut response| {
+            // RFC 6840 section 5.7: AD is for who asks for it by AD or DO.
+            response.metadata.authentic_data &= self.wants_proof;
+            response::fit(response, self.limit, self.reason.extended_error())
+        })
     }
 }
 
@@ -77,6 +88,12 @@ pub struct Transaction {
     preferred: Option<SocketAddr>,
     /// Private addresses were taken out of an answer.
     rebinding: bool,
+    /// An answer on its way to and from whoever validates it.
+    validation: Validation,
+    /// Whether what was validated is proven; nothing where nothing was validated.
+    secure: Option<bool>,
+    /// What was wrong with a bogus answer.
+    flaw: Option<Flaw>,
     events: VecDeque<Event>,
 }
 
@@ -102,6 +119,16 @@ enum Step {
     Finished,
 }
 
+/// Where the validation of an answer stands.
+#[derive(Debug)]
+enum Validation {
+    None,
+    /// It is to be validated.
+    Due(Box<Message>),
+    /// It is being validated.
+    UnderWay,
+}
+
 /// A query with the question that is outstanding for it.
 #[derive(Debug)]
 struct Pending {
@@ -121,6 +148,9 @@ impl Transaction {
             deadline: now + TRANSACTION_TIMEOUT,
             preferred: None,
             rebinding: false,
+            validation: Validation::None,
+            secure: None,
+            flaw: None,
             events: VecDeque::new(),
         };
         match Request::parse(query, transport) {
@@ -213,12 +243,53 @@ impl Transaction {
         // A stable sort: the rest stays in the configuration's order.
         upstreams.sort_by_key(|upstream| Some(*upstream) != self.preferred);
         let order: Vec<SocketAddr> = upstreams.iter().cycle().take(attempts).copied().collect();
-        Exchange::new(question.clone(), (id, spelling), request.checking_disabled, request.dnssec_ok, &order, now)
+        // RFC 6840 section 5.9: whoever validates by himself wants all there is.
+        let validates = self.plan.validates(&question.name);
+        let bits = (request.checking_disabled || validates, request.dnssec_ok || validates);
+        Exchange::new(question.clone(), (id, spelling), bits, &order, now)
     }
 
     /// The question to send now. It replaces the one before, whose socket is of no more use.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.step.exchange()?.poll_transmit()
+    }
+
+    /// An answer to be validated; [`Transaction::handle_verdict`] wants to know what came of it.
+    pub fn poll_validation(&mut self) -> Option<Message> {
+        match core::mem::replace(&mut self.validation, Validation::UnderWay) {
+            Validation::Due(message) => Some(*message),
+            other => {
+                self.validation = other;
+                None
+            }
+        }
+    }
+
+    /// Takes what came of validating the answer.
+    pub fn handle_verdict(&mut self, verdict: Verdict, now: Instant) {
+        if matches!(core::mem::replace(&mut self.validation, Validation::None), Validation::None) {
+            return;
+        }
+        let Some(exchange) = self.step.exchange() else { return };
+        let (message, secure) = match verdict {
+            Verdict::Secure(message) => (*message, true),
+            Verdict::Insecure(message) => (*message, false),
+            // Another upstream may pass on what this one leaves out.
+            Verdict::Bogus(flaw) => {
+                self.flaw = Some(flaw);
+                self.events.push_back(Event::Bogus);
+                let progress = exchange.handle_failure(now);
+                return self.advance(progress, now);
+            }
+            Verdict::Unknown => {
+                let progress = exchange.handle_failure(now);
+                return self.advance(progress, now);
+            }
+        };
+        self.flaw = None;
+        self.events.push_back(Event::Validated(secure));
+        self.secure = Some(self.secure.unwrap_or(true) && secure);
+        self.accept(Some(message), now);
     }
 
     /// What happened; [`Event::Finished`] comes last.
@@ -230,7 +301,10 @@ impl Transaction {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.step {
             Step::Forward(pending) | Step::Aaaa(pending, _) | Step::A { pending, .. } | Step::Reverse(pending, _) => {
-                Some(pending.exchange.deadline().min(self.deadline))
+                match self.validation {
+                    Validation::None => Some(pending.exchange.deadline().min(self.deadline)),
+                    Validation::Due(_) | Validation::UnderWay => Some(self.deadline),
+                }
             }
             Step::Finished => None,
         }
@@ -238,6 +312,9 @@ impl Transaction {
 
     /// Takes a message from the upstream that was asked last.
     pub fn handle_input(&mut self, message: &[u8], now: Instant) {
+        if !matches!(self.validation, Validation::None) {
+            return;
+        }
         let Some(exchange) = self.step.exchange() else { return };
         let progress = exchange.handle_input(message, now);
         self.advance(progress, now);
@@ -245,6 +322,9 @@ impl Transaction {
 
     /// The upstream that was asked last cannot be reached, or its stream ended.
     pub fn handle_failure(&mut self, now: Instant) {
+        if !matches!(self.validation, Validation::None) {
+            return;
+        }
         let Some(exchange) = self.step.exchange() else { return };
         let progress = exchange.handle_failure(now);
         self.advance(progress, now);
@@ -256,6 +336,9 @@ impl Transaction {
             return;
         }
         let expired = now >= self.deadline;
+        if expired {
+            self.validation = Validation::None;
+        }
         let Some(exchange) = self.step.exchange() else { return };
         let progress = exchange.handle_timeout(now);
         if !expired {
@@ -281,19 +364,33 @@ impl Transaction {
             Progress::Answered(upstream, message) => {
                 self.events.push_back(Event::UpstreamAnswered(upstream, waited));
                 self.preferred = Some(upstream);
-                let mut message = *message;
-                let name = message.queries.first().map(|question| question.name.clone());
-                if name.is_some_and(|name| rebinding::remove_private(&name, &mut message, &self.plan)) {
-                    self.rebinding = true;
-                    self.events.push_back(Event::Rebinding);
+                if self.step.is_to_be_validated(&self.plan) {
+                    self.validation = Validation::Due(message);
+                    return;
                 }
-                Some(message)
+                Some(*message)
             }
             Progress::Exhausted(upstream, error) => {
                 self.events.push_back(Event::UpstreamFailed(upstream));
                 error.map(|message| *message)
             }
         };
+        self.accept(answer, now);
+    }
+
+    /// Goes on with an answer, or without one.
+    fn accept(&mut self, mut answer: Option<Message>, now: Instant) {
+        if self.flaw.is_some() {
+            // What came beside a bogus answer is not worth more than that.
+            answer = None;
+        }
+        if let Some(message) = &mut answer
+            && let Some(name) = message.queries.first().map(|question| question.name.clone())
+            && rebinding::remove_private(&name, message, &self.plan)
+        {
+            self.rebinding = true;
+            self.events.push_back(Event::Rebinding);
+        }
         match core::mem::replace(&mut self.step, Step::Finished) {
             Step::Forward(pending) => self.forward(&pending.request, answer),
             Step::Aaaa(pending, pref64) => self.handle_aaaa(pending, pref64, answer, now),
@@ -340,6 +437,14 @@ impl Transaction {
         if is_final {
             return self.forward(&request, answer);
         }
+        // RFC 6147 section 5.5: without proof that there are no AAAA records, there is no synthesis.
+        if self.flaw.is_some() {
+            return self.unanswered(&request);
+        }
+        // What follows from an error or from silence is not proven.
+        if self.plan.validates(&question.name) && self.secure.is_none() && !request.checking_disabled {
+            self.secure = Some(false);
+        }
         // RFC 6147 sections 5.1.2 to 5.1.4: other errors, silence and excluded addresses read as "no AAAA".
         let negative_ttl = negative_ttl(answer.as_ref());
         let set_aside = answer.filter(|message| exclusion::has_aaaa(&message.answers)).map(Box::new);
@@ -384,22 +489,49 @@ impl Transaction {
     }
 
     fn unanswered(&mut self, request: &Request) {
-        self.finish(request, response::empty(request, ResponseCode::ServFail), Reason::Unanswered);
+        // RFC 4035 section 5.5: bogus data is worse than none.
+        let reason = match self.flaw {
+            None => Reason::Unanswered,
+            Some(Flaw::Signature) => Reason::Bogus,
+            Some(Flaw::Expired) => Reason::BogusExpired,
+            Some(Flaw::NotYetValid) => Reason::BogusEarly,
+            Some(Flaw::Unsigned) => Reason::BogusUnsigned,
+        };
+        self.secure = None;
+        self.finish(request, response::empty(request, ResponseCode::ServFail), reason);
     }
 
-    fn finish(&mut self, request: &Request, response: Message, reason: Reason) {
+    fn finish(&mut self, request: &Request, mut response: Message, reason: Reason) {
         // RFC 8914 section 4.16: where nothing is left, the client is told why.
         let reason = if self.rebinding && response.answers.is_empty() { Reason::Rebinding } else { reason };
-        let outcome = Outcome { reason, response: Some(response), limit: request.limit };
+        if let Some(secure) = self.secure {
+            // RFC 6147 section 5.5: what is synthesized of proven records counts as proven; an alias of ours does not.
+            response.metadata.authentic_data = secure && !self.rebinding && reason != Reason::Reverse;
+            if !request.dnssec_ok {
+                response::remove_proof(&mut response);
+            }
+        }
+        let wants_proof = request.dnssec_ok || request.authentic_data;
+        let outcome = Outcome { reason, response: Some(response), limit: request.limit, wants_proof };
         self.events.push_back(Event::Finished(outcome));
     }
 
     fn drop_silently(&mut self, reason: Reason) {
-        self.events.push_back(Event::Finished(Outcome { reason, response: None, limit: 0 }));
+        self.events.push_back(Event::Finished(Outcome { reason, response: None, limit: 0, wants_proof: false }));
     }
 }
 
 impl Step {
+    /// Whether an answer to the outstanding question is to be validated.
+    fn is_to_be_validated(&self, plan: &Dns64Plan) -> bool {
+        match self {
+            Self::Forward(pending) | Self::Aaaa(pending, _) | Self::A { pending, .. } | Self::Reverse(pending, _) => {
+                !pending.request.checking_disabled && plan.validates(pending.exchange.name())
+            }
+            Self::Finished => false,
+        }
+    }
+
     fn exchange(&mut self) -> Option<&mut Exchange> {
         match self {
             Self::Forward(pending) | Self::Aaaa(pending, _) | Self::A { pending, .. } | Self::Reverse(pending, _) => {

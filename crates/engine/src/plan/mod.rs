@@ -261,6 +261,12 @@ pub struct Dns64Plan {
     pub private_domains: Vec<Name>,
     /// Queries that one client may ask by UDP in a second; 0 for no limit.
     pub rate: u32,
+    /// Whether answers are validated.
+    pub validate: bool,
+    /// Keys of the root zone that are trusted beside the two that are built in, as text.
+    pub trust_anchors: Vec<String>,
+    /// Domains in which nothing is validated.
+    pub insecure_domains: Vec<Name>,
     /// Names of this network.
     pub local: LocalNames,
     /// For how many seconds answers may be of use after they have expired (RFC 8767); 0 for never.
@@ -285,6 +291,12 @@ impl Dns64Plan {
     pub fn upstreams_for(&self, name: &Name) -> &[SocketAddr] {
         let domains = self.forward.iter().filter(|(domain, _)| domain.zone_of(name));
         domains.max_by_key(|(domain, _)| domain.num_labels()).map_or(&self.upstream, |(_, upstream)| upstream)
+    }
+
+    /// Whether answers about this name are validated. What a domain's own servers say of it, nobody outside has signed.
+    pub fn validates(&self, name: &Name) -> bool {
+        let forwarded = self.forward.iter().map(|(domain, _)| domain);
+        self.validate && !self.insecure_domains.iter().chain(forwarded).any(|domain| domain.zone_of(name))
     }
 
     /// What a client gets to see.

@@ -188,6 +188,9 @@ fn resolver(dns64: &Dns64Plan, out: &mut String, facts: &Facts) -> fmt::Result {
         let upstream = upstream.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         writeln!(out, "  {domain} from {upstream}")?;
     }
+    if !dns64.validate {
+        writeln!(out, "  without validation")?;
+    }
     for (addresses, prefix) in &dns64.prefixes {
         writeln!(out, "  {addresses} by {prefix}")?;
     }

@@ -23,6 +23,7 @@ mod front;
 mod listener;
 mod streams;
 mod turns;
+mod validator;
 mod worker;
 
 use answers::{Answers, Rules};
@@ -56,6 +57,8 @@ pub struct Slice {
     holdings: BTreeMap<usize, Holding>,
     listening: BTreeSet<Place>,
     problems: BTreeMap<Place, Finding>,
+    /// What keeps answers from being validated.
+    validation: Option<Finding>,
 }
 
 impl Slice {
@@ -84,7 +87,8 @@ impl Slice {
 
     /// What is wrong.
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
-        self.problems.values()
+        let validates = self.plan.as_ref().is_some_and(|plan| plan.validate);
+        self.problems.values().chain(self.validation.as_ref().filter(|_| validates))
     }
 }
 
@@ -185,6 +189,7 @@ impl Office {
         let (workers, answers) = (Arc::new(workers), Answers::new(all));
         let front = Front::new(rules_seen, answers.clone(), workers.clone(), slice.clone());
         tasks.spawn(front.clone().hear(missed_seen));
+        front.open_validator();
         Ok(Self { front, workers, answers, rules, cache: plan.cache })
     }
 
@@ -238,6 +243,7 @@ impl Office {
 
 impl Drop for Office {
     fn drop(&mut self) {
+        self.front.close_validator();
         for worker in &*self.workers {
             worker.order(Order::End);
         }

@@ -276,6 +276,7 @@ upstream = "203.0.113.1"
 workers = {workers}
 cache = {CACHE}
 rate = 0
+dnssec = false
 
 [nat64]
 prefix = "64:ff9b::/96"

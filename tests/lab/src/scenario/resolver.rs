@@ -1,5 +1,5 @@
 //! The resolver, as `dig` sees it.
-use std::net::UdpSocket;
+use std::net::{Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -38,6 +38,58 @@ pub(super) fn remembers(lab: &mut Lab) -> Result<()> {
     ensure!(lab.dns.questions() > asked, "the name was not forgotten");
     let refused = router.namespace().run(&format!("{binary} flush-dns --control {control} a..b"))?;
     ensure!(!refused.success, "{refused}");
+    Ok(())
+}
+
+/// What `dig` shows has these words, and none of those, before long.
+fn shows(lab: &Lab, resolver: Ipv6Addr, question: &str, words: &[&str], never: &[&str]) -> Result<()> {
+    wait::until_ok(question, SOON, || {
+        let text = lab.client.namespace.run(&format!("dig +time=5 +tries=3 @{resolver} {question}"))?.text()?;
+        ensure!(words.iter().all(|word| text.contains(word)), "{question} lacks one of {words:?}: {text}");
+        ensure!(!never.iter().any(|word| text.contains(word)), "{question} has one of {never:?}: {text}");
+        Ok(())
+    })
+}
+
+/// Validation with these lines of configuration.
+fn validate_with(lab: &mut Lab, lines: &str) -> Result<()> {
+    let config = lab.config("").replace("dnssec = false\n", lines);
+    let router = lab.router.in_namespace()?;
+    router.write_config(&config)?;
+    router.signal(Signal::HUP)
+}
+
+pub(super) fn validates(lab: &mut Lab) -> Result<()> {
+    let resolver = lab.learn_resolver(&lab.client)?;
+    let synthesized = synthesized(SITE_V4).to_string();
+    let (signature, proven) = ("RRSIG", " ad;");
+
+    // The lab's root zone is not the one whose keys are built in.
+    validate_with(lab, "")?;
+    shows(lab, resolver, "A v4.lab.test", &["SERVFAIL", "EDE: "], &[])?;
+    lab.await_status("the finding about the root's keys", |status| {
+        let findings = status["findings"].as_array();
+        findings.is_some_and(|all| all.iter().any(|finding| finding["code"] == "dnssec-trust-anchor"))
+    })?;
+
+    let anchor = format!("trust_anchor = \"{}\"\n", lab.dns.trust_anchor());
+    validate_with(lab, &anchor)?;
+    shows(lab, resolver, "A v4.lab.test", &["NOERROR", proven, &SITE_V4.to_string()], &[signature])?;
+    shows(lab, resolver, "A v4.lab.test +dnssec", &[proven, signature], &[])?;
+    shows(lab, resolver, "AAAA v4.lab.test", &["NOERROR", proven, &synthesized], &[signature, "NSEC"])?;
+    shows(lab, resolver, "AAAA both.lab.test", &[proven, &SITE_V6.to_string()], &[&synthesized])?;
+    shows(lab, resolver, "AAAA www.plain.test", &["NOERROR", &synthesized], &[proven])?;
+    shows(lab, resolver, "A bogus.lab.test", &["SERVFAIL", "EDE: 6 "], &["192."])?;
+    shows(lab, resolver, "AAAA bogus.lab.test", &["SERVFAIL", "EDE: 6 "], &[&synthesized])?;
+    shows(lab, resolver, "A expired.lab.test", &["SERVFAIL", "EDE: 7 "], &[])?;
+    // RFC 6147 section 5.5: who validates by himself is told what there is, and nothing is made of it.
+    shows(lab, resolver, "A bogus.lab.test +cd", &["NOERROR", &SITE_V4.to_string()], &[proven])?;
+    shows(lab, resolver, "AAAA v4.lab.test +cd +dnssec", &["NOERROR", "NSEC"], &[&synthesized])?;
+    lab.await_status("what was validated, and no finding any more", |status| {
+        let clean =
+            status["findings"].as_array().is_none_or(|all| all.iter().all(|one| one["code"] != "dnssec-trust-anchor"));
+        clean && status["dns64"]["validated"].as_u64() > Some(0) && status["dns64"]["bogus"].as_u64() > Some(0)
+    })?;
     Ok(())
 }
 

@@ -11,15 +11,17 @@ use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use super::Thread;
+use super::signed::SignedRoot;
 use crate::namespace::Namespace;
 
 /// TTL of every record.
-const TTL: u32 = 300;
+pub(super) const TTL: u32 = 300;
 
 /// A resolver that knows a list of names and denies all others.
 #[derive(Debug)]
 pub struct Dns {
     _threads: [Thread; 2],
+    trust_anchor: String,
     questions: Arc<AtomicU64>,
 }
 
@@ -29,16 +31,18 @@ impl Dns {
         let records: Arc<[Record]> =
             names.iter().map(|(name, address)| record(name, *address)).collect::<Result<_>>()?;
         let questions = Arc::new(AtomicU64::new(0));
+        let root = Arc::new(SignedRoot::new()?);
+        let trust_anchor = root.trust_anchor();
         let udp = host.inside(|| UdpSocket::bind(address)).with_context(|| format!("UDP {address}"))?;
         let tcp = host.inside(|| TcpListener::bind(address)).with_context(|| format!("TCP {address}"))?;
 
-        let (zone, count) = (Arc::clone(&records), Arc::clone(&questions));
+        let (zone, signer, count) = (Arc::clone(&records), Arc::clone(&root), Arc::clone(&questions));
         let over_udp = Thread::start(move |stop| {
             let mut buffer = [0; 4096];
             while stop.readable(&udp) {
                 let Ok((length, peer)) = udp.recv_from(&mut buffer) else { continue };
                 count.fetch_add(1, Ordering::Relaxed);
-                if let Some(answer) = answer(&zone, &buffer[..length]) {
+                if let Some(answer) = answer(&zone, &signer, &buffer[..length]) {
                     let _ = udp.send_to(&answer, peer);
                 }
             }
@@ -47,11 +51,16 @@ impl Dns {
         let over_tcp = Thread::start(move |stop| {
             while stop.readable(&tcp) {
                 let Ok((stream, _)) = tcp.accept() else { continue };
-                let (zone, count) = (Arc::clone(&records), Arc::clone(&count));
-                std::thread::spawn(move || serve(stream, &zone, &count));
+                let (zone, signer, count) = (Arc::clone(&records), Arc::clone(&root), Arc::clone(&count));
+                std::thread::spawn(move || serve(stream, &zone, &signer, &count));
             }
         })?;
-        Ok(Self { _threads: [over_udp, over_tcp], questions })
+        Ok(Self { _threads: [over_udp, over_tcp], trust_anchor, questions })
+    }
+
+    /// The key of its root zone, as a configuration names it.
+    pub fn trust_anchor(&self) -> &str {
+        &self.trust_anchor
     }
 
     /// Questions received so far.
@@ -69,7 +78,7 @@ fn record(name: &str, address: IpAddr) -> Result<Record> {
 }
 
 /// RFC 7766: several questions on one connection, each with its length in front.
-fn serve(mut stream: TcpStream, zone: &[Record], count: &AtomicU64) -> std::io::Result<()> {
+fn serve(mut stream: TcpStream, zone: &[Record], root: &SignedRoot, count: &AtomicU64) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     loop {
         let mut length = [0; 2];
@@ -77,13 +86,13 @@ fn serve(mut stream: TcpStream, zone: &[Record], count: &AtomicU64) -> std::io::
         let mut question = vec![0; u16::from_be_bytes(length).into()];
         stream.read_exact(&mut question)?;
         count.fetch_add(1, Ordering::Relaxed);
-        let Some(answer) = answer(zone, &question) else { return Ok(()) };
+        let Some(answer) = answer(zone, root, &question) else { return Ok(()) };
         stream.write_all(&u16::try_from(answer.len()).unwrap_or(0).to_be_bytes())?;
         stream.write_all(&answer)?;
     }
 }
 
-fn answer(zone: &[Record], question: &[u8]) -> Option<Vec<u8>> {
+fn answer(zone: &[Record], root: &SignedRoot, question: &[u8]) -> Option<Vec<u8>> {
     let request = Message::from_vec(question).ok()?;
     let query = request.queries.first()?.clone();
     let mut response = Message::response(request.metadata.id, request.metadata.op_code);
@@ -93,6 +102,12 @@ fn answer(zone: &[Record], question: &[u8]) -> Option<Vec<u8>> {
     let known: Vec<&Record> = zone.iter().filter(|record| record.name == *query.name()).collect();
     if known.is_empty() {
         response.metadata.response_code = ResponseCode::NXDomain;
+    }
+    if let Some(edns) = request.edns.as_ref().filter(|edns| edns.flags().dnssec_ok) {
+        response.edns = Some(edns.clone());
+        root.answer(&query, &known, &mut response).ok()?;
+        response.add_query(query);
+        return response.to_vec().ok();
     }
     let wanted: RecordType = query.query_type();
     for record in known.into_iter().filter(|record| record.record_type() == wanted) {

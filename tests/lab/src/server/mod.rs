@@ -10,6 +10,7 @@ pub mod dhcpd;
 pub mod dns;
 pub mod ntp;
 pub mod radvd;
+mod signed;
 pub mod syslog;
 pub mod udp;
 pub mod web;

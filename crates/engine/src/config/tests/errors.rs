@@ -274,6 +274,7 @@ fn the_resolver_needs_somebody_else_to_ask() {
     says("[dns64]\n", "1:1", &["`upstream` is missing in [dns64]"]);
     says("[dns64]\nupstream = \"2001:db8:1:2::1\"\n", "2:12", &["is the router itself"]);
     says("[dns64]\nupstream = \"tls://9.9.9.9\"\n", "2:12", &["comes with a later version"]);
+    says("[dns64]\nupstream = \"9.9.9.9\"\ntrust_anchor = \". 257 3 8 A\"\n", "3:16", &["DNSKEY"]);
     says("[dns64]\nupstream = \"9.9.9.9\"\nrate = -1\n", "3:8", &["1000000"]);
     says("[dns64]\nupstream = \"9.9.9.9\"\nprivate_domains = \".\"\n", "3:19", &["RFC 1035"]);
     says(

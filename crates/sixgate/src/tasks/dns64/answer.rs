@@ -33,6 +33,11 @@ impl Client {
         matches!(self.reply, Reply::Nobody)
     }
 
+    /// Whether somebody on the network asks.
+    pub(super) fn is_of_the_network(&self) -> bool {
+        matches!(self.reply, Reply::Datagram(..) | Reply::Stream(_))
+    }
+
     /// Sends the answer.
     pub(super) fn deliver(self, answer: &Answer, now: Instant) {
         let mut response = Vec::new();
@@ -50,6 +55,8 @@ pub(super) enum Reply {
     Datagram(Weak<UdpSocket>, SocketAddr),
     /// To whoever writes into the client's connection.
     Stream(oneshot::Sender<Vec<u8>>),
+    /// To the validator, which asks for what it needs by the same way as everybody.
+    Validator(oneshot::Sender<Vec<u8>>),
     /// There is nobody, or the response is sent.
     Nobody,
 }
@@ -57,7 +64,7 @@ pub(super) enum Reply {
 impl Reply {
     pub(super) fn transport(&self) -> Transport {
         match self {
-            Self::Stream(_) => Transport::Tcp,
+            Self::Stream(_) | Self::Validator(_) => Transport::Tcp,
             Self::Datagram(..) | Self::Nobody => Transport::Udp,
         }
     }
@@ -78,7 +85,7 @@ impl Reply {
                 }
             }
             // The connection may have ended meanwhile.
-            Self::Stream(waiting) => drop(waiting.send(response)),
+            Self::Stream(waiting) | Self::Validator(waiting) => drop(waiting.send(response)),
             Self::Nobody => {}
         }
     }

@@ -4,11 +4,12 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use sixgate_engine::dns64::{Event, Outcome, Transaction, Transmit, Transport, View};
+use sixgate_engine::dns64::{Event, Outcome, Transaction, Transmit, Transport, Verdict, View};
 use sixgate_engine::plan::Dns64Plan;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
+use super::validator::Validator;
 use crate::clock::{now, seed, sleep_until};
 
 /// Room for a datagram; the questions announce 1,232 bytes.
@@ -20,11 +21,14 @@ pub(super) async fn resolve(
     transport: Transport,
     plan: Arc<Dns64Plan>,
     view: View,
+    validator: &Validator,
     mut count: impl FnMut(&Event),
 ) -> Outcome {
+    let anchors = plan.trust_anchors.clone();
     let mut transaction = Transaction::new(query, transport, plan, view, seed(), now());
     let mut line = Line::Ended;
     let mut message = Vec::new();
+    let mut validation: Option<Pin<Box<dyn Future<Output = Verdict> + Send>>> = None;
     loop {
         while let Some(event) = transaction.poll_event() {
             count(&event);
@@ -35,8 +39,22 @@ pub(super) async fn resolve(
         if let Some(transmit) = transaction.poll_transmit() {
             line = Line::open(transmit);
         }
+        if let Some(answer) = transaction.poll_validation() {
+            validation = Some(validator.validate(answer, &anchors));
+        }
+        let validating = validation.is_some();
+        let verdict = async {
+            match &mut validation {
+                Some(validation) => validation.await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            received = line.receive(&mut message) => match received {
+            verdict = verdict => {
+                validation = None;
+                transaction.handle_verdict(verdict, now());
+            }
+            received = line.receive(&mut message), if !validating => match received {
                 Ok(()) => transaction.handle_input(&message, now()),
                 Err(error) => {
                     tracing::trace!("upstream: {error}");
@@ -153,7 +171,8 @@ mod tests {
     async fn outcome(upstream: &[SocketAddr]) -> (Option<Message>, Vec<Event>) {
         let mut events = Vec::new();
         let count = |event: &Event| events.push(event.clone());
-        let outcome = resolve(&query(), Transport::Udp, plan(upstream), View::Translated, count).await;
+        let outcome =
+            resolve(&query(), Transport::Udp, plan(upstream), View::Translated, &Validator::default(), count).await;
         (outcome.cut(), events)
     }
 

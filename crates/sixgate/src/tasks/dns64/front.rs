@@ -10,6 +10,7 @@ use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
 use sixgate_engine::dns64::{Answer, Event, Key, Outcome, Plain, Transport, Upstreams, View};
+use sixgate_engine::finding::Finding;
 use sixgate_engine::plan::Dns64Plan;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
@@ -18,6 +19,7 @@ use super::answer::{Client, Reply, answer};
 use super::answers::{Answers, Found, Rules};
 use super::listener::Place;
 use super::turns::{Refusal, Turn, Turns};
+use super::validator::Validator;
 use super::worker::{Missed, Worker};
 use super::{Slice, dialogue};
 use crate::clock::now;
@@ -35,6 +37,7 @@ pub(super) struct Front {
     workers: Arc<Vec<Worker>>,
     turns: Turns,
     upstreams: Arc<Mutex<Upstreams>>,
+    validator: Validator,
     slice: watch::Sender<Slice>,
 }
 
@@ -45,7 +48,15 @@ impl Front {
         workers: Arc<Vec<Worker>>,
         slice: watch::Sender<Slice>,
     ) -> Self {
-        Self { rules, answers, workers, turns: Turns::default(), upstreams: Arc::default(), slice }
+        Self {
+            rules,
+            answers,
+            workers,
+            turns: Turns::default(),
+            upstreams: Arc::default(),
+            validator: Validator::default(),
+            slice,
+        }
     }
 
     pub(super) fn workers(&self) -> &[Worker] {
@@ -79,6 +90,25 @@ impl Front {
         .ok()
     }
 
+    /// From now on there is validation, by this front.
+    pub(super) fn open_validator(&self) {
+        self.validator.open(Some(self.clone()));
+    }
+
+    /// Nothing more is asked by this front.
+    pub(super) fn close_validator(&self) {
+        self.validator.open(None);
+    }
+
+    /// What keeps answers from being validated, or that nothing does.
+    pub(super) fn found(&self, finding: Option<Finding>) {
+        self.slice.send_if_modified(|slice| {
+            let changes = slice.validation != finding;
+            slice.validation = finding;
+            changes
+        });
+    }
+
     /// Returns when the client may ask.
     pub(super) async fn wait_for(&self, peer: SocketAddr) {
         loop {
@@ -103,13 +133,15 @@ impl Front {
             tokio::spawn(async move { answer(&front, client).await });
             return;
         };
-        if !client.asks_anew() {
+        if client.is_of_the_network() {
             self.slice.send_modify(|slice| slice.counters.asked(1));
         }
         let query = client.query.clone();
         match self.answers.find(&key, client, now()) {
             Found::Answer(answer, client) => {
-                self.slice.send_modify(|slice| slice.counters.found(1, u64::from(answer.is_synthesized())));
+                if client.is_of_the_network() {
+                    self.slice.send_modify(|slice| slice.counters.found(1, u64::from(answer.is_synthesized())));
+                }
                 self.share(self.rules.borrow().generation, &answer, &[&client]);
                 client.deliver(&answer, now());
             }
@@ -129,7 +161,8 @@ impl Front {
     /// Finds out the answer to a question for all who wait for it.
     async fn ask(&self, key: &Key, query: Vec<u8>, former: Option<Answer>, generation: u64) {
         let (plan, stale) = (self.arranged_plan(), self.rules.borrow().plan.serve_stale);
-        let outcome = dialogue::resolve(&query, Transport::Udp, plan, key.view(), |event| self.count(event));
+        let outcome =
+            dialogue::resolve(&query, Transport::Udp, plan, key.view(), &self.validator, |event| self.count(event));
         let mut outcome = std::pin::pin!(outcome);
         let outcome = tokio::select! {
             outcome = &mut outcome => outcome,
@@ -184,7 +217,9 @@ impl Front {
             _ => Transport::Tcp,
         };
         let view = self.view(peer);
-        dialogue::resolve(query, transport, self.arranged_plan(), view, |event| self.count(event)).await.cut()
+        dialogue::resolve(query, transport, self.arranged_plan(), view, &self.validator, |event| self.count(event))
+            .await
+            .cut()
     }
 
     fn view(&self, client: SocketAddr) -> View {
@@ -205,7 +240,7 @@ impl Front {
         match event {
             Event::UpstreamFailed(upstream) => self.upstreams().failed(*upstream, now()),
             Event::UpstreamAnswered(upstream, after) => self.upstreams().answered(*upstream, *after),
-            Event::Mismatch | Event::Rebinding | Event::Finished(_) => {}
+            Event::Mismatch | Event::Rebinding | Event::Validated(_) | Event::Bogus | Event::Finished(_) => {}
         }
         self.slice.send_modify(|slice| slice.counters.count(event));
     }
