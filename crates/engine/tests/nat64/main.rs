@@ -1,5 +1,6 @@
 //! NAT64 as its neighbours see it: packets in, packets and a verdict out.
 mod accounting;
+mod allocations;
 mod behaviour;
 mod fast_path;
 mod fragments;
