@@ -41,14 +41,18 @@ pub(super) fn taken_unless_others_look(lab: &mut Lab) -> Result<()> {
         })
     };
     table(true)?;
-    let written = echoes(client, router)?;
-    ensure!(written < ECHOES, "{written} packets of {} took the kernel's way", 2 * ECHOES);
+    // The translator follows the same plan, in its own time.
+    let short_way = || {
+        let written = echoes(client, router)?;
+        ensure!(written < ECHOES, "{written} packets of {} took the kernel's way", 2 * ECHOES);
+        Ok(())
+    };
+    wait::until_ok("the short way to be taken", SOON, short_way)?;
 
     let file = lab.world.folder().join("stranger.nft");
     std::fs::write(&file, STRANGER)?;
     router.run(&format!("nft -f {}", file.display()))?.text()?;
     table(false)?;
-    // The translator follows the same plan, in its own time.
     wait::until("all packets to take the kernel's way", SOON, || {
         (echoes(client, router).ok()? >= 2 * ECHOES).then_some(())
     })?;
@@ -58,7 +62,7 @@ pub(super) fn taken_unless_others_look(lab: &mut Lab) -> Result<()> {
 
     router.run("nft delete table inet stranger")?.text()?;
     table(true)?;
-    wait::until("the short way to be taken again", SOON, || (echoes(client, router).ok()? < ECHOES).then_some(()))?;
+    wait::until_ok("the short way to be taken again", SOON, short_way)?;
     for end in [&lab.internet, client] {
         let counted = end.run("nft list table inet hops")?.text()?;
         let (wrong, right): (Vec<_>, Vec<_>) =
