@@ -8,6 +8,7 @@ use sixgate_qemu::Hardware;
 
 use super::console::Keyboard;
 use super::{Case, Unit, agent, iso};
+use crate::wait;
 
 /// A clean stop under emulation, on a machine that others share: the router itself is given five seconds.
 const STOP: Duration = Duration::from_secs(30);
@@ -88,7 +89,8 @@ fn card(unit: &mut Unit) -> Result<()> {
     let status = unit.status_with("a LAN without its card", |status| !present(status))?;
     ensure!(code(&status, "lan-interface-missing"), "{status}");
     let new = json!({ "driver": "e1000", "id": "new", "netdev": "n1", "mac": "bc:24:11:00:00:02", "romfile": "" });
-    unit.machine()?.monitor()?.execute("device_add", &new)?;
+    // QEMU frees the cable's end a moment after the guest has let go of the old card.
+    wait::until_ok("room for a new card", STOP, || unit.machine()?.monitor()?.execute("device_add", &new).map(drop))?;
     unit.status_with("a LAN that is advertised on again", |status| {
         present(status) && status["lans"][0]["advertised"]["sent"].as_u64() > Some(0)
     })?;
