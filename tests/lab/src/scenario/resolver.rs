@@ -90,6 +90,17 @@ pub(super) fn validates(lab: &mut Lab) -> Result<()> {
             status["findings"].as_array().is_none_or(|all| all.iter().all(|one| one["code"] != "dnssec-trust-anchor"));
         clean && status["dns64"]["validated"].as_u64() > Some(0) && status["dns64"]["bogus"].as_u64() > Some(0)
     })?;
+
+    // A client that validates by itself, down from the same key.
+    let keys = lab.world.folder().join("delv.keys");
+    let key: Vec<&str> = lab.dns.trust_anchor().split_whitespace().collect();
+    let [_, _, _, flags, protocol, algorithm, key] = key[..] else { anyhow::bail!("{key:?}") };
+    let text = format!("trust-anchors {{ . static-key {flags} {protocol} {algorithm} \"{key}\"; }};\n");
+    std::fs::write(&keys, text)?;
+    let client = &lab.client.namespace;
+    let text =
+        client.run(&format!("timeout 20 delv @{resolver} -a {} +root A v4.lab.test", keys.display()))?.to_string();
+    ensure!(text.contains("fully validated"), "{text}");
     Ok(())
 }
 

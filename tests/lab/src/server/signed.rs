@@ -52,6 +52,7 @@ impl SignedRoot {
         }
         if !records.is_empty() {
             let signature = (!unsigned).then(|| self.sign(&records)).transpose()?;
+            response.metadata.response_code = ResponseCode::NoError;
             response.answers.extend(records.into_iter().chain(signature));
             return Ok(());
         }
