@@ -5,6 +5,7 @@
 
 pub mod capture;
 pub mod config;
+pub mod ddns;
 pub mod dhcp;
 pub mod dns64;
 pub mod facts;
@@ -20,5 +21,6 @@ pub mod sntp;
 pub mod status;
 pub mod time;
 pub mod uplink;
+pub mod vm_prefixes;
 pub mod why;
 pub mod xlat;

@@ -14,7 +14,7 @@ pub const LONGEST: u8 = 112;
 pub struct Mapping {
     from: Ipv6Net,
     to: Ipv6Net,
-    /// RFC 6296 section 3.4: what is added to one word, in one's complement.
+    /// RFC 6296 section 3.1: what is added to one word, in one's complement.
     adjustment: u16,
     /// RFC 6296 sections 3.4 and 3.5: the words of which one takes the adjustment, the first and the last.
     words: (u8, u8),
@@ -177,7 +177,7 @@ pub fn translate_inbound(pairs: &[Pair], packet: &mut [u8]) -> Verdict {
     let Some(translated) = mapping.translate(destination) else { return Verdict::NoWord };
     set(packet, DESTINATION, translated);
     if let Some(quoted) = quoted(packet) {
-        // RFC 6296 section 3.6 and RFC 4443 section 2.4: who gets an error looks for the packet that it sent itself.
+        // RFC 4443 section 2.4: who gets an error looks for the packet that it sent itself.
         let source = quoted + SOURCE;
         let inside = address(packet, source)
             .and_then(|address| find(pairs, address, |pair| pair.outside)?.inbound()?.translate(address));

@@ -12,6 +12,9 @@ use crate::plan::Obstacle;
 mod machine;
 
 pub use machine::{Appliance, Card, Clock, Milestone};
+mod prefixes;
+
+pub use prefixes::{Ddns, VmHook};
 
 /// Version of this structure; raised when a field changes its meaning or goes.
 pub const VERSION: u32 = 1;
@@ -44,6 +47,12 @@ pub struct Status {
     /// Prefixes that are translated to others on the uplink; absent where none are.
     #[serde(default)]
     pub npt: Option<Npt>,
+    /// Names outside that follow addresses inside.
+    #[serde(default)]
+    pub ddns: Vec<Ddns>,
+    /// VMs that have asked for their prefixes, by name.
+    #[serde(default)]
+    pub vm_hooks: BTreeMap<String, VmHook>,
     /// What something else has changed in the kernel, and was put right.
     #[serde(default)]
     pub repairs: Repairs,

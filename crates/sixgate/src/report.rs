@@ -148,6 +148,11 @@ fn write_table(out: &mut String, status: &Status) -> fmt::Result {
         let outside = outside.map_or_else(|| "nothing".to_owned(), |net| net.to_string());
         row(out, "npt", &format!("{inside} is {outside} outside"))?;
     }
+    for name in &status.ddns {
+        let address = name.published.or(name.wanted).map_or_else(String::new, |address| address.to_string());
+        let result = if name.result.is_empty() { String::new() } else { format!(": {} {}", name.result, name.text) };
+        row(out, "name", &format!("{} {} {address} at {}{result}", name.name, name.record, name.server))?;
+    }
     if !status.repairs.counts.is_empty() {
         let counts: Vec<_> = status.repairs.counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         row(out, "put right", &counts.join(", "))?;

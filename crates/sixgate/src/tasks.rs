@@ -2,6 +2,7 @@
 pub mod appliance;
 pub mod configuration;
 pub mod control;
+pub mod ddns;
 pub mod denials;
 pub mod dns64;
 pub mod facts;
@@ -18,3 +19,4 @@ pub mod resume;
 pub mod status;
 pub mod time;
 pub mod uplink;
+pub mod vm_prefixes;

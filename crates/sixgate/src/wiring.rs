@@ -22,7 +22,7 @@
 //! control asks appliance for what concerns the machine: updates, reset, restart; it asks status whether the router is healthy.
 //! resume tells uplink, ra and time that the machine goes on from another time. time takes configuration and Learnt.
 //! host asks status for what hypervisor and provider may have done.
-//! ndp_proxy and metrics take Desired as ra does, and have a slice of Status.
+//! ndp_proxy, metrics, ddns and vm_prefixes take Desired as ra does, and each has a slice of Status.
 //! denials takes Desired and Facts, hears of packets by NFLOG, and answers control.
 //! What is logged goes to log, too, which keeps the last of it; control asks it.
 //! nat64's thread sends what happens to bindings, in batches, to nat64_log; control asks it for sessions.
@@ -46,8 +46,8 @@ use tokio::task::JoinSet;
 use crate::control::{Event, PastConfiguration, Session};
 use crate::lifecycle::{self, Ending};
 use crate::tasks::{
-    appliance, configuration, control, denials, dns64, facts, host, log, metrics, nat64, nat64_log, ndp_proxy, network,
-    planner, ra, resume, status, time, uplink,
+    appliance, configuration, control, ddns, denials, dns64, facts, host, log, metrics, nat64, nat64_log, ndp_proxy,
+    network, planner, ra, resume, status, time, uplink, vm_prefixes,
 };
 
 /// Commands that may wait in a channel; a sender that finds it full is told so.
@@ -191,6 +191,8 @@ pub struct Wiring {
     nat64_log: nat64_log::Ends,
     metrics: metrics::Ends,
     ndp_proxy: ndp_proxy::Ends,
+    ddns: ddns::Ends,
+    vm_prefixes: vm_prefixes::Ends,
     status: status::Ends,
     control: control::Ends,
     log: log::Ends,
@@ -220,6 +222,8 @@ impl Wiring {
         let (nat64_log_slice, nat64_log_slice_seen) = watch::channel(nat64_log::Slice::default());
         let (nat64_slice, nat64_slice_seen) = watch::channel(nat64::Slice::default());
         let (ndp_proxy_slice, ndp_proxy_slice_seen) = watch::channel(ndp_proxy::Slice::default());
+        let (ddns_slice, ddns_slice_seen) = watch::channel(ddns::Slice::default());
+        let (vm_prefixes_slice, vm_prefixes_slice_seen) = watch::channel(vm_prefixes::Slice::default());
         let (metrics_slice, metrics_slice_seen) = watch::channel(metrics::Slice::default());
         let (appliance_slice, appliance_slice_seen) = watch::channel(appliance::Slice::default());
         let (resumed, resumed_seen) = watch::channel(Resumed::default());
@@ -306,6 +310,12 @@ impl Wiring {
             },
             nat64_log: nat64_log::Ends { desired: desired_seen.clone(), events: nat64_told, slice: nat64_log_slice },
             ndp_proxy: ndp_proxy::Ends { desired: desired_seen.clone(), slice: ndp_proxy_slice },
+            ddns: ddns::Ends { desired: desired_seen.clone(), slice: ddns_slice },
+            vm_prefixes: vm_prefixes::Ends {
+                desired: desired_seen.clone(),
+                network: network_slice_seen.clone(),
+                slice: vm_prefixes_slice,
+            },
             metrics: metrics::Ends {
                 desired: desired_seen.clone(),
                 network: network_slice_seen.clone(),
@@ -327,6 +337,8 @@ impl Wiring {
                 nat64: nat64_slice_seen,
                 nat64_log: nat64_log_slice_seen,
                 ndp_proxy: ndp_proxy_slice_seen,
+                ddns: ddns_slice_seen,
+                vm_prefixes: vm_prefixes_slice_seen,
                 metrics: metrics_slice_seen,
                 appliance: appliance_slice_seen,
                 time: time_slice_seen,
@@ -374,6 +386,8 @@ impl Wiring {
         tasks.spawn(named("dns64", dns64::run(self.dns64)));
         tasks.spawn(named("nat64", nat64::run(self.nat64, nat64::Places { saved, bpffs })));
         tasks.spawn(named("ndp_proxy", ndp_proxy::run(self.ndp_proxy)));
+        tasks.spawn(named("ddns", ddns::run(self.ddns, kept.state.to_owned())));
+        tasks.spawn(named("vm_prefixes", vm_prefixes::run(self.vm_prefixes)));
         tasks.spawn(named("metrics", metrics::run(self.metrics)));
         tasks.spawn(named("nat64-log", nat64_log::run(self.nat64_log)));
         tasks.spawn(named("log", log::run(self.log)));

@@ -34,6 +34,8 @@ const MACHINES: &[Purpose] = &[Purpose::Run, Purpose::Test];
 const TESTS: &[Purpose] = &[Purpose::Test];
 const LABS: &[Purpose] = &[Purpose::Test, Purpose::Bench, Purpose::BenchDns];
 const RESOLVERS: &[Purpose] = &[Purpose::BenchDns];
+/// Takes signed updates in the lab, and is a peer of the resolver.
+const SIGNED: &[Purpose] = &[Purpose::Test, Purpose::BenchDns];
 const BENCHES: &[Purpose] = &[Purpose::Bench];
 
 const NEEDS: &[Need] = &[
@@ -57,7 +59,8 @@ const NEEDS: &[Need] = &[
     Need { program: "tayga", package: "tayga", purposes: BENCHES },
     Need { program: "dnsperf", package: "dnsperf", purposes: RESOLVERS },
     Need { program: "unbound", package: "unbound", purposes: RESOLVERS },
-    Need { program: "named", package: "bind9", purposes: RESOLVERS },
+    Need { program: "named", package: "bind9", purposes: SIGNED },
+    Need { program: "python3", package: "python3-minimal", purposes: TESTS },
     Need { program: "nsd", package: "nsd", purposes: RESOLVERS },
     Need { program: "taskset", package: "util-linux", purposes: BENCHES },
 ];

@@ -5,6 +5,7 @@
 
 mod again;
 pub mod appliance;
+pub mod capture;
 pub mod lab;
 pub mod namespace;
 pub mod network;

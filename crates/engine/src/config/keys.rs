@@ -30,6 +30,8 @@ pub(super) const KEYS: &[KeyText] = &[
     key("", "vm", "one table [[vm]] for each virtual machine"),
     key("", "route", "one table [[route]] for each static route"),
     key("", "npt", "one table [[npt]] for each prefix inside that has another one outside (RFC 6296)"),
+    key("", "ddns", "one table [[ddns]] for each name outside that follows an address inside"),
+    key("", "vm_prefixes", "the table [vm_prefixes]"),
     key("", "dns64", "the table [dns64]"),
     key("", "nat64", "the table [nat64]"),
     key("", "allow", "one table [[allow]] for each entry"),
@@ -89,6 +91,22 @@ pub(super) const KEYS: &[KeyText] = &[
 
     key("route", "to", "an IPv6 or IPv4 prefix without host bits, as in \"2001:db8:77::/48\""),
     key("route", "via", "next hop inside a prefix of wan, lan or vm; \"fe80::1%eth1\" (or %wan, or % and a lan's name) for a link-local one; or \"unreachable\""),
+
+    key("ddns", "name", "the name outside, as in \"www.example.net\""),
+    key("ddns", "to", "\"router\", a vm (\"vm1\"), a container (\"vm1/containers::5\"), a host on a lan (\"vms::5\") or an IPv6 address inside this network"),
+    key("ddns", "records", "\"AAAA\", or for the router \"A\" for the uplink's IPv4 address, or a list of both; default: all that there are"),
+    key("ddns", "server", "address of the zone's primary server, which takes updates by RFC 2136, as in \"2001:db8::53\" or \"192.0.2.53:5353\""),
+    key("ddns", "zone", "the zone that the name is in, as in \"example.net\""),
+    key("ddns", "ttl", "how long others keep the address, integer seconds, 1 to 604800; default 60"),
+    key("ddns", "key", "name of the key that signs updates (RFC 8945); default: none, updates are not signed"),
+    key("ddns", "secret", "the key's secret in Base64"),
+    key("ddns", "algorithm", "\"hmac-sha256\" or \"hmac-sha512\"; default \"hmac-sha256\""),
+    key("ddns", "url", "instead of server: a provider's URL, \"http://dyn.example.net/nic/update\" for one that speaks dyndns2, or one with {address} and perhaps {name} in it"),
+    key("ddns", "user", "user at the provider; default: none"),
+    key("ddns", "password", "its password"),
+
+    key("vm_prefixes", "lan", "name of the [[lan]] whose VMs may ask the router for their container prefixes, and are answered when these change"),
+    key("vm_prefixes", "port", "TCP port, integer, 1024 to 65535; default 9465"),
 
     key("npt", "inside", "a prefix inside this network, /16 to /112, as in \"fd00:1:2:21::/80\"; none lies in another"),
     key("npt", "outside", "the prefix that stands for it outside, of the same length, as in \"2001:db8:1:2:31::/80\"; or give delegated and subnet"),

@@ -8,6 +8,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 mod advertise;
 mod allow;
 mod claim;
+mod ddns;
 mod difference;
 mod dns64;
 mod door;
@@ -29,8 +30,10 @@ mod route;
 mod scalar;
 mod time;
 mod vm;
+mod vm_prefixes;
 mod wan;
 
+pub use ddns::Ddns;
 pub use difference::Difference;
 pub use dns64::{Clients, Dns64, DnsHost};
 pub use error::{ConfigError, ConfigErrors};
@@ -39,6 +42,7 @@ pub use parse::parse;
 pub use policy::{Between, Policy, Refuse};
 pub use sixgate_wire::mac::MacAddr;
 pub use time::Time;
+pub use vm_prefixes::VmPrefixes;
 
 /// A valid configuration. Everything in it has been checked at the door.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +59,10 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Prefixes inside that have others outside.
     pub npt: Vec<Npt>,
+    /// Names outside.
+    pub ddns: Vec<Ddns>,
+    /// Where VMs ask for their prefixes; absent where they cannot.
+    pub vm_prefixes: Option<VmPrefixes>,
     /// The resolver.
     pub dns64: Dns64,
     /// The translator; absent when switched off.

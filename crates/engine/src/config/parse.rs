@@ -11,8 +11,8 @@ use super::groups::Groups;
 use super::keys;
 use super::lan::Delegates;
 use super::{
-    Config, Dns64, Ipv6Source, Policy, allow, dns64, lan, metrics, nat64, npt, policy, publish, raw, relative, route,
-    time, vm, wan,
+    Config, Dns64, Ipv6Source, Policy, allow, ddns, dns64, lan, metrics, nat64, npt, policy, publish, raw, relative,
+    route, time, vm, vm_prefixes, wan,
 };
 
 /// Name of a router that has none.
@@ -46,6 +46,8 @@ struct Sections {
     vms: Vec<Spanned<raw::Vm>>,
     routes: Vec<Spanned<raw::Route>>,
     npt: Vec<Spanned<raw::Npt>>,
+    ddns: Vec<Spanned<raw::Ddns>>,
+    vm_prefixes: Option<Spanned<raw::VmPrefixes>>,
     dns64: Option<Spanned<raw::Dns64>>,
     nat64: Option<Spanned<raw::Nat64>>,
     allow: Vec<Spanned<raw::Allow>>,
@@ -69,6 +71,8 @@ impl Sections {
                 "lan" => sections.lans = door::tables("lan", value, errors),
                 "vm" => sections.vms = door::tables("vm", value, errors),
                 "route" => sections.routes = door::tables("route", value, errors),
+                "ddns" => sections.ddns = door::tables("ddns", value, errors),
+                "vm_prefixes" => sections.vm_prefixes = Some(door::table("vm_prefixes", value, errors)),
                 "npt" => sections.npt = door::tables("npt", value, errors),
                 "dns64" => sections.dns64 = Some(door::table("dns64", value, errors)),
                 "nat64" => sections.nat64 = Some(door::table("nat64", value, errors)),
@@ -154,6 +158,8 @@ impl Sections {
                 publish::validate(raw, line, names, errors)
             })
             .collect();
+        let ddns: Vec<_> = self.ddns.into_iter().filter_map(|raw| ddns::validate(raw, names, errors)).collect();
+        let vm_prefixes = self.vm_prefixes.and_then(|raw| vm_prefixes::validate(&raw, &lans, errors));
         let metrics = self.metrics.and_then(|raw| metrics::validate(&raw, &lans, errors));
         let time = self.time.map(|raw| time::validate(raw, errors));
         claims.check(nat64.as_ref().map_or(&[], |(_, prefixes)| prefixes.as_slice()), errors);
@@ -165,6 +171,8 @@ impl Sections {
             vms,
             routes,
             npt,
+            ddns,
+            vm_prefixes,
             dns64,
             nat64,
             allow,

@@ -103,6 +103,32 @@ pub(super) struct Npt {
     pub(super) subnet: Key<i64>,
 }
 
+/// `[[ddns]]`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ddns {
+    pub(super) name: Key<String>,
+    pub(super) to: Key<String>,
+    pub(super) records: Key<OneOrMany<String>>,
+    pub(super) server: Key<String>,
+    pub(super) zone: Key<String>,
+    pub(super) ttl: Key<i64>,
+    pub(super) key: Key<String>,
+    pub(super) secret: Key<String>,
+    pub(super) algorithm: Key<String>,
+    pub(super) url: Key<String>,
+    pub(super) user: Key<String>,
+    pub(super) password: Key<String>,
+}
+
+/// `[vm_prefixes]`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VmPrefixes {
+    pub(super) lan: Key<String>,
+    pub(super) port: Key<i64>,
+}
+
 /// `[dns64]`.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -69,6 +69,9 @@ impl Admission {
         if config.dns64.enabled {
             services.extend([(TCP, 53, "dns64 for the lans"), (UDP, 53, "dns64 for the lans")]);
         }
+        if let Some(vms) = &config.vm_prefixes {
+            services.push((TCP, vms.port, "prefixes for the vms"));
+        }
         if let Some(metrics) = &config.metrics {
             services.push((TCP, metrics.port, "metrics"));
         }

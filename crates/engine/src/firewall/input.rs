@@ -46,6 +46,7 @@ pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
         ));
     }
     rules.extend(metrics(scene));
+    rules.extend(vm_prefixes(scene));
     if scene.topology.config.wan.ipv6_source != Ipv6Source::Static {
         // RFC 8415 section 18.2: what is asked goes to a multicast address, so the answer is no reply for conntrack.
         rules.push(rule(
@@ -63,6 +64,18 @@ pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     rules.push(refused(scene, &[scene.input_wan()], "drop: to the router from the uplink, no allow entry"));
     rules.push(refused(scene, &[], "drop: to the router, no allow entry"));
     rules
+}
+
+/// VMs of one LAN ask for their prefixes.
+fn vm_prefixes(scene: &Scene<'_>) -> Option<Option<Rule>> {
+    let vms = scene.topology.config.vm_prefixes.as_ref()?;
+    let lan = scene.topology.lans.iter().find(|lan| lan.lan.name == vms.lan)?;
+    let matches = vec![
+        Match::InputInterface(vec![lan.link.name.clone()]),
+        Match::Protocol(vec![TCP]),
+        Match::DestinationPort(vec![vms.port..=vms.port]),
+    ];
+    Some(rule(matches, &[Statement::Accept], format!("prefixes for the vms on {}", vms.lan)))
 }
 
 /// Metrics are for their LAN, at the addresses that the router has there.

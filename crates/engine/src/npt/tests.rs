@@ -45,7 +45,7 @@ fn is_sound(packet: &[u8]) -> bool {
 
 #[test]
 fn the_rfcs_example_comes_out_as_printed() {
-    // RFC 6296 section 3.1, figure 1, and appendix B.
+    // RFC 6296 section 3.6.
     let out = Mapping::new(net("fd01:203:405::/48"), net("2001:db8:1::/48")).unwrap();
     assert_eq!(out.adjustment(), 0xd54f);
     assert_eq!(out.translate(ip("fd01:203:405:1::1234")), Some(ip("2001:db8:1:d550::1234")));

@@ -14,6 +14,7 @@ use crate::nat64::event::Wanted;
 use crate::nat64::tuple::{Protocol, TransportV4, TransportV6};
 use crate::prefix;
 
+mod ddns;
 mod dns64;
 mod findings;
 mod listen;
@@ -28,6 +29,7 @@ mod render;
 mod routes;
 mod sysctl;
 pub(crate) mod topology;
+mod vm_prefixes;
 
 pub use preview::{preview, preview_facts};
 use topology::Topology;
@@ -74,6 +76,10 @@ pub struct Plan {
     pub ndp_proxy: Option<crate::ndp_proxy::NdpProxyPlan>,
     /// Prefixes that are translated to others on the uplink; absent where none are.
     pub npt: Option<crate::npt::NptPlan>,
+    /// Names outside, and the addresses that they are to have.
+    pub ddns: Vec<crate::ddns::Record>,
+    /// What VMs are told of their prefixes; absent where they cannot ask.
+    pub vm_prefixes: Option<crate::vm_prefixes::VmPrefixesPlan>,
     /// Who may begin a conversation with whom.
     pub admission: firewall::admission::Admission,
     /// What addresses are called, for those who tell of packets.
@@ -486,6 +492,8 @@ pub fn plan(config: &Config, facts: &Facts) -> Plan {
     let npt = npt::plan(&topology, &mut findings);
     findings::check(&topology, nat64.as_ref(), &dns64, &mut findings);
     let metrics = listen::metrics(&topology);
+    let ddns = ddns::plan(&topology);
+    let vm_prefixes = vm_prefixes::plan(&topology);
     Plan {
         network,
         firewall,
@@ -495,6 +503,8 @@ pub fn plan(config: &Config, facts: &Facts) -> Plan {
         denial_log,
         ndp_proxy,
         npt,
+        ddns,
+        vm_prefixes,
         ra,
         dns64,
         nat64,

@@ -49,6 +49,13 @@ impl Plan {
         for address in &self.metrics {
             writeln!(out, "metrics at http://{address}/metrics")?;
         }
+        for address in self.vm_prefixes.iter().flat_map(|plan| &plan.listen) {
+            writeln!(out, "vms learn their prefixes at http://{address}/v1/containers")?;
+        }
+        for record in &self.ddns {
+            let address = record.address.map_or_else(|| "nothing yet".to_owned(), |address| address.to_string());
+            writeln!(out, "name {} is {address} at {}", record.name, record.how.server())?;
+        }
         let rules: usize = self.firewall.chains.iter().map(|chain| chain.rules.len()).sum();
         writeln!(out, "firewall: table inet {}, {rules} rules", self.firewall.table)
     }

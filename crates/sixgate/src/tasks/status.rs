@@ -17,7 +17,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::init::starter;
 use crate::tasks::{
-    appliance, control, denials, dns64, facts, host, metrics, nat64, nat64_log, ndp_proxy, network, ra, time, uplink,
+    appliance, control, ddns, denials, dns64, facts, host, metrics, nat64, nat64_log, ndp_proxy, network, ra, time,
+    uplink, vm_prefixes,
 };
 use crate::wiring::{Ask, Configured, Desired};
 
@@ -57,6 +58,10 @@ pub struct Ends {
     pub nat64_log: watch::Receiver<nat64_log::Slice>,
     /// Slice of the NDP proxy.
     pub ndp_proxy: watch::Receiver<ndp_proxy::Slice>,
+    /// Slice of the names outside.
+    pub ddns: watch::Receiver<ddns::Slice>,
+    /// Slice of what VMs are told.
+    pub vm_prefixes: watch::Receiver<vm_prefixes::Slice>,
     /// Slice of the metrics' listeners.
     pub metrics: watch::Receiver<metrics::Slice>,
     /// Slice of the machine's task.
@@ -162,6 +167,8 @@ fn assemble(ends: &Ends, readings: &Readings) -> Status {
     let config: &Config = &prefix::resolve(&config, &learnt, &mut Vec::new());
     status.uplink = ends.uplink.borrow().status.clone();
     status.ndp_proxy = ends.ndp_proxy.borrow().status.clone();
+    status.ddns = ends.ddns.borrow().status.clone();
+    status.vm_hooks = ends.vm_prefixes.borrow().vms.clone();
     status.npt = ends.network.borrow().npt.clone();
     status.repairs = ends.network.borrow().repairs.clone();
     status.system.hostname.clone_from(&config.hostname);
@@ -244,6 +251,8 @@ fn findings(ends: &Ends) -> Vec<Finding> {
     all.extend(ends.nat64.borrow().findings.iter().cloned());
     all.extend(ends.nat64_log.borrow().findings.iter().cloned());
     all.extend(ends.ndp_proxy.borrow().findings.iter().cloned());
+    all.extend(ends.ddns.borrow().findings.iter().cloned());
+    all.extend(ends.vm_prefixes.borrow().problems.values().cloned());
     all.extend(ends.metrics.borrow().problems.values().cloned());
     all.extend(ends.appliance.borrow().findings.iter().cloned());
     all.extend(ends.host.borrow().findings.iter().cloned());
@@ -353,6 +362,8 @@ mod tests {
             nat64: nat64.subscribe(),
             nat64_log: watch::channel(nat64_log::Slice::default()).1,
             ndp_proxy: watch::channel(ndp_proxy::Slice::default()).1,
+            ddns: watch::channel(ddns::Slice::default()).1,
+            vm_prefixes: watch::channel(vm_prefixes::Slice::default()).1,
             metrics: watch::channel(metrics::Slice::default()).1,
             appliance: watch::channel(appliance::Slice::default()).1,
             host: watch::channel(host::Slice::default()).1,

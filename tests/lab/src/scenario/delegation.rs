@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::capture;
 use crate::lab::{Lab, SOON, await_connection, connect, ensure_refused, fetch};
 use crate::network::{SITE_V4, SITE_V6, synthesized};
 use crate::packet::Tap;
@@ -137,6 +138,7 @@ pub(super) fn renumbers(lab: &mut Lab) -> Result<()> {
     })?;
     ensure!(said.prefixes.iter().any(|info| info.prefix == (new, 64)), "{said:?}");
     let heard = Instant::now();
+    tell_convergence(lab)?;
     let status = await_delegation(lab, SECOND)?;
     ensure!(status["uplink"]["delegated"][1]["retired"] == true, "{:#}", status["uplink"]);
     wait::until_ok("the client to prefer the new prefix", SOON, || {
@@ -190,6 +192,18 @@ pub(super) fn renumbers(lab: &mut Lab) -> Result<()> {
         said.prefixes.iter().find(|info| info.prefix.0.to_string() == prefix).map(|info| info.preferred > 0)
     };
     ensure!(preferred("2001:db8:9:2::") == Some(true) && preferred("2001:db8:1:2::") == Some(false), "{said:?}");
+    Ok(())
+}
+
+/// From the provider's message to the first advertisement of what it says, on the wires themselves.
+fn tell_convergence(lab: &Lab) -> Result<()> {
+    const NEW: [u8; 6] = [0x20, 0x01, 0x0d, 0xb8, 0, 9];
+    let capture = |segment: &str| lab.world.folder().join(format!("{segment}.pcap"));
+    let told = capture::first(&capture("wan"), "the server's reply", SOON, |frame| capture::is_reply(frame, &NEW))?;
+    let said =
+        capture::first(&capture("lan"), "the advertisement", SOON, |frame| capture::is_advertisement(frame, &NEW))?;
+    let took = said.checked_sub(told).context("an advertisement before the provider's message")?;
+    println!("from the provider's message to the first advertisement of the new prefix: {} ms", took.as_millis());
     Ok(())
 }
 

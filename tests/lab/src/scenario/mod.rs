@@ -13,6 +13,7 @@ mod client;
 mod clock;
 mod command_line;
 mod container;
+mod ddns;
 mod delegation;
 mod denials;
 mod fast_path;
@@ -32,6 +33,7 @@ mod scan;
 mod shared_address;
 mod shortcut;
 mod uplink;
+mod vm_prefixes;
 
 /// A scenario.
 #[derive(Clone, Copy, Debug)]
@@ -137,6 +139,8 @@ table! {
     a_delegation_that_changes_renumbers_everything_at_once:        NAMESPACE, Slaac, ByBody => delegation::renumbers;
     a_provider_that_resolves_each_address_reaches_what_is_there:   NAMESPACE, Slaac, ByBody => ndp_proxy::answers;
     containers_keep_their_addresses_while_the_prefix_outside_changes: NAMESPACE, Slaac, ByBody => npt::follows;
+    names_outside_follow_the_prefix_and_are_told_once:             NAMESPACE, Slaac, ByBody => ddns::follows;
+    a_vm_hears_of_its_new_prefix_and_tells_docker:                 NAMESPACE, Slaac, ByBody => vm_prefixes::reach_docker;
     a_delegation_that_is_lost_ages_out_and_comes_back:             NAMESPACE, Slaac, ByBody => delegation::goes_and_returns;
 
     // Packets that are too big.

@@ -6,9 +6,11 @@ use std::thread::{self, JoinHandle};
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 
+pub mod bind;
 pub mod dhcpd;
 pub mod dns;
 pub mod ntp;
+pub mod provider;
 pub mod radvd;
 mod signed;
 pub mod syslog;

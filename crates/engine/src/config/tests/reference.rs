@@ -85,6 +85,8 @@ fn tables() -> Vec<(&'static str, Vec<&'static str>)> {
         ("time", fields::<raw::Time>()),
         ("publish", fields::<raw::Publish>()),
         ("npt", fields::<raw::Npt>()),
+        ("ddns", fields::<raw::Ddns>()),
+        ("vm_prefixes", fields::<raw::VmPrefixes>()),
     ]
 }
 
