@@ -228,10 +228,12 @@ fn kept(unit: &mut Unit) -> Result<()> {
     unit.power_off()?;
 
     unit.boot(Unit::hardware())?;
-    let status =
-        unit.status_with("what was kept", |status| status["appliance"]["configuration"] == "as it was kept")?;
+    let status = unit.status_with("what was kept, with the cards as they were chosen", |status| {
+        status["appliance"]["configuration"] == "as it was kept"
+            && status["wan"]["name"] == "eth1"
+            && status["lans"][0]["interface"]["name"] == "eth0"
+    })?;
     ensure!(!code(&status, "state-renewed") && !code(&status, "configuration-made"), "{status}");
-    ensure!(status["wan"]["name"] == "eth1" && status["lans"][0]["interface"]["name"] == "eth0", "{status}");
     let reply = unit.request(&json!({ "machine": "factory-reset" }))?;
     ensure!(reply["reply"] == "accepted", "{reply}");
     unit.await_end()?;
