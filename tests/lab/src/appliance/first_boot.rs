@@ -77,9 +77,18 @@ fn nothing(unit: &mut Unit) -> Result<()> {
     let (init, advertised) = (reached("init"), reached("first advertisement"));
     ensure!(init.is_some_and(|init| advertised.is_some_and(|advertised| init < advertised)), "{status}");
     eprintln!("timeline: {}", status["appliance"]["timeline"]);
-    card(unit)?;
     agent::tell(unit, "guest-shutdown", &json!({ "mode": "powerdown" }))?;
     unit.await_end()
+}
+
+/// For a run on demand.
+pub(super) fn matrix() -> Vec<Case> {
+    vec![Case::new("matrix: a card that is pulled and one of another make that is plugged in after the lock", |unit| {
+        unit.boot(Unit::hardware())?;
+        unit.status_with("the kernel locked", |status| status["appliance"]["locked"] == true)?;
+        card(unit)?;
+        unit.power_off().map(drop)
+    })]
 }
 
 /// A card that is pulled and another one that is plugged in after all modules were locked, which wants another driver.

@@ -59,6 +59,7 @@ fn cases() -> Vec<Case> {
     cases.extend(update::cases());
     if std::env::var_os("LAB_MATRIX").is_some() {
         cases.extend(hardware::matrix());
+        cases.extend(first_boot::matrix());
         cases.extend(update::power_cuts());
     }
     cases
