@@ -37,6 +37,7 @@ pub const NAMES: &[(&str, std::net::IpAddr)] = &[
     ("v6.lab.test.", std::net::IpAddr::V6(SITE_V6)),
     ("both.lab.test.", std::net::IpAddr::V4(SITE_V4)),
     ("both.lab.test.", std::net::IpAddr::V6(SITE_V6)),
+    ("brief.lab.test.", std::net::IpAddr::V4(SITE_V4)),
     ("bogus.lab.test.", std::net::IpAddr::V4(SITE_V4)),
     ("expired.lab.test.", std::net::IpAddr::V4(SITE_V4)),
     ("www.plain.test.", std::net::IpAddr::V4(SITE_V4)),

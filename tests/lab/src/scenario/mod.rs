@@ -95,6 +95,7 @@ table! {
 
     // The resolver.
     an_answer_is_remembered_until_it_is_flushed:                   NAMESPACE, Slaac, Running => resolver::remembers;
+    names_of_this_network_stay_here_and_others_outlive_the_upstream: NAMESPACE, Slaac, Running => resolver::knows_its_own;
     answers_are_validated_before_they_are_synthesized:             NAMESPACE, Slaac, Running => resolver::validates;
     nobody_asks_without_measure_or_is_led_inside_by_a_name:         NAMESPACE, Slaac, Running => resolver::keeps_out;
     a_lan_with_ipv4_of_its_own_gets_no_synthesized_answers:        NAMESPACE, Slaac, Running => resolver::leaves_untranslated;

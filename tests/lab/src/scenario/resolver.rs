@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use super::client::dig;
 use crate::lab::{Lab, SOON};
-use crate::network::{PRIVATE, SITE_V4, SITE_V6, synthesized};
+use crate::network::{PRIVATE, SITE_V4, SITE_V6, UPSTREAM, synthesized};
 use crate::wait;
 
 pub(super) fn remembers(lab: &mut Lab) -> Result<()> {
@@ -38,6 +38,49 @@ pub(super) fn remembers(lab: &mut Lab) -> Result<()> {
     ensure!(lab.dns.questions() > asked, "the name was not forgotten");
     let refused = router.namespace().run(&format!("{binary} flush-dns --control {control} a..b"))?;
     ensure!(!refused.success, "{refused}");
+    Ok(())
+}
+
+pub(super) fn knows_its_own(lab: &mut Lab) -> Result<()> {
+    let hosts = "[dns64]\nhost = [{ name = \"web.vm1.lan\", address = \"vm1/containers::5\" }]\n";
+    let config = lab.config("").replace("[dns64]\n", hosts);
+    let router = lab.router.in_namespace()?;
+    router.write_config(&config)?;
+    router.signal(Signal::HUP)?;
+    let resolver = lab.learn_resolver(&lab.client)?;
+    let client = &lab.client.namespace;
+    let (vm, web) = ("2001:db8:1:2:5054:ff:fe00:211", "2001:db8:1:2:21::5");
+    shows(lab, resolver, "AAAA web.vm1.lan +short", &[web], &[])?;
+    let asked = lab.dns.questions();
+    for (question, expected) in [
+        ("AAAA vm1.lan", vec![vm]),
+        ("AAAA VM1.LAN +tcp", vec![vm]),
+        ("-x 2001:db8:1:2:5054:ff:fe00:211", vec!["vm1.lan."]),
+        ("-x 2001:db8:1:2:21::5", vec!["web.vm1.lan."]),
+        ("A vm1.lan", vec![]),
+        ("AAAA localhost", vec!["::1"]),
+    ] {
+        let answer = dig(client, &format!("@{resolver} {question}"))?;
+        ensure!(answer == expected, "{question} is answered with {answer:?}, expected {expected:?}");
+    }
+    for question in ["AAAA nobody.lan", "-x 10.1.2.3", "-x fd00::1", "A printer.local", "A www.onion"] {
+        shows(lab, resolver, question, &["NXDOMAIN"], &[])?;
+    }
+    ensure!(lab.dns.questions() == asked, "the upstream was asked for names of this network");
+
+    // What a program is told by glibc's stub resolver.
+    let client = &lab.client.namespace;
+    for (name, address) in [("v4.lab.test", synthesized(SITE_V4).to_string()), ("vm1.lan", vm.to_owned())] {
+        let text = client.run(&format!("getent ahostsv6 {name}"))?.text()?;
+        ensure!(text.contains(&address), "{name}: {text}");
+    }
+
+    // Its time is over after a second, and nobody can be asked any more: RFC 8767.
+    shows(lab, resolver, "AAAA brief.lab.test", &[&synthesized(SITE_V4).to_string()], &[])?;
+    lab.internet.ip(&format!("address delete {UPSTREAM}/32 dev lo"))?;
+    shows(lab, resolver, "AAAA brief.lab.test", &["EDE: 3 ", "NOERROR", &synthesized(SITE_V4).to_string()], &[])?;
+    shows(lab, resolver, "AAAA never-seen.lab.test", &["SERVFAIL", "EDE: 22 "], &[])?;
+    lab.await_status("stale answers to be counted", |status| status["dns64"]["stale"].as_u64() > Some(0))?;
     Ok(())
 }
 

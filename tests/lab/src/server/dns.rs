@@ -14,7 +14,7 @@ use super::Thread;
 use super::signed::SignedRoot;
 use crate::namespace::Namespace;
 
-/// TTL of every record.
+/// TTL of every record but those of `brief.*`, which hold for a second.
 pub(super) const TTL: u32 = 300;
 
 /// A resolver that knows a list of names and denies all others.
@@ -74,7 +74,8 @@ fn record(name: &str, address: IpAddr) -> Result<Record> {
         IpAddr::V4(v4) => RData::A(A(v4)),
         IpAddr::V6(v6) => RData::AAAA(AAAA(v6)),
     };
-    Ok(Record::from_rdata(Name::from_ascii(name).with_context(|| name.to_owned())?, TTL, data))
+    let ttl = if name.starts_with("brief.") { 1 } else { TTL };
+    Ok(Record::from_rdata(Name::from_ascii(name).with_context(|| name.to_owned())?, ttl, data))
 }
 
 /// RFC 7766: several questions on one connection, each with its length in front.
