@@ -30,6 +30,12 @@ pub struct Question {
     pub port: u16,
 }
 
+impl Question {
+    const fn flow(self) -> Flow {
+        Flow { source: self.from, destination: self.to, protocol: self.protocol, port: self.port }
+    }
+}
+
 /// What was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
@@ -134,6 +140,10 @@ impl Walk<'_> {
         {
             self.pass("publish", format!("{to} leads to {} port {}", client.0, client.1));
             question = Question { to: client.0.into(), port: client.1, ..question };
+        } else if let Some((host, port)) = self.plan.admission.published(&question.flow()) {
+            self.pass("publish", format!("{} leads to {host} port {port}", question.to));
+            question = Question { to: host, port, ..question };
+            self.rule(question)?;
         } else {
             self.rule(question)?;
         }

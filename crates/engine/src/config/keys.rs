@@ -49,6 +49,7 @@ pub(super) const KEYS: &[KeyText] = &[
     key("wan", "prefix_hint", "length of the delegated prefix that is asked for, integer, 16 to 64 (RFC 8415 section 18.2.1); default: as the server gives"),
     key("wan", "present_mac", "hardware address that the uplink takes, as in \"00:50:56:00:aa:bb\", for providers that accept one only; default: its own"),
     key("wan", "ndp_proxy", "whether solicitations on the uplink are answered for what lies behind the router, true or false (RFC 4861 section 7.2.8); default false"),
+    key("wan", "masquerade_ula", "whether unique local addresses (RFC 4193) leave by the uplink's own address (NAT66), true or false; default true"),
 
     key("wan.ipv4", "address", "IPv4 unicast address with prefix length, 1 to 32"),
     key("wan.ipv4", "gateway", "IPv4 unicast address of the next hop, inside or outside the prefix; default: no default route"),
@@ -59,6 +60,7 @@ pub(super) const KEYS: &[KeyText] = &[
     key("lan", "interface", "kernel name of the link, 1 to 15 characters, as in \"eth1\"; or give mac instead"),
     key("lan", "mac", "hardware address of the link as in \"52:54:00:12:34:57\"; or give interface instead"),
     key("lan", "addresses", "list of the router's own IPv6 addresses with prefix length, as in [\"2001:db8:1:2::1/64\"]; default: none but the kernel's link-local one"),
+    key("lan", "ipv4", "the router's own IPv4 address with prefix length, as in \"10.0.0.1/24\"; hosts there leave by the uplink's address (NAT44); default: none"),
     key("lan", "advertise", "true, false, or a table of RFC 4861 section 6.2.1 variables; default true (AdvSendAdvertisements)"),
     key("lan", "mtu", "integer, 1280 (RFC 8200 section 5) to 65535; default: as the link has it"),
     key("lan", "prefix", "prefixes that are delegated or unique local, { delegated = \"wan\", subnet = 1 }, { ula = true, subnet = 1 } or a list of them; default: none"),
@@ -204,7 +206,7 @@ pub(super) const KEYS: &[KeyText] = &[
     key("policy", "rejects_per_second", "most ICMP errors for refused packets, integer, 1 to 100000; the others are dropped silently; default 100"),
     key("policy", "log", "where it is told what was refused, at most 10 packets a second for each reason: \"journal\", or a syslog server, \"udp://192.0.2.5\" (RFC 5426) or \"tcp://[2001:db8::5]\" (RFC 6587); default: nowhere, `sixgate denials` has the latest all the same"),
 
-    key("publish", "listen", "\"ADDRESS:tcp/PORTS\", \"ADDRESS:udp/PORTS\" or \"ADDRESS:icmp\", or a list of them; ADDRESS is wan (the uplink's IPv4 address) or an address out of nat64.pool, PORTS is 443 or 8000-8010"),
-    key("publish", "to", "one host inside and its first port, \"vm1:443\", \"vm1/containers::5:443\", \"vms::5:443\" or \"[2001:db8:1:2::5]:443\"; without a port where icmp alone is published"),
-    key("publish", "from", "an IPv4 prefix or address, or a list of them, of those outside who may reach it; default: anybody"),
+    key("publish", "listen", "\"ADDRESS:tcp/PORTS\", \"ADDRESS:udp/PORTS\" or \"ADDRESS:icmp\", or a list of them; ADDRESS is wan (the uplink's IPv4 address), wan6 (its IPv6 address) or an address out of nat64.pool, PORTS is 443 or 8000-8010"),
+    key("publish", "to", "one host inside and its first port, \"vm1:443\", \"vm1/containers::5:443\", \"vms::5:443\", \"[2001:db8:1:2::5]:443\" or, in a lan with ipv4, \"10.0.0.5:443\"; without a port where icmp alone is published"),
+    key("publish", "from", "a prefix or address of the family of listen, or a list of them, of those outside who may reach it; default: anybody"),
 ];

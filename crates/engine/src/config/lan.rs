@@ -9,7 +9,7 @@ use super::claim::{Claims, Holder};
 use super::door::Errors;
 use super::raw::{self, SwitchOr};
 use super::scalar::{self, At, Placed};
-use super::{Advertise, Interface, Lan, LanPrefix, PrefixOrigin, advertise, keys};
+use super::{Advertise, Interface, Lan, LanPrefix, PrefixOrigin, advertise, forward, keys};
 
 /// Checks a LAN. One with errors comes back as far as it could be read, so that references to it are not errors too.
 pub(super) fn validate(
@@ -40,6 +40,7 @@ pub(super) fn validate(
             addresses.push(address);
         }
     }
+    let ipv4 = forward::lan_ipv4(&raw.ipv4, &owner, claims, errors);
     let placed: Vec<Placed<LanPrefix>> = scalar::spanned(raw.prefix)
         .map(|(tables, whole)| {
             let tables = tables.0.into_iter().map(|table| match table.span() {
@@ -60,6 +61,7 @@ pub(super) fn validate(
         addresses,
         prefixes: placed.iter().map(|(prefix, _)| *prefix).collect(),
         lifetimes: Vec::new(),
+        ipv4,
         advertise,
         mtu,
     };

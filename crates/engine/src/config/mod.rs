@@ -13,6 +13,7 @@ mod difference;
 mod dns64;
 mod door;
 mod error;
+mod forward;
 mod groups;
 mod keys;
 mod lan;
@@ -37,6 +38,7 @@ pub use ddns::Ddns;
 pub use difference::Difference;
 pub use dns64::{Clients, Dns64, DnsHost};
 pub use error::{ConfigError, ConfigErrors};
+pub use forward::{Forward, Inside};
 pub use metrics::Metrics;
 pub use parse::parse;
 pub use policy::{Between, Policy, Refuse};
@@ -73,6 +75,8 @@ pub struct Config {
     pub policy: Policy,
     /// What of the outside leads inside.
     pub publish: Vec<Publish>,
+    /// What of the outside leads inside without translation between the families.
+    pub forwards: Vec<Forward>,
     /// Where metrics are served; absent when they are not.
     pub metrics: Option<Metrics>,
     /// Who is asked what time it is; where it is absent, the image asks whoever the uplink names.
@@ -120,6 +124,8 @@ pub struct Wan {
     pub prefix_hint: Option<u8>,
     /// MTU to set, 1,280 to 65,535; the kernel's own when absent.
     pub mtu: Option<u32>,
+    /// Whether unique local addresses leave by the uplink's own address.
+    pub masquerade_ula: bool,
 }
 
 /// Where the uplink's IPv4 comes from.
@@ -185,6 +191,8 @@ pub struct Lan {
     pub lifetimes: Vec<PrefixLifetime>,
     /// Router variables; absent when `advertise = false`.
     pub advertise: Option<Advertise>,
+    /// The router's IPv4 address there; hosts behind it leave by the uplink's.
+    pub ipv4: Option<Ipv4Net>,
     /// MTU to set, 1,280 to 65,535; the kernel's own when absent.
     pub mtu: Option<u32>,
 }

@@ -11,8 +11,8 @@ use super::groups::Groups;
 use super::keys;
 use super::lan::Delegates;
 use super::{
-    Config, Dns64, Ipv6Source, Policy, allow, ddns, dns64, lan, metrics, nat64, npt, policy, publish, raw, relative,
-    route, time, vm, vm_prefixes, wan,
+    Config, Dns64, Ipv6Source, Policy, allow, ddns, dns64, forward, lan, metrics, nat64, npt, policy, publish, raw,
+    relative, route, time, vm, vm_prefixes, wan,
 };
 
 /// Name of a router that has none.
@@ -150,8 +150,16 @@ impl Sections {
                 allow::validate(raw, line, names, errors)
             })
             .collect();
-        let published: Vec<_> = self
-            .publish
+        let (forwarded, published): (Vec<_>, Vec<_>) =
+            self.publish.into_iter().partition(|raw| forward::is_meant(raw.get_ref()));
+        let forwarded: Vec<_> = forwarded
+            .into_iter()
+            .filter_map(|raw| {
+                let (line, _) = lines.place(raw.span().start);
+                forward::validate(raw, line, names, errors)
+            })
+            .collect();
+        let published: Vec<_> = published
             .into_iter()
             .filter_map(|raw| {
                 let (line, _) = lines.place(raw.span().start);
@@ -178,10 +186,12 @@ impl Sections {
             allow,
             policy,
             publish: Vec::new(),
+            forwards: Vec::new(),
             metrics,
             time,
         };
         publish::check(&mut config, published, errors);
+        forward::check(&mut config, forwarded, errors);
         Some(config)
     }
 }

@@ -104,7 +104,7 @@ fn listen(text: &str, span: &Range<usize>, errors: &mut Errors) -> Option<Listen
     parsed
 }
 
-fn service_of(text: &str) -> Option<Service> {
+pub(super) fn service_of(text: &str) -> Option<Service> {
     match text.split_once('/') {
         None => (text == "icmp").then_some(Service::Echo),
         Some(("tcp", ports)) => range(ports).map(Service::Tcp),
@@ -120,7 +120,12 @@ fn range(text: &str) -> Option<RangeInclusive<u16>> {
 }
 
 /// What stands before the last colon, and the port behind it.
-fn inside<'a>(text: &'a str, count: usize, span: &Range<usize>, errors: &mut Errors) -> Option<(&'a str, u16)> {
+pub(super) fn inside<'a>(
+    text: &'a str,
+    count: usize,
+    span: &Range<usize>,
+    errors: &mut Errors,
+) -> Option<(&'a str, u16)> {
     let parsed = text.rsplit_once(':').and_then(|(target, port)| Some((target, port.parse::<u16>().ok()?)));
     // A single colon left at the end was the first of two: the port of "vms::5" is missing.
     let Some((target, port)) = parsed.filter(|(target, port)| *port > 0 && !target.ends_with(':')) else {
@@ -153,7 +158,7 @@ fn sources(list: raw::Key<raw::OneOrMany<String>>, errors: &mut Errors) -> Vec<I
     from
 }
 
-fn is_host(target: &Target) -> bool {
+pub(super) fn is_host(target: &Target) -> bool {
     match target {
         Target::Router | Target::Containers(_, None) | Target::Lan(_, None) => false,
         Target::Vm(_) | Target::Containers(_, Some(_)) | Target::Lan(_, Some(_)) => true,
@@ -244,7 +249,7 @@ fn overlap(one: &Listen, other: &Listen) -> bool {
     one.at == other.at && same(&one.service, &other.service)
 }
 
-fn same(one: &Service, other: &Service) -> bool {
+pub(super) fn same(one: &Service, other: &Service) -> bool {
     match (one, other) {
         (Service::Tcp(one), Service::Tcp(other)) | (Service::Udp(one), Service::Udp(other)) => meet(one, other),
         (Service::Echo, Service::Echo) => true,
@@ -252,7 +257,7 @@ fn same(one: &Service, other: &Service) -> bool {
     }
 }
 
-fn meet(one: &RangeInclusive<u16>, other: &RangeInclusive<u16>) -> bool {
+pub(super) fn meet(one: &RangeInclusive<u16>, other: &RangeInclusive<u16>) -> bool {
     one.start() <= other.end() && other.start() <= one.end()
 }
 

@@ -20,6 +20,7 @@ pub(super) struct Wan {
     pub(super) prefix_hint: Key<i64>,
     pub(super) present_mac: Key<String>,
     pub(super) ndp_proxy: Key<bool>,
+    pub(super) masquerade_ula: Key<bool>,
 }
 
 /// `wan.ipv4 = { .. }` and `wan.ipv6 = { .. }`.
@@ -38,6 +39,7 @@ pub(super) struct Lan {
     pub(super) interface: Key<String>,
     pub(super) mac: Key<String>,
     pub(super) addresses: Key<OneOrMany<String>>,
+    pub(super) ipv4: Key<String>,
     pub(super) advertise: Key<SwitchOr<Advertise>>,
     pub(super) mtu: Key<i64>,
     pub(super) prefix: Key<TableOrMany<LanPrefix>>,

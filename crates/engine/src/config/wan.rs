@@ -27,6 +27,7 @@ pub(super) fn validate(raw: Spanned<raw::Wan>, claims: &mut Claims, errors: &mut
         scalar::unicast_mac(mac, &key.span(), errors).then_some(mac)
     });
     let ndp_proxy = raw.ndp_proxy.as_ref().is_some_and(|key| *key.get_ref());
+    let masquerade_ula = raw.masquerade_ula.as_ref().is_none_or(|key| *key.get_ref());
     let interface = scalar::interface("wan", &raw.interface, &raw.mac, &table, errors).map(|(interface, span)| {
         claims.interface(&interface, "wan", span, errors);
         interface
@@ -44,7 +45,18 @@ pub(super) fn validate(raw: Spanned<raw::Wan>, claims: &mut Claims, errors: &mut
     let prefix_hint = scalar::number(At("wan", "prefix_hint"), &raw.prefix_hint, 16..=64, errors);
     let ipv4 = uplink(raw.ipv4, "wan.ipv4", errors).and_then(|(uplink, span)| ipv4(&uplink, &span, claims, errors));
     let ipv6 = uplink(raw.ipv6, "wan.ipv6", errors).and_then(|(uplink, span)| ipv6(&uplink, &span, claims, errors));
-    Some(Wan { interface: interface?, ipv4_source, ipv4, ipv6_source, ipv6, present_mac, ndp_proxy, prefix_hint, mtu })
+    Some(Wan {
+        interface: interface?,
+        ipv4_source,
+        ipv4,
+        ipv6_source,
+        ipv6,
+        present_mac,
+        ndp_proxy,
+        prefix_hint,
+        mtu,
+        masquerade_ula,
+    })
 }
 
 fn word(key: &Key<WordOr<raw::Uplink>>) -> Option<&str> {

@@ -3,12 +3,14 @@
 //! It judges flows that were admitted under an earlier configuration, and sessions that a change would cut. Tests hold it
 //! against the kernel's real ruleset.
 use core::net::{IpAddr, Ipv6Addr};
+use core::ops::RangeInclusive;
 
 use ipnet::{IpNet, Ipv6Net};
 
 use super::allow::{describe, destinations};
 use super::icmp::{ECHO_REQUEST_V4, ECHO_REQUEST_V6, ERRORS_V4, ERRORS_V6, ICMP, ICMPV6, TCP, UDP};
-use crate::config::{Allow, Between, Config, Target};
+use super::nat;
+use crate::config::{Allow, Between, Config, Forward, Target};
 use crate::plan::topology::Topology;
 
 /// A conversation, by its first packet.
@@ -45,8 +47,24 @@ pub struct Admission {
     /// What is admitted between them; absent where nothing is configured.
     between: Option<Between>,
     entries: Vec<Entry>,
+    /// Prefixes of LANs with IPv4.
+    inside_v4: Vec<ipnet::Ipv4Net>,
+    /// What is published by the kernel.
+    published: Vec<Published>,
     /// Ports of the router for the LANs.
     services: Vec<(u8, u16, &'static str)>,
+}
+
+/// A port of the uplink's address that leads to a host inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Published {
+    outside: Vec<IpAddr>,
+    protocol: u8,
+    ports: RangeInclusive<u16>,
+    host: IpAddr,
+    port: u16,
+    from: Vec<IpNet>,
+    line: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +82,7 @@ impl Admission {
         let links: Vec<u32> = topology.links().map(|link| link.index).collect();
         let held = topology.facts.addresses.iter().filter(|held| links.contains(&held.link) && !held.ours);
         let own = topology.lans.iter().flat_map(|lan| lan.addresses().map(|net| IpAddr::V6(net.addr())));
+        let own = own.chain(config.lans.iter().filter_map(|lan| lan.ipv4).map(|net| IpAddr::V4(net.addr())));
         let uplink = crate::plan::topology::wan_nets(config).map(|net| net.addr());
         let mut services = Vec::new();
         if config.dns64.enabled {
@@ -78,6 +97,8 @@ impl Admission {
         Self {
             router: held.map(|held| held.net.addr()).chain(own).chain(uplink).collect(),
             inside: topology.inside(),
+            inside_v4: config.lans.iter().filter_map(|lan| lan.ipv4).map(|net| net.trunc()).collect(),
+            published: config.forwards.iter().flat_map(|forward| Published::of(config, forward)).collect(),
             between: Some(config.policy.between),
             entries: config.allow.iter().map(|allow| Entry::of(config, allow)).collect(),
             services,
@@ -102,6 +123,9 @@ impl Admission {
         match (from_inside, to_inside) {
             (false, false) => Judgement::Foreign,
             (true, false) => Judgement::Admitted("outbound".to_owned()),
+            _ if to_inside && let Some(line) = self.leads_inside(flow) => {
+                Judgement::Admitted(format!("publish line {line}"))
+            }
             (false, true) => self.by_entry(flow, |entry| entry.allow.to != Target::Router),
             (true, true) => match self.between {
                 Some(Between::Allowed) => Judgement::Admitted("between vms, their containers and lans".to_owned()),
@@ -139,7 +163,55 @@ impl Admission {
     }
 
     fn is_inside(&self, address: IpAddr) -> bool {
-        matches!(address, IpAddr::V6(address) if self.inside.iter().any(|net| net.contains(&address)))
+        match address {
+            IpAddr::V6(address) => self.inside.iter().any(|net| net.contains(&address)),
+            IpAddr::V4(address) => self.inside_v4.iter().any(|net| net.contains(&address)),
+        }
+    }
+
+    /// The line of the entry that has led a flow to its host.
+    fn leads_inside(&self, flow: &Flow) -> Option<usize> {
+        let held = self.published.iter().find(|held| {
+            let last = held.port.saturating_add(held.ports.end() - held.ports.start());
+            (held.host, held.protocol) == (flow.destination, flow.protocol)
+                && (held.port..=last).contains(&flow.port)
+                && held.admits(flow.source)
+        });
+        held.map(|held| held.line)
+    }
+
+    /// Where a flow to a published port of the uplink's address leads.
+    pub fn published(&self, flow: &Flow) -> Option<(IpAddr, u16)> {
+        let held = self.published.iter().find(|held| {
+            held.outside.contains(&flow.destination)
+                && held.protocol == flow.protocol
+                && held.ports.contains(&flow.port)
+                && held.admits(flow.source)
+        })?;
+        Some((held.host, held.port.saturating_add(flow.port - held.ports.start())))
+    }
+}
+
+impl Published {
+    fn of(config: &Config, forward: &Forward) -> Vec<Self> {
+        let Some(host) = nat::address(config, forward) else { return Vec::new() };
+        let own = crate::plan::topology::wan_nets(config).map(|net| net.addr());
+        let outside: Vec<IpAddr> = own.filter(|own| own.is_ipv4() == host.is_ipv4()).collect();
+        let services = forward.services();
+        let published = services.map(|(protocol, ports, port)| Self {
+            outside: outside.clone(),
+            protocol,
+            ports,
+            host,
+            port,
+            from: forward.from.clone(),
+            line: forward.line,
+        });
+        published.collect()
+    }
+
+    fn admits(&self, source: IpAddr) -> bool {
+        self.from.is_empty() || self.from.iter().any(|net| net.contains(&source))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Through the router: the translator's legs, what goes out, RFC 4890 section 4.3, and what the allowlist admits.
 use super::icmp::{ERRORS_V6, ICMPV6};
 use super::ruleset::{ConntrackState, Match, Rule, Statement, host6};
-use super::{NOT_ENDED, Scene, ended, input_tun, output_tun, refused, rule};
+use super::{NOT_ENDED, Scene, ended, input_tun, nat, output_tun, refused, rule};
 use crate::config::Between;
 use crate::plan::{NAT64_MARK, NAT64_MARK_MASK};
 
@@ -39,11 +39,19 @@ pub(super) fn rules(scene: &Scene<'_>, allowed: Vec<Option<Rule>>) -> Vec<Option
         ),
         rule(vec![scene.input_lans(), scene.output_wan(), scene.source_inside()], &[Statement::Accept], "outbound"),
     ]);
+    rules.push(rule(
+        vec![scene.input_lans(), scene.output_wan(), Match::Source4(nat::lans_v4(scene))],
+        &[Statement::Accept],
+        "outbound, by nat44",
+    ));
+    rules.extend(nat::forward(scene));
     // On one bridge hosts need no router: this holds where the hypervisor isolates them, and between links.
     let between = vec![scene.input_lans(), scene.output_lans(), scene.source_inside()];
     match scene.topology.config.policy.between {
         Between::Allowed => {
             rules.push(rule(between, &[Statement::Accept], "between vms, their containers and lans"));
+            let ipv4 = vec![scene.input_lans(), scene.output_lans(), Match::Source4(nat::lans_v4(scene))];
+            rules.push(rule(ipv4, &[Statement::Accept], "between lans with ipv4"));
         }
         Between::Denied => {
             let between = [scene.input_lans(), scene.output_lans()];

@@ -10,6 +10,7 @@ pub mod denial;
 mod forward;
 mod icmp;
 mod input;
+mod nat;
 mod nft;
 mod output;
 mod prerouting;
@@ -27,7 +28,7 @@ pub(crate) use self::allow::{describe, destinations};
 use crate::config::Refuse;
 use crate::plan::topology::Topology;
 use crate::plan::{NAT64_DEVICE, Nat64Plan};
-use ruleset::{Chain, Hook, HookPoint, Match, Policy, Rule, Ruleset, Statement};
+use ruleset::{Chain, Hook, HookKind, HookPoint, Match, Policy, Rule, Ruleset, Statement};
 
 /// Name of sixgate's table.
 pub const TABLE: &str = "sixgate";
@@ -35,6 +36,10 @@ pub const TABLE: &str = "sixgate";
 const RAW: i32 = -300;
 /// NF_IP_PRI_MANGLE: after connection tracking, before routing.
 const MANGLE: i32 = -150;
+/// NF_IP_PRI_NAT_DST.
+const NAT_DESTINATION: i32 = -100;
+/// NF_IP_PRI_NAT_SRC.
+const NAT_SOURCE: i32 = 100;
 /// NF_IP_PRI_FILTER.
 const FILTER: i32 = 0;
 
@@ -63,13 +68,17 @@ struct Scene<'a> {
 pub(crate) fn ruleset(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Ruleset {
     let scene = Scene::new(topology, nat64);
     let allowed = allowed::forwarded(&scene);
-    let chains = vec![
+    let mut chains = vec![
         chain("prerouting_raw", HookPoint::Prerouting, RAW, Policy::Accept, prerouting::raw(&scene)),
         chain("prerouting_mangle", HookPoint::Prerouting, MANGLE, Policy::Accept, prerouting::mangle(&scene)),
         chain("input", HookPoint::Input, FILTER, Policy::Drop, input::rules(&scene)),
         chain("forward", HookPoint::Forward, FILTER, Policy::Drop, forward::rules(&scene, allowed.rules)),
         chain("output", HookPoint::Output, FILTER, Policy::Accept, output::rules(&scene)),
     ];
+    if nat::is_wanted(&scene) {
+        chains.push(translating("prerouting_nat", HookPoint::Prerouting, NAT_DESTINATION, nat::prerouting(&scene)));
+        chains.push(translating("postrouting_nat", HookPoint::Postrouting, NAT_SOURCE, nat::postrouting(&scene)));
+    }
     let chains = refusal::told(chains, topology.config.policy);
     Ruleset { table: TABLE.to_owned(), sets: allowed.sets, chains }
 }
@@ -87,7 +96,12 @@ fn table(chains: Vec<Chain>) -> Ruleset {
 }
 
 fn chain(name: &str, point: HookPoint, priority: i32, policy: Policy, rules: Vec<Option<Rule>>) -> Chain {
-    let hook = Some(Hook { point, priority, policy });
+    let hook = Some(Hook { point, priority, policy, kind: HookKind::Filter });
+    Chain { name: name.to_owned(), hook, rules: rules.into_iter().flatten().collect() }
+}
+
+fn translating(name: &str, point: HookPoint, priority: i32, rules: Vec<Option<Rule>>) -> Chain {
+    let hook = Some(Hook { point, priority, policy: Policy::Accept, kind: HookKind::Nat });
     Chain { name: name.to_owned(), hook, rules: rules.into_iter().flatten().collect() }
 }
 
@@ -100,7 +114,8 @@ fn rule(matches: Vec<Match>, statements: &[Statement], comment: impl Into<String
         Match::Protocol(list) | Match::IcmpType(list) | Match::Icmpv6Type(list) => list.is_empty(),
         Match::DestinationPort(ports) => ports.is_empty(),
         Match::ConntrackState(states) => states.is_empty(),
-        Match::Family(_) | Match::HopLimit(_) | Match::Mark { .. } | Match::DestinationIsLocal => false,
+        Match::Family(_) | Match::HopLimit(_) | Match::Mark { .. } => false,
+        Match::Translated | Match::DestinationIsLocal => false,
         Match::InSet { .. } | Match::ConnectionMark { .. } | Match::Before(_) | Match::RateUnder { .. } => false,
     });
     (!never).then(|| Rule { matches, statements: statements.to_vec(), comment: short(comment.into()) })

@@ -1,9 +1,10 @@
 //! A ruleset in the syntax of `nft -f`: for people, for golden tests, and to compare with what the kernel holds.
 use core::fmt::{self, Display, Formatter};
+use core::net::IpAddr;
 use core::ops::RangeInclusive;
 
 use super::ruleset::{
-    Chain, ConntrackState, Hook, HookPoint, Match, NamedSet, Part, Policy, Rule, Ruleset, SetField, Statement,
+    Chain, ConntrackState, Hook, HookKind, HookPoint, Match, NamedSet, Part, Policy, Rule, Ruleset, SetField, Statement,
 };
 use super::{LOG_BYTES, LOG_GROUP};
 use crate::plan::Family;
@@ -93,7 +94,11 @@ impl Display for Hook {
             Policy::Accept => "accept",
             Policy::Drop => "drop",
         };
-        write!(out, "type filter hook {point} priority {}; policy {policy};", self.priority)
+        let kind = match self.kind {
+            HookKind::Filter => "filter",
+            HookKind::Nat => "nat",
+        };
+        write!(out, "type {kind} hook {point} priority {}; policy {policy};", self.priority)
     }
 }
 
@@ -142,6 +147,7 @@ impl Display for Match {
             }
             Self::ConnectionMark { value, mask } => write!(out, "ct mark & {mask:#010x} == {value:#010x}"),
             Self::Before(seconds) => write!(out, "meta time < {}", seconds * 1_000_000_000),
+            Self::Translated => out.write_str("ct status dnat"),
             Self::DestinationIsLocal => out.write_str("fib daddr type local"),
             Self::RateUnder { per_second, burst } => {
                 write!(out, "limit rate {per_second}/second burst {burst} packets")
@@ -161,6 +167,12 @@ impl Display for Statement {
             Self::Jump(chain) => write!(out, "jump {chain}"),
             Self::Goto(chain) => write!(out, "goto {chain}"),
             Self::Log(prefix) => write!(out, "log prefix \"{prefix}\" group {LOG_GROUP} snaplen {LOG_BYTES}"),
+            Self::Masquerade(None) => out.write_str("masquerade"),
+            Self::Masquerade(Some(ports)) => write!(out, "masquerade to :{}", range(ports)),
+            Self::Destination(IpAddr::V4(host), None) => write!(out, "dnat ip to {host}"),
+            Self::Destination(IpAddr::V4(host), Some(port)) => write!(out, "dnat ip to {host}:{port}"),
+            Self::Destination(IpAddr::V6(host), None) => write!(out, "dnat ip6 to {host}"),
+            Self::Destination(IpAddr::V6(host), Some(port)) => write!(out, "dnat ip6 to [{host}]:{port}"),
             Self::Accept => out.write_str("accept"),
             Self::Drop => out.write_str("drop"),
             Self::Reject => out.write_str("reject with icmpx admin-prohibited"),

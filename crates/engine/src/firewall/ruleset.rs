@@ -81,6 +81,17 @@ pub struct Hook {
     pub priority: i32,
     /// What happens to what no rule decided.
     pub policy: Policy,
+    /// What its rules do.
+    pub kind: HookKind,
+}
+
+/// What a base chain's rules do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookKind {
+    /// They judge packets.
+    Filter,
+    /// They translate addresses of a connection's first packet.
+    Nat,
 }
 
 /// Netfilter hooks of the inet family.
@@ -165,6 +176,8 @@ pub enum Match {
     },
     /// The time is before so many seconds since 1970 (`meta time`).
     Before(u64),
+    /// The connection's destination was translated (`ct status dnat`).
+    Translated,
     /// `fib daddr type local`.
     DestinationIsLocal,
     /// At most this many a second (token bucket, burst as given); matches while under the limit.
@@ -207,6 +220,10 @@ pub enum Statement {
     Goto(String),
     /// Tell of the packet under this prefix, on [`super::LOG_GROUP`].
     Log(String),
+    /// The source becomes the outgoing link's address, with one of these ports where they are given.
+    Masquerade(Option<RangeInclusive<u16>>),
+    /// The destination becomes this, with this port where it is given.
+    Destination(core::net::IpAddr, Option<u16>),
     /// Admit.
     Accept,
     /// Drop silently.

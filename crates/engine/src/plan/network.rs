@@ -3,7 +3,7 @@ use core::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::topology::{Topology, wan_nets};
+use super::topology::{LanLink, Topology, wan_nets};
 use super::{
     AddressPlan, Family, LOCAL_RULE_PREFERENCE, LOCAL_TABLE, LinkPlan, NAT64_DEVICE, NAT64_MARK, NAT64_MARK_MASK,
     NAT64_RULE_PREFERENCE, NAT64_TABLE, Nat64Plan, NetworkPlan, RulePlan, routes, sysctl,
@@ -46,6 +46,8 @@ fn addresses(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<AddressP
     let pool = nat64.iter().flat_map(|nat64| &nat64.further_pool4).map(|address| IpNet::from(IpAddr::V4(*address)));
     let pool = topology.wan.into_iter().flat_map(|link| pool.clone().map(move |net| (link.index, net)));
     let lans = topology.lans.iter().flat_map(|lan| lan.addresses().map(move |net| (lan.link.index, IpNet::V6(net))));
+    let ipv4 = |lan: &LanLink<'_>| Some((lan.link.index, IpNet::V4(lan.lan.ipv4?)));
+    let lans = lans.chain(topology.lans.iter().filter_map(ipv4));
     let retired = topology.config.lans.iter().flat_map(|lan| &lan.lifetimes).filter(|lifetime| lifetime.retired);
     let retired: Vec<_> = retired.map(|lifetime| lifetime.prefix).collect();
     let wan_deprecated = topology.config.wan.ipv6.iter().flat_map(|ipv6| &ipv6.deprecated);

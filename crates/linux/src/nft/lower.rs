@@ -4,10 +4,11 @@ use std::ops::RangeInclusive;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use nlink::netlink::nftables::{
-    ByteorderOp, ChainName, CmpOp, CtState, Expr, Family as NftFamily, FibFlags, FibResult, Field, IcmpxCode, Item,
-    LimitExpr, LimitUnit, LogExpr, LookupExpr, Match as NftMatch, MetaKey, NFT_MSG_NEWSET, NFTA_SET_FLAGS, NFTA_SET_ID,
-    NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_SET_USERDATA, PacketField, PayloadBase,
-    RangeOp, RawMessage, Register, Reject, RuleSpec, Set, SetElement, SetFlags, SetKeyType, Stmt, Value, Verdict,
+    ByteorderOp, ChainName, CmpOp, CtState, CtStatus, Expr, Family as NftFamily, FibFlags, FibResult, Field, IcmpxCode,
+    Item, LimitExpr, LimitUnit, LogExpr, LookupExpr, Match as NftMatch, MetaKey, NFT_MSG_NEWSET, NFTA_SET_FLAGS,
+    NFTA_SET_ID, NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_SET_USERDATA, NatStatement,
+    PacketField, PayloadBase, RangeOp, RawMessage, Register, Reject, RuleSpec, Set, SetElement, SetFlags, SetKeyType,
+    Stmt, Value, Verdict,
 };
 use nlink::netlink::types::route::RouteType;
 use nlink::netlink::{MessageBuilder, NLMSG_HDRLEN};
@@ -151,6 +152,7 @@ impl Sets {
                 spec.push(Expr::Byteorder { sreg: KEY, dreg: KEY, op: ByteorderOp::Hton, len: 8, size: 8 });
                 spec.push(Expr::Cmp { sreg: KEY, op: CmpOp::Lt, data: nanoseconds.to_be_bytes().to_vec() });
             }
+            Match::Translated => spec.push(NftMatch::eq(Field::CtStatus, CtStatus::DST_NAT)),
             Match::DestinationIsLocal => {
                 let field = Field::Fib { flags: FibFlags::DADDR, result: FibResult::AddrType };
                 spec.push(NftMatch::eq(field, RouteType::Local));
@@ -330,6 +332,17 @@ fn add_statement(spec: &mut RuleSpec, statement: &Statement) -> nlink::Result<()
         Statement::Log(prefix) => {
             let prefix = super::comment(prefix);
             spec.push(Stmt::Log(LogExpr::new().prefix(prefix).group(LOG_GROUP).snaplen(LOG_BYTES)));
+        }
+        Statement::Masquerade(ports) => {
+            let masquerade = NatStatement::masquerade();
+            spec.push(Stmt::Nat(match ports {
+                Some(ports) => masquerade.ports(*ports.start(), *ports.end()),
+                None => masquerade,
+            }));
+        }
+        Statement::Destination(host, port) => {
+            let to = NatStatement::dnat(*host);
+            spec.push(Stmt::Nat(port.map_or(to.clone(), |port| to.port(port))));
         }
         Statement::Accept => spec.push(Verdict::Accept),
         Statement::Drop => spec.push(Verdict::Drop),

@@ -6,11 +6,11 @@ pub mod shortcut;
 mod watch;
 
 use nlink::netlink::nftables::{
-    BaseChain, Chain, ChainName, Family, FilterHook, NFT_MSG_NEWTABLE, NFTA_TABLE_NAME, Policy, Priority, RawMessage,
-    Transaction,
+    BaseChain, Chain, ChainName, Family, FilterHook, NFT_MSG_NEWTABLE, NFTA_TABLE_NAME, NatHook, Policy, Priority,
+    RawMessage, Transaction,
 };
 use nlink::netlink::{Connection, MessageBuilder, Nftables};
-use sixgate_engine::firewall::ruleset::{self, Hook, HookPoint, Ruleset};
+use sixgate_engine::firewall::ruleset::{self, Hook, HookKind, HookPoint, Ruleset};
 use sixgate_engine::status::Traffic;
 
 pub use foreign::foreign;
@@ -163,7 +163,17 @@ fn hooked(hook: &Hook) -> BaseChain {
         ruleset::Policy::Accept => Policy::Accept,
         ruleset::Policy::Drop => Policy::Drop,
     };
-    BaseChain::filter(point, Priority::Custom(hook.priority)).policy(policy)
+    let priority = Priority::Custom(hook.priority);
+    let translates = |point| BaseChain::nat(point, priority);
+    let base = match (hook.kind, hook.point) {
+        (HookKind::Nat, HookPoint::Prerouting) => translates(NatHook::Prerouting),
+        (HookKind::Nat, HookPoint::Input) => translates(NatHook::Input),
+        (HookKind::Nat, HookPoint::Output) => translates(NatHook::Output),
+        (HookKind::Nat, HookPoint::Postrouting) => translates(NatHook::Postrouting),
+        // The kernel translates nowhere in between.
+        (HookKind::Filter, _) | (HookKind::Nat, HookPoint::Forward) => BaseChain::filter(point, priority),
+    };
+    base.policy(policy)
 }
 
 fn add_rule(

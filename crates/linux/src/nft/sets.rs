@@ -164,7 +164,9 @@ pub(super) async fn counters(connection: &Connection<Nftables>, ruleset: &Rulese
 
 #[cfg(test)]
 mod tests {
-    use sixgate_engine::firewall::ruleset::{Chain, Hook, HookPoint, Match, Part, Policy, Rule, SetField, Statement};
+    use sixgate_engine::firewall::ruleset::{
+        Chain, Hook, HookKind, HookPoint, Match, Part, Policy, Rule, SetField, Statement,
+    };
 
     use super::super::{load, loaded};
     use super::*;
@@ -185,7 +187,7 @@ mod tests {
             rule(vec![found], vec![Statement::Accept], "allowed"),
             rule(vec![Match::Protocol(vec![17])], vec![Statement::Counter, Statement::Drop], "drop: rest"),
         ];
-        let hook = Some(Hook { point: HookPoint::Input, priority: 0, policy: Policy::Accept });
+        let hook = Some(Hook { point: HookPoint::Input, priority: 0, policy: Policy::Accept, kind: HookKind::Filter });
         Ruleset {
             table: "sixgate".to_owned(),
             sets: vec![NamedSet { name: "allowed".to_owned(), fields: FIELDS.to_vec(), elements }],

@@ -10,7 +10,7 @@ fn rule(matches: Vec<Match>, statements: Vec<Statement>, comment: &str) -> Rule 
 }
 
 fn chain(name: &str, hook: Option<(HookPoint, i32, RulePolicy)>, rules: Vec<Rule>) -> Chain {
-    let hook = hook.map(|(point, priority, policy)| Hook { point, priority, policy });
+    let hook = hook.map(|(point, priority, policy)| Hook { point, priority, policy, kind: HookKind::Filter });
     Chain { name: name.to_owned(), hook, rules }
 }
 

@@ -22,6 +22,7 @@ mod hostile;
 mod lifecycle;
 mod metrics;
 mod mtu;
+mod nat;
 mod nat64;
 mod ndp_proxy;
 mod npt;
@@ -132,6 +133,8 @@ table! {
     clients_keep_to_one_of_the_further_addresses:                  NAMESPACE, Slaac, ByBody => publish::further_addresses;
     further_addresses_of_a_32_leave_the_routers_own_alone:         NAMESPACE, Slash76, ByBody => publish::further_addresses;
     a_new_uplink_address_ends_old_sessions_and_serves_new_ones:    NAMESPACE, Slaac, Running => publish::new_address;
+
+    ipv4_and_unique_local_hosts_leave_and_are_published:           NAMESPACE, Slaac, ByBody => nat::leave_and_are_published;
 
     // An uplink that is learnt.
     nat64_follows_the_uplinks_lease_when_the_provider_renumbers:   NAMESPACE, Slaac, ByBody => uplink::nat64_follows_the_lease;
