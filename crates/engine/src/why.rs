@@ -133,6 +133,7 @@ impl Walk<'_> {
         if let IpAddr::V6(to) = question.to
             && let Some(v4) = self.plan.nat64.as_ref().and_then(|nat64| embedded(nat64, to))
         {
+            self.rule(question)?;
             return self.translated(v4);
         }
         if let IpAddr::V4(to) = question.to
@@ -158,7 +159,9 @@ impl Walk<'_> {
                 Ok(())
             }
             Judgement::Refused(reason) => {
-                let mend = if reason.contains("policy") {
+                let mend = if reason.contains("outbound") {
+                    format!("[[outbound]] from = \"{}\" to = \"{to}\"", self.name(from))
+                } else if reason.contains("policy") {
                     "set between = \"by-allow\" or \"allowed\" in [policy]".to_owned()
                 } else {
                     let key = match protocol {

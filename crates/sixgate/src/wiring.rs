@@ -163,6 +163,8 @@ pub struct ListEvents {
     pub answer: oneshot::Sender<Vec<Event>>,
 }
 
+/// Addresses that the resolver is about to tell of, and who waits until the firewall knows them.
+pub type Reach = (Vec<sixgate_linux::nft::Reached>, oneshot::Sender<()>);
 /// Forget the resolver's answers about that name, or all; the answer is what is wrong with the name.
 pub type Flush = (Option<String>, oneshot::Sender<Result<(), String>>);
 /// Take back from the network what this task put there; the answer is that it is done.
@@ -234,6 +236,7 @@ impl Wiring {
 
         let (command, commands) = mpsc::channel::<ConfigurationCommand>(COMMANDS);
         let (ask, asked) = mpsc::channel::<Ask>(COMMANDS);
+        let (reach, reached) = mpsc::channel::<Reach>(COMMANDS);
         let (flush, flushes) = mpsc::channel::<Flush>(COMMANDS);
         let (list_events, events_wanted) = mpsc::channel::<ListEvents>(COMMANDS);
         let (ending, endings) = mpsc::channel::<Ending>(COMMANDS);
@@ -271,6 +274,7 @@ impl Wiring {
                 desired: desired_seen.clone(),
                 kernel: kernel_seen,
                 withdraw: network_withdrawn,
+                reached,
                 slice: network_slice,
             },
             denials: denials::Ends {
@@ -297,6 +301,7 @@ impl Wiring {
                 desired: desired_seen.clone(),
                 network: network_slice_seen.clone(),
                 flushes,
+                reach,
                 slice: dns64_slice,
             },
             nat64: nat64::Ends {

@@ -100,7 +100,7 @@ pub(super) fn validate(raw: Spanned<raw::Allow>, line: usize, names: Names<'_>, 
 }
 
 /// Whether a source is meant by a name of this file.
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     text.parse::<IpAddr>().is_err() && text.parse::<IpNet>().is_err()
 }
 
@@ -302,7 +302,7 @@ fn routable(nets: &[Ipv6Net]) -> Vec<Ipv6Net> {
     nets.iter().copied().filter(|net| !net.addr().is_unicast_link_local()).collect()
 }
 
-fn ports(
+pub(super) fn ports(
     key: &'static str,
     list: Key<OneOrMany<Port>>,
     names: Names<'_>,

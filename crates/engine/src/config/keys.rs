@@ -35,6 +35,7 @@ pub(super) const KEYS: &[KeyText] = &[
     key("", "dns64", "the table [dns64]"),
     key("", "nat64", "the table [nat64]"),
     key("", "allow", "one table [[allow]] for each entry"),
+    key("", "outbound", "one table [[outbound]] for each entry"),
     key("", "groups", "the table [groups]: for each name a list of targets, sources, ports or other groups"),
     key("", "policy", "the table [policy]"),
     key("", "publish", "one table [[publish]] for each host and its ports"),
@@ -200,6 +201,12 @@ pub(super) const KEYS: &[KeyText] = &[
     key("allow", "until", "the day from which on it does not hold any more, \"YYYY-MM-DD\", UTC; default: for ever"),
     key("allow", "new_per_second", "most connections that may begin in a second, integer, 1 to 1000000; default: as many as come"),
     key("allow", "log", "whether connections that it admits are told where policy.log says, at most 10 in a second, true or false; default false"),
+
+    key("outbound", "from", "a vm, its containers, a lan, an IPv6 address or prefix inside this network, a group, or a list of them: whoever is named reaches outside only what such entries list; default: everybody"),
+    key("outbound", "to", "prefixes and addresses of both families, names as in \"registry.example\", \"*.example\" for all names below one, a group, or a list of them"),
+    key("outbound", "tcp", "TCP destination ports, as for [[allow]]; with none of tcp, udp and icmp everything is meant"),
+    key("outbound", "udp", "UDP destination ports, as for [[allow]]"),
+    key("outbound", "icmp", "whether echo requests are meant, true or false; default false"),
 
     key("policy", "between", "what lans, vms and containers may send one another through the router, \"allowed\", \"denied\", or \"by-allow\" for what [[allow]] admits; default \"allowed\""),
     key("policy", "refuse", "what becomes of packets that are not admitted, \"drop\" or \"reject\" with an ICMP error; default \"drop\""),

@@ -21,6 +21,7 @@ mod metrics;
 mod nat64;
 mod nat64_log;
 mod npt;
+mod outbound;
 mod parse;
 mod policy;
 mod pool;
@@ -40,6 +41,7 @@ pub use dns64::{Clients, Dns64, DnsHost};
 pub use error::{ConfigError, ConfigErrors};
 pub use forward::{Forward, Inside};
 pub use metrics::Metrics;
+pub use outbound::{Below, Outbound};
 pub use parse::parse;
 pub use policy::{Between, Policy, Refuse};
 pub use sixgate_wire::mac::MacAddr;
@@ -71,6 +73,8 @@ pub struct Config {
     pub nat64: Option<Nat64>,
     /// What is admitted; everything else is dropped.
     pub allow: Vec<Allow>,
+    /// What restricted hosts may reach outside.
+    pub outbound: Vec<Outbound>,
     /// What holds where no entry speaks.
     pub policy: Policy,
     /// What of the outside leads inside.

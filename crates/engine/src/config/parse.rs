@@ -11,8 +11,8 @@ use super::groups::Groups;
 use super::keys;
 use super::lan::Delegates;
 use super::{
-    Config, Dns64, Ipv6Source, Policy, allow, ddns, dns64, forward, lan, metrics, nat64, npt, policy, publish, raw,
-    relative, route, time, vm, vm_prefixes, wan,
+    Config, Dns64, Ipv6Source, Policy, allow, ddns, dns64, forward, lan, metrics, nat64, npt, outbound, policy,
+    publish, raw, relative, route, time, vm, vm_prefixes, wan,
 };
 
 /// Name of a router that has none.
@@ -51,6 +51,7 @@ struct Sections {
     dns64: Option<Spanned<raw::Dns64>>,
     nat64: Option<Spanned<raw::Nat64>>,
     allow: Vec<Spanned<raw::Allow>>,
+    outbound: Vec<Spanned<raw::Outbound>>,
     groups: Groups,
     policy: Option<Spanned<raw::Policy>>,
     metrics: Option<Spanned<raw::Metrics>>,
@@ -77,6 +78,7 @@ impl Sections {
                 "dns64" => sections.dns64 = Some(door::table("dns64", value, errors)),
                 "nat64" => sections.nat64 = Some(door::table("nat64", value, errors)),
                 "allow" => sections.allow = door::tables("allow", value, errors),
+                "outbound" => sections.outbound = door::tables("outbound", value, errors),
                 "groups" => sections.groups = Groups::read(value, errors),
                 "policy" => sections.policy = Some(door::table("policy", value, errors)),
                 "publish" => sections.publish = door::tables("publish", value, errors),
@@ -150,6 +152,14 @@ impl Sections {
                 allow::validate(raw, line, names, errors)
             })
             .collect();
+        let outbound: Vec<_> = self
+            .outbound
+            .into_iter()
+            .filter_map(|raw| {
+                let (line, _) = lines.place(raw.span().start);
+                outbound::validate(raw, line, names, errors)
+            })
+            .collect();
         let (forwarded, published): (Vec<_>, Vec<_>) =
             self.publish.into_iter().partition(|raw| forward::is_meant(raw.get_ref()));
         let forwarded: Vec<_> = forwarded
@@ -184,6 +194,7 @@ impl Sections {
             dns64,
             nat64,
             allow,
+            outbound,
             policy,
             publish: Vec::new(),
             forwards: Vec::new(),

@@ -273,6 +273,17 @@ pub(super) struct Allow {
     pub(super) log: Key<bool>,
 }
 
+/// `[[outbound]]`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Outbound {
+    pub(super) from: Key<OneOrMany<String>>,
+    pub(super) to: Key<OneOrMany<String>>,
+    pub(super) tcp: Key<OneOrMany<Port>>,
+    pub(super) udp: Key<OneOrMany<Port>>,
+    pub(super) icmp: Key<bool>,
+}
+
 /// `[policy]`.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]

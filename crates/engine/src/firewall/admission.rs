@@ -9,8 +9,8 @@ use ipnet::{IpNet, Ipv6Net};
 
 use super::allow::{describe, destinations};
 use super::icmp::{ECHO_REQUEST_V4, ECHO_REQUEST_V6, ERRORS_V4, ERRORS_V6, ICMP, ICMPV6, TCP, UDP};
-use super::nat;
-use crate::config::{Allow, Between, Config, Forward, Target};
+use super::{nat, outbound};
+use crate::config::{Allow, Between, Config, Forward, Outbound, Target};
 use crate::plan::topology::Topology;
 
 /// A conversation, by its first packet.
@@ -51,8 +51,18 @@ pub struct Admission {
     inside_v4: Vec<ipnet::Ipv4Net>,
     /// What is published by the kernel.
     published: Vec<Published>,
+    /// What restricted hosts may reach.
+    outbound: Vec<Reachable>,
     /// Ports of the router for the LANs.
     services: Vec<(u8, u16, &'static str)>,
+}
+
+/// What some hosts may reach outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Reachable {
+    from: Vec<IpNet>,
+    to: Vec<IpNet>,
+    entry: Outbound,
 }
 
 /// A port of the uplink's address that leads to a host inside.
@@ -101,6 +111,7 @@ impl Admission {
             published: config.forwards.iter().flat_map(|forward| Published::of(config, forward)).collect(),
             between: Some(config.policy.between),
             entries: config.allow.iter().map(|allow| Entry::of(config, allow)).collect(),
+            outbound: config.outbound.iter().map(|entry| Reachable::of(config, entry)).collect(),
             services,
         }
     }
@@ -122,7 +133,7 @@ impl Admission {
         }
         match (from_inside, to_inside) {
             (false, false) => Judgement::Foreign,
-            (true, false) => Judgement::Admitted("outbound".to_owned()),
+            (true, false) => self.judge_outbound(flow),
             _ if to_inside && let Some(line) = self.leads_inside(flow) => {
                 Judgement::Admitted(format!("publish line {line}"))
             }
@@ -132,6 +143,26 @@ impl Admission {
                 Some(Between::ByAllow) => self.by_entry(flow, |entry| entry.allow.to != Target::Router),
                 Some(Between::Denied) | None => Judgement::Refused("between vms and lans, denied by policy"),
             },
+        }
+    }
+
+    /// Where a name leads to is the resolver's knowledge: whoever may reach some names is taken to have asked for one.
+    fn judge_outbound(&self, flow: &Flow) -> Judgement {
+        let mut about = self.outbound.iter().filter(|held| contains(&held.from, flow.source)).peekable();
+        if about.peek().is_none() {
+            return Judgement::Admitted("outbound".to_owned());
+        }
+        let admits = |held: &&Reachable| {
+            held.meets(flow) && (contains(&held.to, flow.destination) || !held.entry.names.is_empty())
+        };
+        match about.find(admits) {
+            Some(held) if contains(&held.to, flow.destination) => {
+                Judgement::Admitted(format!("outbound line {}", held.entry.line))
+            }
+            Some(held) => {
+                Judgement::Admitted(format!("outbound line {}, if one of its names leads there", held.entry.line))
+            }
+            None => Judgement::Refused("no outbound entry"),
         }
     }
 
@@ -190,6 +221,32 @@ impl Admission {
         })?;
         Some((held.host, held.port.saturating_add(flow.port - held.ports.start())))
     }
+}
+
+impl Reachable {
+    fn of(config: &Config, entry: &Outbound) -> Self {
+        let both = |(v6, v4): (Vec<Ipv6Net>, Vec<ipnet::Ipv4Net>)| {
+            v6.into_iter().map(IpNet::V6).chain(v4.into_iter().map(IpNet::V4)).collect()
+        };
+        let (from, to) = (both(outbound::sources(config, entry)), both(outbound::nets(config, entry)));
+        Self { from, to, entry: entry.clone() }
+    }
+
+    fn meets(&self, flow: &Flow) -> bool {
+        let entry = &self.entry;
+        entry.is_any()
+            || match flow.protocol {
+                TCP => entry.tcp.iter().any(|ports| ports.contains(&flow.port)),
+                UDP => entry.udp.iter().any(|ports| ports.contains(&flow.port)),
+                ICMPV6 => entry.icmp && flow.port == u16::from(ECHO_REQUEST_V6),
+                ICMP => entry.icmp && flow.port == u16::from(ECHO_REQUEST_V4),
+                _ => false,
+            }
+    }
+}
+
+fn contains(nets: &[IpNet], address: IpAddr) -> bool {
+    nets.iter().any(|net| net.contains(&address))
 }
 
 impl Published {

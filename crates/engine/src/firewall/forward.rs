@@ -1,7 +1,7 @@
 //! Through the router: the translator's legs, what goes out, RFC 4890 section 4.3, and what the allowlist admits.
 use super::icmp::{ERRORS_V6, ICMPV6};
 use super::ruleset::{ConntrackState, Match, Rule, Statement, host6};
-use super::{NOT_ENDED, Scene, ended, input_tun, nat, output_tun, refused, rule};
+use super::{NOT_ENDED, Scene, ended, input_tun, nat, outbound, output_tun, refused, rule};
 use crate::config::Between;
 use crate::plan::{NAT64_MARK, NAT64_MARK_MASK};
 
@@ -9,7 +9,8 @@ const DROP: [Statement; 2] = [Statement::Counter, Statement::Drop];
 
 /// The chain of a configuration.
 pub(super) fn rules(scene: &Scene<'_>, allowed: Vec<Option<Rule>>) -> Vec<Option<Rule>> {
-    let mut rules = translator(scene);
+    let mut rules = outbound::jump(scene);
+    rules.extend(translator(scene));
     rules.extend([rule(
         vec![Match::ConntrackState(vec![ConntrackState::Established, ConntrackState::Related]), NOT_ENDED],
         &[Statement::Accept],

@@ -12,6 +12,7 @@ mod icmp;
 mod input;
 mod nat;
 mod nft;
+pub mod outbound;
 mod output;
 mod prerouting;
 mod publish;
@@ -75,12 +76,17 @@ pub(crate) fn ruleset(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Rul
         chain("forward", HookPoint::Forward, FILTER, Policy::Drop, forward::rules(&scene, allowed.rules)),
         chain("output", HookPoint::Output, FILTER, Policy::Accept, output::rules(&scene)),
     ];
+    if let Some(rules) = outbound::rules(&scene) {
+        let rules = rules.into_iter().flatten().collect();
+        chains.push(Chain { name: outbound::CHAIN.to_owned(), hook: None, rules });
+    }
     if nat::is_wanted(&scene) {
         chains.push(translating("prerouting_nat", HookPoint::Prerouting, NAT_DESTINATION, nat::prerouting(&scene)));
         chains.push(translating("postrouting_nat", HookPoint::Postrouting, NAT_SOURCE, nat::postrouting(&scene)));
     }
     let chains = refusal::told(chains, topology.config.policy);
-    Ruleset { table: TABLE.to_owned(), sets: allowed.sets, chains }
+    let timed = outbound::timed(topology.config);
+    Ruleset { table: TABLE.to_owned(), sets: allowed.sets, timed, chains }
 }
 
 /// Default deny with nothing admitted but loopback and neighbor discovery: at a wrong configuration and after `stop`.
@@ -92,7 +98,7 @@ pub fn closed() -> Ruleset {
 }
 
 fn table(chains: Vec<Chain>) -> Ruleset {
-    Ruleset { table: TABLE.to_owned(), sets: Vec::new(), chains }
+    Ruleset { table: TABLE.to_owned(), chains, ..Ruleset::default() }
 }
 
 fn chain(name: &str, point: HookPoint, priority: i32, policy: Policy, rules: Vec<Option<Rule>>) -> Chain {
@@ -112,10 +118,10 @@ fn rule(matches: Vec<Match>, statements: &[Statement], comment: impl Into<String
         Match::Source4(nets) | Match::Destination4(nets) => nets.is_empty(),
         Match::Source6(nets) | Match::Destination6(nets) => nets.is_empty(),
         Match::Protocol(list) | Match::IcmpType(list) | Match::Icmpv6Type(list) => list.is_empty(),
-        Match::DestinationPort(ports) => ports.is_empty(),
+        Match::DestinationPort(ports) | Match::SourcePort(ports) => ports.is_empty(),
         Match::ConntrackState(states) => states.is_empty(),
         Match::Family(_) | Match::HopLimit(_) | Match::Mark { .. } => false,
-        Match::Translated | Match::DestinationIsLocal => false,
+        Match::InTimedSet(_) | Match::Translated | Match::DestinationIsLocal => false,
         Match::InSet { .. } | Match::ConnectionMark { .. } | Match::Before(_) | Match::RateUnder { .. } => false,
     });
     (!never).then(|| Rule { matches, statements: statements.to_vec(), comment: short(comment.into()) })

@@ -15,6 +15,9 @@ impl Display for Ruleset {
         for set in &self.sets {
             writeln!(out, "{set}")?;
         }
+        for set in &self.timed {
+            writeln!(out, "\tset {set} {{\n\t\ttype ipv6_addr\n\t\tflags timeout\n\t\ttimeout 1d\n\t}}\n")?;
+        }
         for (index, chain) in self.chains.iter().enumerate() {
             if index > 0 {
                 writeln!(out)?;
@@ -134,6 +137,8 @@ impl Display for Match {
             Self::Destination6(nets) => write!(out, "ip6 daddr {}", set(nets)),
             Self::Protocol(protocols) => write!(out, "meta l4proto {}", set(protocols)),
             Self::DestinationPort(ports) => write!(out, "th dport {}", set(ports.iter().map(range))),
+            Self::SourcePort(ports) => write!(out, "th sport {}", set(ports.iter().map(range))),
+            Self::InTimedSet(set) => write!(out, "ip6 daddr @{set}"),
             Self::IcmpType(types) => write!(out, "icmp type {}", set(types)),
             Self::Icmpv6Type(types) => write!(out, "icmpv6 type {}", set(types)),
             Self::HopLimit(limit) => write!(out, "ip6 hoplimit {limit}"),

@@ -11,6 +11,8 @@ pub struct Ruleset {
     pub table: String,
     /// Sets that rules look into.
     pub sets: Vec<NamedSet>,
+    /// Sets of IPv6 addresses that somebody else fills, and whose elements go by themselves.
+    pub timed: Vec<String>,
     /// Chains, base chains and others, in order.
     pub chains: Vec<Chain>,
 }
@@ -145,6 +147,10 @@ pub enum Match {
     Protocol(Vec<u8>),
     /// Destination port (TCP, UDP, ...) lies in one of these; a `Protocol` match precedes it.
     DestinationPort(Vec<RangeInclusive<u16>>),
+    /// Source port (TCP, UDP) lies in one of these; a `Protocol` match precedes it.
+    SourcePort(Vec<RangeInclusive<u16>>),
+    /// Destination IPv6 address is in the timed set of that name.
+    InTimedSet(String),
     /// ICMP type is one of these; a `Protocol` match precedes it.
     IcmpType(Vec<u8>),
     /// ICMPv6 type is one of these; a `Protocol` match precedes it.

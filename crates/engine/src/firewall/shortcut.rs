@@ -84,6 +84,8 @@ pub(crate) fn shortcut(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Op
     let device = nat64.shortcut.as_ref()?.device;
     let scene = Scene::new(topology, Some(nat64));
     let inside = Ipv6Net::aggregate(&scene.inside);
+    // Who is restricted is looked at packet by packet, by rules that have no twin here.
+    let inside = if topology.config.outbound.is_empty() { inside } else { Vec::new() };
     let from_ipv6 = || {
         let pairs = nat64.prefixes().flat_map(|pref64| inside.iter().map(move |source| (pref64, *source)));
         pairs.map(|(pref64, source)| Way::FromIpv6 { source, pref64 }).take(MOST_WAYS).collect()

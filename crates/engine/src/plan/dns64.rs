@@ -6,9 +6,9 @@ use ipnet::Ipv6Net;
 use sixgate_wire::rfc6052::Pref64;
 
 use super::topology::{LanLink, Topology};
-use super::{Dns64Plan, LocalNames, Nat64Plan, listen};
+use super::{Dns64Plan, LocalNames, Nat64Plan, Reach, listen};
 use crate::config::Clients;
-use crate::firewall::destinations;
+use crate::firewall::{destinations, outbound};
 
 const PORT: u16 = 53;
 
@@ -49,6 +49,13 @@ pub(super) fn plan(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Dns64P
         trust_anchors: config.trust_anchors.clone(),
         insecure_domains: config.insecure_domains.clone(),
         local: local_names(topology),
+        reach: topology
+            .config
+            .outbound
+            .iter()
+            .flat_map(|entry| &entry.names)
+            .map(|name| Reach { set: outbound::set(name), name: name.0.clone(), below: name.1 })
+            .collect(),
         serve_stale: config.serve_stale,
         cache: usize::try_from(config.cache).unwrap_or(usize::MAX).saturating_mul(1 << 20),
         workers: config.workers.into(),

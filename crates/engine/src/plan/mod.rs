@@ -275,12 +275,35 @@ pub struct Dns64Plan {
     pub insecure_domains: Vec<Name>,
     /// Names of this network.
     pub local: LocalNames,
+    /// Names whose addresses the firewall is told before anybody else.
+    pub reach: Vec<Reach>,
     /// For how many seconds answers may be of use after they have expired (RFC 8767); 0 for never.
     pub serve_stale: u32,
     /// Bytes that answers may take in all.
     pub cache: usize,
     /// Threads that answer by UDP.
     pub workers: usize,
+}
+
+/// A name that restricted hosts may reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// The firewall's set for its addresses.
+    pub set: String,
+    /// The name.
+    pub name: Name,
+    /// Whether those below it are meant instead.
+    pub below: crate::config::Below,
+}
+
+impl Reach {
+    /// Whether this name in lower case is meant.
+    pub fn is_meant(&self, name: &Name) -> bool {
+        match self.below {
+            crate::config::Below::Not => self.name == *name,
+            crate::config::Below::Only => self.name.zone_of(name) && self.name != *name,
+        }
+    }
 }
 
 /// Names that are answered here.

@@ -232,7 +232,7 @@ fn a_whole_configuration_comes_true_and_goes() {
         let plan = sixgate_engine::plan::plan(&config, &netlink.read_facts().await.unwrap());
 
         assert_eq!(apply_sysctls(&plan.network.sysctls, Stage::Early), []);
-        crate::nft::load(&plan.firewall).await.unwrap();
+        crate::nft::load(&plan.firewall, &[]).await.unwrap();
         assert_eq!(netlink.apply(&plan.network).await, []);
         assert!(!forwarding());
         assert_eq!(apply_sysctls(&plan.network.sysctls, Stage::Forwarding), []);

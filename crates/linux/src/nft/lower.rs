@@ -119,7 +119,9 @@ impl Sets {
                 let load = Expr::Meta { dreg: KEY, key: MetaKey::L4Proto };
                 return Ok(self.any_byte(spec, load, SetKeyType::InetProto, protocols));
             }
-            Match::DestinationPort(ports) => return Ok(self.ports(spec, ports)),
+            Match::DestinationPort(ports) => return Ok(self.ports(spec, 2, ports)),
+            Match::SourcePort(ports) => return Ok(self.ports(spec, 0, ports)),
+            Match::InTimedSet(set) => spec.push(NftMatch::eq(Field::Ip6Daddr, Value::set(set.as_str()))),
             Match::IcmpType(types) => return Ok(self.icmp(spec, Icmp::V4, types)),
             Match::Icmpv6Type(types) => return Ok(self.icmp(spec, Icmp::V6, types)),
             Match::HopLimit(limit) => {
@@ -215,8 +217,8 @@ impl Sets {
         Ok(true)
     }
 
-    fn ports(&mut self, spec: &mut RuleSpec, ports: &[RangeInclusive<u16>]) -> bool {
-        let load = Expr::Payload { dreg: KEY, base: PayloadBase::Transport, offset: 2, len: 2 };
+    fn ports(&mut self, spec: &mut RuleSpec, offset: u32, ports: &[RangeInclusive<u16>]) -> bool {
+        let load = Expr::Payload { dreg: KEY, base: PayloadBase::Transport, offset, len: 2 };
         let ports = merged(ports);
         match &ports[..] {
             [] => return false,

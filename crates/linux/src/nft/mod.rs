@@ -3,6 +3,7 @@ mod foreign;
 mod lower;
 mod sets;
 pub mod shortcut;
+mod timed;
 mod watch;
 
 use nlink::netlink::nftables::{
@@ -15,6 +16,7 @@ use sixgate_engine::status::Traffic;
 
 pub use foreign::foreign;
 pub use sets::change;
+pub use timed::{Reached, reach};
 pub use watch::Watch;
 
 #[cfg(test)]
@@ -66,12 +68,12 @@ impl NftError {
 
 /// Replaces the table of the ruleset's name with the ruleset, atomically: each packet meets the old rules or the new.
 ///
-/// It opens its socket in the network namespace of the calling thread.
+/// `reached` is what is known of the sets that the resolver fills. It opens its socket in the network namespace of the calling thread.
 ///
 /// # Errors
 /// nftables refused; the rules from before are still in force, or, where a set is too large for one transaction, the new
 /// ones with a part of it.
-pub async fn load(ruleset: &Ruleset) -> Result<(), NftError> {
+pub async fn load(ruleset: &Ruleset, reached: &[Reached]) -> Result<(), NftError> {
     let fail = |error: nlink::Error| NftError::new("load", &error);
     let connection = connect().map_err(fail)?;
     // A table is deleted only if it exists, so it is created first; that is how "replace" is spelt to Linux before 6.3.
@@ -83,6 +85,7 @@ pub async fn load(ruleset: &Ruleset) -> Result<(), NftError> {
     for chain in &ruleset.chains {
         transaction = transaction.add_chain(base(&ruleset.table, chain).map_err(fail)?);
     }
+    transaction = timed::make(transaction, &ruleset.table, &ruleset.timed, reached);
     let (filled, left) = sets::make(transaction, ruleset).map_err(fail)?;
     transaction = filled;
     let mut sets = lower::Sets::new(&ruleset.table);

@@ -94,7 +94,7 @@ fn is_small(old: &Ruleset, new: &Ruleset) -> bool {
     let shape = |ruleset: &Ruleset| -> Vec<_> {
         ruleset.sets.iter().map(|set| (set.name.clone(), set.fields.clone())).collect()
     };
-    old.table == new.table && old.chains == new.chains && shape(old) == shape(new)
+    old.table == new.table && old.timed == new.timed && old.chains == new.chains && shape(old) == shape(new)
 }
 
 /// Turns one ruleset into another where only elements of sets come and go; the counters of all that stays go on counting.
@@ -191,6 +191,7 @@ mod tests {
         Ruleset {
             table: "sixgate".to_owned(),
             sets: vec![NamedSet { name: "allowed".to_owned(), fields: FIELDS.to_vec(), elements }],
+            timed: Vec::new(),
             chains: vec![Chain { name: "input".to_owned(), hook, rules }],
         }
     }
@@ -212,7 +213,7 @@ mod tests {
     fn elements_come_and_go_and_what_stays_goes_on_counting() {
         in_namespace(|| async {
             let old = ruleset(vec![opening("::1/128", 9), opening("2001:db8::/64", 9)]);
-            load(&old).await.unwrap();
+            load(&old, &[]).await.unwrap();
             send(10);
             send(20);
             let name = |net: &str, port: u16| format!("allow line {port}: {net}");
@@ -246,7 +247,7 @@ mod tests {
             let many =
                 |count: u32| (0..count).map(|n| opening(&format!("2001:db8:{:x}:{:x}::/64", n >> 16, n & 0xffff), 80));
             let old = ruleset(many(10_000).collect());
-            load(&old).await.unwrap();
+            load(&old, &[]).await.unwrap();
             let new = ruleset(many(10_001).collect());
             assert!(change(&old, &new).await.unwrap());
             assert!(loaded("sixgate").await.unwrap());

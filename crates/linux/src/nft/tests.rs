@@ -85,6 +85,7 @@ fn full() -> Ruleset {
     Ruleset {
         table: "sixgate".to_owned(),
         sets: Vec::new(),
+        timed: Vec::new(),
         chains: vec![
             chain("raw", Some((HookPoint::Prerouting, -300, RulePolicy::Accept)), raw),
             chain("input", Some((HookPoint::Input, 0, RulePolicy::Drop)), input),
@@ -124,7 +125,7 @@ fn with_sorted_set(line: &str) -> String {
 #[test]
 fn every_condition_and_statement_reads_back_from_nft_as_it_was_meant() {
     in_namespace(|| async {
-        load(&full()).await.unwrap();
+        load(&full(), &[]).await.unwrap();
         let expected = [
             "table inet sixgate {",
             "chain raw {",
@@ -192,7 +193,7 @@ fn the_kernel_holds_what_the_text_of_the_ruleset_says() {
         }
         for ruleset in [planned, sixgate_engine::firewall::closed(), every] {
             let expected = listed_from_text(&ruleset);
-            load(&ruleset).await.unwrap();
+            load(&ruleset, &[]).await.unwrap();
             assert_eq!(listed(), expected);
             unload("sixgate").await.unwrap();
         }
@@ -205,12 +206,16 @@ fn loading_again_replaces_the_table_and_leaves_other_tables_alone() {
         run("nft add table inet stranger");
         run("nft add chain inet stranger c");
         assert!(!loaded("sixgate").await.unwrap());
-        load(&full()).await.unwrap();
-        load(&full()).await.unwrap();
+        load(&full(), &[]).await.unwrap();
+        load(&full(), &[]).await.unwrap();
         assert!(loaded("sixgate").await.unwrap());
-        let small =
-            Ruleset { table: "sixgate".to_owned(), sets: Vec::new(), chains: vec![chain("only", None, Vec::new())] };
-        load(&small).await.unwrap();
+        let small = Ruleset {
+            table: "sixgate".to_owned(),
+            sets: Vec::new(),
+            timed: Vec::new(),
+            chains: vec![chain("only", None, Vec::new())],
+        };
+        load(&small, &[]).await.unwrap();
         assert_eq!(listed(), ["table inet sixgate {", "chain only {", "}", "}"]);
         unload("sixgate").await.unwrap();
         unload("sixgate").await.unwrap();
@@ -221,11 +226,11 @@ fn loading_again_replaces_the_table_and_leaves_other_tables_alone() {
 #[test]
 fn a_refused_ruleset_leaves_the_old_one_in_force() {
     in_namespace(|| async {
-        load(&full()).await.unwrap();
+        load(&full(), &[]).await.unwrap();
         let before = listed();
         let mut broken = full();
         broken.chains[1].rules.push(rule(Vec::new(), vec![Statement::Jump("nowhere".to_owned())], "broken"));
-        let error = load(&broken).await.unwrap_err();
+        let error = load(&broken, &[]).await.unwrap_err();
         assert_eq!(error.errno, Some(libc::ENOENT), "{error}");
         assert_eq!(listed(), before);
     });
@@ -250,9 +255,10 @@ fn packets_are_judged_and_counted_by_comment() {
         let ruleset = Ruleset {
             table: "sixgate".to_owned(),
             sets: Vec::new(),
+            timed: Vec::new(),
             chains: vec![chain("input", Some((HookPoint::Input, 0, RulePolicy::Accept)), rules)],
         };
-        load(&ruleset).await.unwrap();
+        load(&ruleset, &[]).await.unwrap();
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         for port in [9, 9, 10] {
             // Nobody listens on 9, so a later send may report that.
@@ -273,10 +279,14 @@ fn two_thousand_prefixes_fit_into_one_transaction() {
     in_namespace(|| async {
         let prefixes = (0..2000u16).map(|n| format!("2001:db8:{:x}::/64", n * 2).parse().unwrap()).collect();
         let rules = vec![rule(vec![Match::Source6(prefixes)], vec![Statement::Accept], "many")];
-        let ruleset =
-            Ruleset { table: "sixgate".to_owned(), sets: Vec::new(), chains: vec![chain("many", None, rules)] };
-        load(&ruleset).await.unwrap();
-        load(&ruleset).await.unwrap();
+        let ruleset = Ruleset {
+            table: "sixgate".to_owned(),
+            sets: Vec::new(),
+            timed: Vec::new(),
+            chains: vec![chain("many", None, rules)],
+        };
+        load(&ruleset, &[]).await.unwrap();
+        load(&ruleset, &[]).await.unwrap();
         assert_eq!(run("nft list table inet sixgate").matches("2001:db8:").count(), 2000);
     });
 }

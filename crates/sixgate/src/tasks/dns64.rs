@@ -14,13 +14,14 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::clock::seed;
 use crate::tasks::network;
-use crate::wiring::{Desired, Flush};
+use crate::wiring::{Desired, Flush, Reach};
 
 mod answer;
 mod answers;
 mod dialogue;
 mod front;
 mod listener;
+mod reach;
 mod streams;
 mod turns;
 mod validator;
@@ -40,6 +41,8 @@ pub struct Ends {
     pub desired: watch::Receiver<Desired>,
     /// Whether a ruleset is in force.
     pub network: watch::Receiver<network::Slice>,
+    /// Tells the firewall of addresses that somebody may reach.
+    pub reach: mpsc::Sender<Reach>,
     /// Asks for answers to be forgotten.
     pub flushes: mpsc::Receiver<Flush>,
     /// What the console shows.
@@ -122,7 +125,7 @@ pub async fn run(mut ends: Ends) {
             let listens = !wanted.listen.is_empty();
             let plan = Arc::new(wanted);
             if let Some(office) = &mut office {
-                office.adopt(&plan);
+                office.adopt(&plan, &ends.reach);
                 for place in wanted_places {
                     let listen = || listener::listen(place, office.front.clone(), ends.slice.clone());
                     places.entry(place).or_insert_with(|| tasks.spawn(listen()));
@@ -198,7 +201,7 @@ impl Office {
     }
 
     /// New rules for the next query. What was answered by other ones is forgotten; an address more or less changes no answer.
-    fn adopt(&self, plan: &Arc<Dns64Plan>) {
+    fn adopt(&self, plan: &Arc<Dns64Plan>, reach: &mpsc::Sender<Reach>) {
         let before = self.rules.borrow().clone();
         if before.plan == *plan {
             return;
@@ -210,7 +213,7 @@ impl Office {
         } else {
             Arc::new(RateLimit::new(plan.rate, (seed(), seed())))
         };
-        let rules = Rules { generation, plan: plan.clone(), rate };
+        let rules = Rules { generation, plan: plan.clone(), rate, reach: Some(reach.clone()) };
         if generation != before.generation {
             self.answers.follow(&rules);
             for worker in &*self.workers {
@@ -273,7 +276,8 @@ mod tests {
         let (network, network_seen) = watch::channel(network::Slice::default());
         let (slice, mut seen) = watch::channel(Slice::default());
         let (_flush, flushes) = mpsc::channel(1);
-        let task = tokio::spawn(run(Ends { desired, network: network_seen, flushes, slice }));
+        let (reach, _) = mpsc::channel(1);
+        let task = tokio::spawn(run(Ends { desired, network: network_seen, reach, flushes, slice }));
 
         seen.wait_for(|slice| slice.plan.is_some()).await.unwrap();
         for _ in 0..32 {

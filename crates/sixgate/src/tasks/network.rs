@@ -2,6 +2,8 @@
 //!
 //! Firewall and network share this task so that nothing can come between them: forwarding is switched on by the code
 //! that has just loaded the ruleset.
+use std::collections::HashMap;
+use std::net::Ipv6Addr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +16,13 @@ use sixgate_engine::plan::{Plan, Stage};
 use sixgate_engine::status;
 use sixgate_linux::netlink::Netlink;
 use sixgate_linux::network::{ApplyError, Repair, Repairs};
-use sixgate_linux::nft::NftError;
+use sixgate_linux::nft::{NftError, Reached};
 use sixgate_linux::{conntrack, nft, sysctl};
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
-use crate::wiring::{Desired, KernelChange, Withdraw};
+use crate::wiring::{Desired, KernelChange, Reach, Withdraw};
 
 mod npt;
 mod repairs;
@@ -38,6 +40,8 @@ pub struct Ends {
     pub kernel: watch::Receiver<KernelChange>,
     /// Asks for everything to be taken back.
     pub withdraw: mpsc::Receiver<Withdraw>,
+    /// Addresses of names that somebody may reach.
+    pub reached: mpsc::Receiver<Reach>,
     /// What the console shows.
     pub slice: watch::Sender<Slice>,
 }
@@ -78,20 +82,30 @@ pub async fn run(mut ends: Ends, bpffs: &Path) {
             backoff.failed()
         };
         publish(&ends.slice, &kernel, findings);
-        tokio::select! {
-            changed = ends.desired.changed() => if changed.is_err() { return },
-            changed = ends.kernel.changed() => if changed.is_err() { return },
-            () = sleep(next) => {}
-            () = rules_changed(&mut watch) => {}
-            () = values_differ(&desired) => {}
-            done = ends.withdraw.recv() => {
-                let Some(done) = done else { return };
-                let findings = kernel.withdraw().await;
-                publish(&ends.slice, &kernel, findings);
-                // Nobody waits any more when it took too long.
-                let _ = done.send(());
-                return std::future::pending().await;
+        let again = sleep(next);
+        tokio::pin!(again);
+        loop {
+            tokio::select! {
+                changed = ends.desired.changed() => if changed.is_err() { return },
+                changed = ends.kernel.changed() => if changed.is_err() { return },
+                () = &mut again => {}
+                () = rules_changed(&mut watch) => {}
+                () = values_differ(&desired) => {}
+                Some((reached, done)) = ends.reached.recv() => {
+                    kernel.reach(reached).await;
+                    // Nobody waits any more when it took too long.
+                    let _ = done.send(());
+                    continue;
+                }
+                done = ends.withdraw.recv() => {
+                    let Some(done) = done else { return };
+                    let findings = kernel.withdraw().await;
+                    publish(&ends.slice, &kernel, findings);
+                    let _ = done.send(());
+                    return std::future::pending().await;
+                }
             }
+            break;
         }
     }
 }
@@ -159,6 +173,8 @@ struct Kernel {
     admission: Option<Admission>,
     /// Connections that were ended.
     ended: u64,
+    /// Addresses of names, and until when somebody may reach them.
+    reached: HashMap<(String, Ipv6Addr), Instant>,
     /// Prefix translation.
     npt: npt::Translation,
     /// What was put there, and what of it had gone.
@@ -175,6 +191,7 @@ impl Kernel {
             generation: 0,
             admission: None,
             ended: 0,
+            reached: HashMap::new(),
             npt: npt::Translation::new(bpffs),
             repairs: Repairs::default(),
             journal: repairs::Journal::default(),
@@ -285,6 +302,35 @@ impl Kernel {
         None
     }
 
+    /// Lets restricted hosts reach what they are about to be told of.
+    async fn reach(&mut self, reached: Vec<Reached>) {
+        let now = Instant::now();
+        self.reached.retain(|_, until| *until > now);
+        let is_new = |one: &Reached| {
+            let until = self.reached.get(&(one.set.clone(), one.address));
+            until.is_none_or(|until| *until < now + one.lasts / 2)
+        };
+        let new: Vec<Reached> = reached.into_iter().filter(is_new).collect();
+        if new.is_empty() {
+            return;
+        }
+        match nft::reach(TABLE, &new).await {
+            Ok(()) => {
+                self.reached.extend(new.into_iter().map(|one| ((one.set, one.address), now + one.lasts)));
+            }
+            // The ruleset without the entry is in force, or none: it is asked for again.
+            Err(error) => tracing::debug!("addresses of a name: {error}"),
+        }
+    }
+
+    /// What the sets of a new ruleset begin with.
+    fn known(&self) -> Vec<Reached> {
+        let now = Instant::now();
+        let left = self.reached.iter().filter(|(_, until)| **until > now);
+        left.map(|((set, address), until)| Reached { set: set.clone(), address: *address, lasts: *until - now })
+            .collect()
+    }
+
     /// By as little as possible, so that counters go on; else as a whole.
     async fn replace(&self, ruleset: &Ruleset) -> Result<(), NftError> {
         if let Some(held) = &self.ruleset {
@@ -294,7 +340,7 @@ impl Kernel {
                 Err(error) => tracing::warn!("the ruleset is loaded as a whole: {error}"),
             }
         }
-        nft::load(ruleset).await
+        nft::load(ruleset, &self.known()).await
     }
 
     /// Loads the ruleset unless it is in force already.

@@ -26,6 +26,7 @@ mod nat;
 mod nat64;
 mod ndp_proxy;
 mod npt;
+mod outbound;
 mod policy;
 mod publish;
 mod repair;
@@ -117,6 +118,7 @@ table! {
     an_entry_with_groups_admits_what_their_members_say:            NAMESPACE, Slaac, ByBody => policy::groups;
     between_vms_the_policy_decides:                                NAMESPACE, Slaac, ByBody => policy::between;
     what_was_refused_is_told_with_the_entry_that_admits_it:        NAMESPACE, Slaac, ByBody => denials::are_told;
+    a_restricted_vm_reaches_what_its_entries_name_and_nothing_else: NAMESPACE, Slaac, ByBody => outbound::is_restricted;
     a_scan_during_reloads_finds_nothing_that_is_not_listed:        NAMESPACE, Slaac, ByBody => scan::finds_nothing;
 
     // Changes of the configuration.

@@ -80,6 +80,7 @@ fn tables() -> Vec<(&'static str, Vec<&'static str>)> {
         ("nat64.timers", fields::<raw::Timers>()),
         ("nat64.log", fields::<raw::Log>()),
         ("allow", fields::<raw::Allow>()),
+        ("outbound", fields::<raw::Outbound>()),
         ("policy", fields::<raw::Policy>()),
         ("metrics", fields::<raw::Metrics>()),
         ("time", fields::<raw::Time>()),

@@ -8,6 +8,8 @@ use sixgate_engine::time::Instant;
 
 use super::answer::Client;
 use crate::clock::seed;
+use crate::wiring::Reach;
+use tokio::sync::mpsc;
 
 /// What is answered by, and its number: what was found out under one is not kept under another.
 #[derive(Clone, Debug)]
@@ -15,11 +17,13 @@ pub(super) struct Rules {
     pub(super) generation: u64,
     pub(super) plan: Arc<Dns64Plan>,
     pub(super) rate: Arc<RateLimit>,
+    /// Who lets restricted hosts reach what they are told of.
+    pub(super) reach: Option<mpsc::Sender<Reach>>,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { generation: 0, plan: Arc::default(), rate: Arc::new(RateLimit::new(0, (0, 0))) }
+        Self { generation: 0, plan: Arc::default(), rate: Arc::new(RateLimit::new(0, (0, 0))), reach: None }
     }
 }
 

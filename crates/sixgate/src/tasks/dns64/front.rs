@@ -21,7 +21,7 @@ use super::listener::Place;
 use super::turns::{Refusal, Turn, Turns};
 use super::validator::Validator;
 use super::worker::{Missed, Worker};
-use super::{Slice, dialogue};
+use super::{Slice, dialogue, reach};
 use crate::clock::now;
 
 /// RFC 8767 section 5: how long a client waits for news before it gets what is stale.
@@ -178,6 +178,7 @@ impl Front {
             }
         };
         let Outcome { response, reason, .. } = outcome;
+        self.reach(response.as_ref()).await;
         let answer = response.and_then(|response| Answer::build(key, response, reason, stale, now()));
         let answer = match answer {
             Some(answer) if !answer.is_failure() => Some(answer),
@@ -217,9 +218,17 @@ impl Front {
             _ => Transport::Tcp,
         };
         let view = self.view(peer);
-        dialogue::resolve(query, transport, self.arranged_plan(), view, &self.validator, |event| self.count(event))
-            .await
-            .cut()
+        let outcome =
+            dialogue::resolve(query, transport, self.arranged_plan(), view, &self.validator, |event| self.count(event))
+                .await;
+        self.reach(outcome.response.as_ref()).await;
+        outcome.cut()
+    }
+
+    /// Before anybody is told of an address, the firewall knows who may reach it.
+    async fn reach(&self, response: Option<&Message>) {
+        let rules = self.rules.borrow().clone();
+        reach::tell(rules.reach.as_ref(), &rules.plan, response).await;
     }
 
     fn view(&self, client: SocketAddr) -> View {

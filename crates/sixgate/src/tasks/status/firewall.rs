@@ -21,7 +21,7 @@ fn sort(counters: &[RuleCounter]) -> Firewall {
     for counter in counters {
         if let Some(reason) = counter.comment.strip_prefix("drop: ") {
             add(&mut firewall.dropped, reason, counter.traffic);
-        } else if ["allow ", "publish "].iter().any(|kind| counter.comment.starts_with(kind)) {
+        } else if ["allow ", "publish ", "outbound line "].iter().any(|kind| counter.comment.starts_with(kind)) {
             add(&mut firewall.allowed, &counter.comment, counter.traffic);
         }
     }
