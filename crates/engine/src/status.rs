@@ -9,8 +9,10 @@ use crate::facts::AddressState;
 use crate::finding::Finding;
 use crate::plan::Obstacle;
 
+mod fast_path;
 mod machine;
 
+pub use fast_path::{FastPath, Program};
 pub use machine::{Appliance, Card, Clock, Milestone};
 mod prefixes;
 
@@ -474,27 +476,6 @@ pub struct Accounted {
     pub v6_to_v4: Traffic,
     /// Translated from IPv4 to IPv6.
     pub v4_to_v6: Traffic,
-}
-
-/// Translation in the kernel. What passes here is in the translator's own sums as well.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct FastPath {
-    /// The kernel's hook, `tcx` or `clsact`; absent while it runs on no interface.
-    pub hook: Option<String>,
-    /// Whether it outlives the daemon.
-    pub pinned: bool,
-    /// Sessions that it can hold.
-    pub capacity: u64,
-    /// Sessions that it holds.
-    pub sessions: u64,
-    /// How often a session was not taken.
-    pub refused: u64,
-    /// Translated from IPv6 to IPv4.
-    pub v6_to_v4: Traffic,
-    /// Translated from IPv4 to IPv6.
-    pub v4_to_v6: Traffic,
-    /// Packets left to the kernel and the translator, by reason.
-    pub reasons: BTreeMap<String, u64>,
 }
 
 /// A count per protocol.

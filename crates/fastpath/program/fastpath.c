@@ -14,6 +14,10 @@
 /* Up to this length a packet leaves for IPv4 without DF: RFC 7915 section 5.1. */
 #define FRAGMENTABLE 1260
 
+#define MILLISECOND 1000000ull
+/* Routes that were asked for so shortly after a change are asked for again; longer than a tick of the kernel's clock. */
+#define SETTLING (20 * MILLISECOND)
+
 enum { PROTOCOL_ICMP = 1, PROTOCOL_TCP = 6, PROTOCOL_UDP = 17, PROTOCOL_ICMPV6 = 58 };
 enum { ECHO_REQUEST = 8, ECHO_REPLY = 0, ECHO_REQUEST_V6 = 128, ECHO_REPLY_V6 = 129 };
 enum { FIN = 1, SYN = 2, RST = 4 };
@@ -76,6 +80,14 @@ struct {
     MAP_TYPE(key, u32);
     MAP_TYPE(value, struct counters);
 } counters SECTION(".maps");
+
+/* When a route or a rule of the kernel's changed last, in nanoseconds of CLOCK_MONOTONIC. */
+struct {
+    MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
+    MAP_UINT(max_entries, 1);
+    MAP_TYPE(key, u32);
+    MAP_TYPE(value, u64);
+} routes SECTION(".maps");
 
 /* A packet on its way through here. */
 struct packet {
@@ -207,10 +219,21 @@ ALWAYS_INLINE u32 segments(const struct packet *packet, u32 *longest)
     return (payload + size - 1) / size;
 }
 
-/* The kernel's route for a translated packet. The reason why there is none, or -1. */
-ALWAYS_INLINE int route(const struct packet *packet, const struct session *session, struct bpf_fib_lookup *fib,
-                        u32 longest)
+/* Whether what a session knows of its route holds for this packet. Not where it was asked for while a change was on its
+ * way: the kernel tells of some changes just before or after it makes them. */
+ALWAYS_INLINE int is_known(const struct packet *packet, const struct route *known, u64 now, u32 longest)
 {
+    u32 first = 0;
+    const u64 *changed = bpf_map_lookup_elem(&routes, &first);
+    return changed && now - known->asked_at < packet->settings->route_lasts * MILLISECOND &&
+           known->asked_at > *changed + SETTLING && longest <= known->mtu;
+}
+
+/* Asks the kernel for the route of a translated packet. The reason why there is none, or -1. */
+ALWAYS_INLINE int route(const struct packet *packet, const struct session *session, struct route *known,
+                        struct bpf_fib_lookup *fib, u64 now, u32 longest)
+{
+    u8 family = fib->family;
     fib->l4_protocol = packet->protocol;
     fib->tot_len = longest;
     fib->ifindex = packet->settings->tun;
@@ -222,7 +245,13 @@ ALWAYS_INLINE int route(const struct packet *packet, const struct session *sessi
         if (result != BPF_FIB_LKUP_RET_NO_NEIGH)
             return NO_ROUTE;
     }
-    return fib->ifindex == session->out ? -1 : OTHER_INTERFACE;
+    if (fib->ifindex != session->out)
+        return OTHER_INTERFACE;
+    /* A next hop of the other family has no place here. */
+    known->asked_at = fib->family == family ? now : 0;
+    /* Zero where the kernel does not tell: then nothing fits. */
+    known->mtu = result == BPF_FIB_LKUP_RET_SUCCESS ? fib->tot_len : 0;
+    return -1;
 }
 
 /* Brings the upper layer's ports or identifier and its checksum up to date. */
@@ -255,11 +284,9 @@ ALWAYS_INLINE long rewrite(const struct packet *packet, const struct session *se
     return bpf_l4_csum_replace(skb, checksum_at, 0, ports, flags);
 }
 
-ALWAYS_INLINE int depart(const struct bpf_fib_lookup *fib)
+ALWAYS_INLINE int depart(const struct session *session, struct bpf_redir_neigh *next)
 {
-    struct bpf_redir_neigh next = { .nh_family = fib->family };
-    __builtin_memcpy(next.nh, fib->dst, sizeof(next.nh));
-    return bpf_redirect_neigh(fib->ifindex, &next, sizeof(next), 0);
+    return bpf_redirect_neigh(session->out, next, sizeof(*next), 0);
 }
 
 /* Notes that a session was used; returns how many packets came before. */
@@ -343,17 +370,23 @@ ALWAYS_INLINE int v6_to_v4(struct packet *packet)
         .source = value->mapped,
         .destination = value->server,
     };
-    struct bpf_fib_lookup fib = {
-        .family = AF_INET,
-        .sport = value->mapped_port,
-        .dport = packet->destination_port,
-        .tos = header.tos,
-        .src = { header.source },
-        .dst = { header.destination },
-    };
-    obstacle = route(packet, &value->session, &fib, longest);
-    if (UNLIKELY(obstacle >= 0))
-        return leave(packet, obstacle);
+    struct bpf_redir_neigh next = { .nh_family = AF_INET, .nh = { value->next_hop } };
+    if (!is_known(packet, &value->route, now, longest)) {
+        struct bpf_fib_lookup fib = {
+            .family = AF_INET,
+            .sport = value->mapped_port,
+            .dport = packet->destination_port,
+            .tos = header.tos,
+            .src = { header.source },
+            .dst = { header.destination },
+        };
+        obstacle = route(packet, &value->session, &value->route, &fib, now, longest);
+        if (UNLIKELY(obstacle >= 0))
+            return leave(packet, obstacle);
+        value->next_hop = fib.dst[0];
+        next.nh_family = fib.family;
+        __builtin_memcpy(next.nh, fib.dst, sizeof(next.nh));
+    }
 
     /* Every packet on the wire has all headers. */
     u32 bytes = IPV6 + packet->upper_length + (count - 1) * (IPV6 + packet->upper_header);
@@ -367,7 +400,7 @@ ALWAYS_INLINE int v6_to_v4(struct packet *packet)
     const u32 upper = ETHERNET + IPV4;
     if (UNLIKELY(rewrite(packet, &value->session, upper, upper, value->mapped_port)))
         return fail(packet);
-    return depart(&fib);
+    return depart(&value->session, &next);
 }
 
 ALWAYS_INLINE int v4_to_v6(struct packet *packet)
@@ -430,17 +463,25 @@ ALWAYS_INLINE int v4_to_v6(struct packet *packet)
         .source = { value->server[0], value->server[1] },
         .destination = { value->client[0], value->client[1] },
     };
-    struct bpf_fib_lookup fib = {
-        .family = AF_INET6,
-        .sport = packet->source_port,
-        .dport = value->client_port,
-        .tos = *(u32 *)header.class_and_flow & NETWORK16(0x0ff0),
-    };
-    __builtin_memcpy(fib.src, value->server, sizeof(fib.src));
-    __builtin_memcpy(fib.dst, value->client, sizeof(fib.dst));
-    obstacle = route(packet, &value->session, &fib, longest);
-    if (UNLIKELY(obstacle >= 0))
-        return leave(packet, obstacle);
+    struct bpf_redir_neigh next = { .nh_family = AF_INET6 };
+    if (is_known(packet, &value->route, now, longest)) {
+        __builtin_memcpy(next.nh, value->next_hop, sizeof(next.nh));
+    } else {
+        struct bpf_fib_lookup fib = {
+            .family = AF_INET6,
+            .sport = packet->source_port,
+            .dport = value->client_port,
+            .tos = *(u32 *)header.class_and_flow & NETWORK16(0x0ff0),
+        };
+        __builtin_memcpy(fib.src, value->server, sizeof(fib.src));
+        __builtin_memcpy(fib.dst, value->client, sizeof(fib.dst));
+        obstacle = route(packet, &value->session, &value->route, &fib, now, longest);
+        if (UNLIKELY(obstacle >= 0))
+            return leave(packet, obstacle);
+        __builtin_memcpy(value->next_hop, fib.dst, sizeof(fib.dst));
+        next.nh_family = fib.family;
+        __builtin_memcpy(next.nh, fib.dst, sizeof(next.nh));
+    }
 
     u32 bytes = total_length + (count - 1) * (IPV4 + packet->upper_header);
     account(&value->session, &packet->counters->v4_to_v6, now, count, bytes);
@@ -451,7 +492,7 @@ ALWAYS_INLINE int v4_to_v6(struct packet *packet)
     const u32 upper = ETHERNET + IPV6;
     if (UNLIKELY(rewrite(packet, &value->session, upper, upper + 2, value->client_port)))
         return fail(packet);
-    return depart(&fib);
+    return depart(&value->session, &next);
 }
 
 SECTION("classifier") int sixgate(struct __sk_buff *skb)
@@ -469,6 +510,18 @@ SECTION("classifier") int sixgate(struct __sk_buff *skb)
     if (skb->protocol == NETWORK16(ETH_P_IP))
         return v4_to_v6(&packet);
     return TC_ACT_UNSPEC;
+}
+
+/* Sees what the kernel tells of changes of links, addresses, routes and rules, while it tells of them: on a netlink socket,
+ * which never has anything to read. */
+SECTION("socket") int routes_change(void *notice)
+{
+    u32 first = 0;
+    u64 *changed = bpf_map_lookup_elem(&routes, &first);
+    (void)notice;
+    if (changed)
+        *changed = bpf_ktime_get_ns();
+    return 0;
 }
 
 /* MIT allows use under the GPL as well; the kernel offers its routes to programs that may be used so. */

@@ -59,7 +59,8 @@ struct settings {
     u8 is_tos_fixed, tos;
     u8 is_traffic_class_fixed, traffic_class;
     u8 prefix_count;
-    u8 reserved[2];
+    /* Milliseconds for which a session may know its route; 0 where nobody notes when routes change. */
+    u16 route_lasts;
     /* The daemon's. */
     u32 rules;
     struct prefix prefixes[PREFIXES];
@@ -89,12 +90,21 @@ struct session {
     u16 addresses, ports;
 };
 
+/* What the kernel's routes said of a session's packets; nothing to the daemon. */
+struct route {
+    /* Nanoseconds of CLOCK_MONOTONIC. */
+    u64 asked_at;
+    u16 mtu;
+    u16 reserved[3];
+};
+
 struct value_v6 {
     struct session session;
     u32 mapped, server;
     u16 mapped_port;
     u16 identification;
-    u32 reserved;
+    u32 next_hop;
+    struct route route;
 };
 
 struct value_v4 {
@@ -102,4 +112,6 @@ struct value_v4 {
     u64 server[2], client[2];
     u16 client_port;
     u16 reserved[3];
+    struct route route;
+    u32 next_hop[4];
 };

@@ -7,18 +7,18 @@ use sixgate_wire::{icmpv4, icmpv6};
 use crate::reason::Reason;
 
 /// Raised whenever anything in here changes its meaning: maps of another version are not adopted.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Prefixes that the program can look for.
 pub const PREFIXES: usize = 8;
 
 /// Bytes of a key of [`crate::SESSIONS_V6`].
 pub const KEY_V6: usize = 40;
 /// Bytes of a value of [`crate::SESSIONS_V6`].
-pub const VALUE_V6: usize = 56;
+pub const VALUE_V6: usize = 72;
 /// Bytes of a key of [`crate::SESSIONS_V4`].
 pub const KEY_V4: usize = 16;
 /// Bytes of a value of [`crate::SESSIONS_V4`].
-pub const VALUE_V4: usize = 80;
+pub const VALUE_V4: usize = 112;
 /// Bytes of the value of [`crate::SETTINGS`].
 pub const SETTINGS: usize = 64 + PREFIXES * 32;
 /// Bytes of the value of [`crate::COUNTERS`], for one processor.
@@ -237,6 +237,8 @@ pub struct Settings {
     pub tos: Option<u8>,
     /// Traffic class of all packets to IPv6.
     pub traffic_class: Option<u8>,
+    /// Milliseconds for which a session may know its route; 0 where nobody notes when routes change.
+    pub route_lasts: u16,
     /// Which rules the sessions were admitted by: nothing to the program, and for the next daemon to compare.
     pub rules: u32,
     /// Prefixes of the embedded addresses with their lengths.
@@ -269,6 +271,7 @@ impl Settings {
         ]);
         let prefixes = self.prefixes.iter().flatten();
         bytes[57] = prefixes.clone().count() as u8;
+        bytes[58..60].copy_from_slice(&self.route_lasts.to_ne_bytes());
         bytes[60..64].copy_from_slice(&self.rules.to_ne_bytes());
         for (to, (address, length)) in bytes[64..].as_chunks_mut::<32>().0.iter_mut().zip(prefixes) {
             let mask = u128::MAX.checked_shl(u32::from(128 - (*length).min(128))).unwrap_or_default();

@@ -14,13 +14,17 @@ pub static OBJECT: &Object<[u8]> = &Object(*include_bytes!(concat!(env!("OUT_DIR
 /// Name of the program in [`OBJECT`].
 pub const PROGRAM: &str = "sixgate";
 /// Names of the maps in [`OBJECT`].
-pub const MAPS: [&str; 4] = [SESSIONS_V6, SESSIONS_V4, SETTINGS, COUNTERS];
+pub const MAPS: [&str; 5] = [SESSIONS_V6, SESSIONS_V4, SETTINGS, COUNTERS, ROUTES];
+/// Name of the program in [`OBJECT`] that notes when routes change.
+pub const WATCH: &str = "routes_change";
 /// Sessions as packets from IPv6 look them up.
 pub const SESSIONS_V6: &str = "sessions_v6";
 /// Sessions as packets from IPv4 look them up.
 pub const SESSIONS_V4: &str = "sessions_v4";
 /// What the program is told.
 pub const SETTINGS: &str = "settings";
+/// When routes changed.
+pub const ROUTES: &str = "routes";
 /// What it counts.
 pub const COUNTERS: &str = "counters";
 

@@ -8,6 +8,7 @@ mod host;
 mod nat64;
 mod report;
 mod resolver;
+mod responder;
 mod series;
 mod track;
 
@@ -23,14 +24,20 @@ pub(crate) struct Options {
 
 #[derive(Subcommand)]
 enum Subject {
-    /// NAT64's userspace path against plain forwarding and Tayga, and the engine by itself; writes
-    /// docs/benchmarks/nat64.md.
+    /// NAT64 with and without its fast path against plain forwarding, NAT44 and Tayga, and the engine by itself;
+    /// writes docs/benchmarks/nat64.md.
     Nat64(nat64::Options),
     /// The resolver against unbound and BIND; writes docs/benchmarks/dns64.md.
     Dns64(dns64::Options),
     /// Sends datagrams as fast as it can, inside a namespace of the benchmark.
     #[command(hide = true)]
     Generate(generator::Options),
+    /// Sends datagrams back, inside a namespace of the benchmark.
+    #[command(hide = true)]
+    Respond(responder::Respond),
+    /// Measures how long answers take, inside a namespace of the benchmark.
+    #[command(hide = true)]
+    AskBack(responder::AskBack),
     /// Asks a resolver as fast as it answers, inside a namespace of the benchmark.
     #[command(hide = true)]
     Ask(asker::Options),
@@ -42,6 +49,8 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
         Subject::Nat64(options) => nat64::run(options),
         Subject::Dns64(options) => dns64::run(options),
         Subject::Generate(options) => generator::run(options),
+        Subject::Respond(options) => responder::respond(options),
+        Subject::AskBack(options) => responder::ask_back(options),
         Subject::Ask(options) => asker::run(options),
     }
 }

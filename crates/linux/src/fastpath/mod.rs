@@ -2,9 +2,10 @@
 //!
 //! Maps and hooks outlive the process, and the next one adopts them. Nothing in here decides about sessions.
 use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 use std::path::Path;
 
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, IterableMap as _, MapData, MapError, PerCpuArray};
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 pub use sixgate_fastpath::layout::{self, Counters, Session, Settings, Usage};
@@ -16,11 +17,17 @@ pub(crate) mod pins;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use hook::Hook;
 use hook::Hooks;
 use pins::{Owner, Pins};
 pub use settings::settings;
+use watch::Watch;
+
+/// Milliseconds for which a session knows its route unless routes change. What the kernel does not tell of, as what it
+/// learns of a path's MTU, is not older; and nothing is while a daemon that was killed is away.
+const ROUTE_LASTS: u16 = 100;
 
 /// Whose pins they are.
 const OWNER: Owner = Owner { name: "sixgate", version: layout::VERSION };
@@ -33,6 +40,7 @@ pub struct FastPath {
     settings: Array<MapData, [u8; layout::SETTINGS]>,
     counters: PerCpuArray<MapData, [u8; layout::COUNTERS]>,
     hooks: Hooks,
+    watch: Option<Watch>,
     pins: Option<Pins>,
     /// What was counted for a former process.
     before: Counters,
@@ -114,6 +122,7 @@ impl FastPath {
         let mut program = loader.load(&OBJECT.0).map_err(|error| refused("maps cannot be made", &error))?;
         let loaded = classifier(&mut program).and_then(SchedClassifier::load);
         loaded.map_err(|error| refused_program("the program is not accepted", &error))?;
+        let watch = Watch::begin(&mut program);
         let mut map = |name| program.take_map(name).ok_or_else(|| missing(name));
         let wrong = |error| refused_map("the maps are others", &error);
         let v6 = HashMap::try_from(map(SESSIONS_V6)?).map_err(wrong)?;
@@ -127,6 +136,7 @@ impl FastPath {
             settings,
             counters,
             hooks: Hooks::default(),
+            watch,
             pins,
             before: Counters::default(),
             capacity,
@@ -164,6 +174,8 @@ impl FastPath {
     /// # Errors
     /// The kernel refused.
     pub fn configure(&mut self, settings: &Settings) -> Result<(), FastPathError> {
+        let route_lasts = if self.watch.is_some() { ROUTE_LASTS } else { 0 };
+        let settings = Settings { route_lasts, ..*settings };
         self.settings.set(0, settings.emit(), 0).map_err(|error| refused_map("settings cannot be written", &error))
     }
 
@@ -243,6 +255,24 @@ impl FastPath {
         counters
     }
 
+    /// The program, as the kernel tells of it.
+    pub fn about(&mut self) -> About {
+        let Ok(Ok(info)) = classifier(&mut self.program).map(|program| program.info()) else { return About::default() };
+        About {
+            // Eight bytes each.
+            instructions: u64::from(info.size_translated().unwrap_or_default()) / 8,
+            compiled: info.size_jitted().into(),
+            runs: info.run_count(),
+            nanoseconds: u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Bytes of memory that the sessions' maps take, as far as the kernel tells: until Linux 6.3, those that they may take.
+    pub fn memory(&self) -> u64 {
+        let maps = [self.v6.map(), self.v4.map()];
+        maps.iter().filter_map(|map| memory(map.fd().as_fd().as_raw_fd())).sum()
+    }
+
     fn counted(&self) -> Result<Counters, FastPathError> {
         let values = self.counters.get(&0, 0).map_err(|error| refused_map("counters cannot be read", &error))?;
         let mut sum = Counters::default();
@@ -259,6 +289,25 @@ impl FastPath {
             tracing::warn!("what the fast path has pinned cannot be removed: {error}");
         }
     }
+}
+
+/// What the kernel tells of the program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// BPF instructions.
+    pub instructions: u64,
+    /// Bytes that they were compiled to.
+    pub compiled: u64,
+    /// How often it ran while the kernel measured that.
+    pub runs: u64,
+    /// Nanoseconds that these took.
+    pub nanoseconds: u64,
+}
+
+/// Bytes that a map takes.
+fn memory(fd: RawFd) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/thread-self/fdinfo/{fd}")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("memlock:"))?.trim().parse().ok()
 }
 
 /// Removes what a process that had a fast path has left, for one that has none.

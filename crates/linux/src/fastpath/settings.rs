@@ -6,7 +6,7 @@ use sixgate_fastpath::layout::{self, Settings};
 /// limit whichever path they take.
 const HOPS: u8 = 3;
 /// BPF_FIB_LOOKUP_SKIP_NEIGH, from Linux 6.3 on: the neighbour is looked up when the packet is sent.
-const SKIP_NEIGHBOUR: u32 = 1 << 3;
+const SKIP_NEIGHBOUR: u32 = 1 << 2;
 
 /// The settings of a plan, in epoch 0, in which nothing is translated. `tun` is the index of the translator's device.
 pub fn settings(plan: &Nat64Plan, tun: u32) -> Settings {
@@ -35,6 +35,7 @@ pub fn settings(plan: &Nat64Plan, tun: u32) -> Settings {
         least_ttl: HOPS + 1,
         tos: plan.policy.tos,
         traffic_class: plan.policy.traffic_class,
+        route_lasts: 0,
         rules: 0,
         prefixes,
     }

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use ratatui::text::{Line, Span};
 use sixgate_engine::facts::AddressState;
 use sixgate_engine::plan::Obstacle;
-use sixgate_engine::status::{Client, Dns64, Interface, Lan, Nat64, Sessions, Status, Traffic, Vm};
+use sixgate_engine::status::{Client, Dns64, FastPath, Interface, Lan, Nat64, Sessions, Status, Traffic, Vm};
 
 use super::format::{bit_rate, bytes, count, duration, packet_rate, per_second};
 use super::graph::graph;
@@ -205,6 +205,29 @@ impl Sheet<'_> {
         lines.extend(self.direction("v4 to v6", nat64, |nat64| nat64.v4_to_v6));
         let rate = self.history.rate(|status| status.nat64.as_ref().map(|nat64| messages(&nat64.reasons)));
         lines.extend(self.reasons("not passed", rate, &nat64.reasons));
+        if let Some(fast_path) = &nat64.fast_path {
+            lines.extend(self.fast_path(nat64, fast_path));
+        }
+        lines
+    }
+
+    /// What is translated in the kernel, and why the rest is not.
+    fn fast_path(&self, nat64: &Nat64, fast_path: &FastPath) -> Vec<Line<'static>> {
+        let hook = match &fast_path.hook {
+            Some(hook) => Item::new(Role::Good, hook.clone()),
+            None => Item::new(Role::Bad, "ON NO INTERFACE"),
+        };
+        let share = |fast: Traffic, all: Traffic| 100 * fast.packets / all.packets.max(1);
+        let (to_v4, to_v6) = (share(fast_path.v6_to_v4, nat64.v6_to_v4), share(fast_path.v4_to_v6, nat64.v4_to_v6));
+        let items = [
+            hook,
+            Item::plain(format!("{} of {} sessions", count(fast_path.sessions), count(fast_path.capacity))),
+            Item::plain(format!("{to_v4}% to IPv4, {to_v6}% to IPv6")),
+            Item::plain(bytes(fast_path.memory)),
+        ];
+        let mut lines = self.labelled("fast path", &items);
+        let left = |status: &Status| Some(messages(&status.nat64.as_ref()?.fast_path.as_ref()?.reasons));
+        lines.extend(self.reasons("left", self.history.rate(left), &fast_path.reasons));
         lines
     }
 

@@ -1,24 +1,28 @@
 //! Sends small datagrams of many flows as fast as one core can: ready-made frames into a TAP device, which is the
 //! router's link, so that the generator takes less of the processors than those who forward.
 use std::io::Write as _;
-use std::net::Ipv6Addr;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use tun::Layer;
 
-/// Source ports.
-const SOURCES: u16 = 64;
-/// Ports that each of them sends to.
-const PORTS: u16 = 16;
-/// Flows in all.
-pub(super) const FLOWS: usize = SOURCES as usize * PORTS as usize;
+/// Source ports; flows have one after the other.
+const SOURCES: usize = 10_000;
+const FIRST_SOURCE: u16 = 20_000;
+/// Flows beyond that go to further ports.
+pub(super) const FIRST_DESTINATION: u16 = 5_000;
+/// Ports that somebody answers on.
+pub(super) const DESTINATIONS: u16 = 100;
 /// Payload of each datagram.
 pub(super) const PAYLOAD: usize = 64;
+/// The generator's own hardware address.
+pub(super) const GENERATOR_MAC: &str = "02:00:00:00:00:01";
+/// Prime, so that each flow has its turn: what lies side by side in a table is not used one after the other.
+const STEP: usize = 7_368_787;
 
 const ETHERNET: usize = 14;
-const IPV6: usize = 40;
 const UDP: usize = 8;
 
 /// Where to, and how long.
@@ -28,9 +32,19 @@ pub(crate) struct Options {
     link: String,
     /// Its hardware address.
     router: String,
-    source: Ipv6Addr,
-    target: Ipv6Addr,
+    source: IpAddr,
+    target: IpAddr,
+    #[arg(long)]
+    flows: usize,
+    /// Until this is over.
+    #[arg(long, default_value_t = 3600.0)]
     seconds: f64,
+    /// Until each flow was sent so often, in order.
+    #[arg(long)]
+    passes: Option<u64>,
+    /// Packets a second; else as many as can be.
+    #[arg(long)]
+    pace: Option<f64>,
 }
 
 /// What it prints.
@@ -42,22 +56,45 @@ pub(super) struct Sent {
 
 /// Sends until the time is over.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let router = mac(&options.router)?;
-    let frames: Vec<Vec<u8>> = (0..FLOWS as u16)
-        .map(|flow| frame(router, options.source, options.target, 20_000 + flow / PORTS, 5_000 + flow % PORTS))
-        .collect();
+    let (router, own) = (mac(&options.router)?, mac(GENERATOR_MAC)?);
+    if options.flows > SOURCES * usize::from(DESTINATIONS) {
+        bail!("{} flows are too many", options.flows);
+    }
+    let step = if options.passes.is_some() { 1 } else { STEP };
+    let mut frames = Vec::new();
+    let mut size = 0;
+    for turn in 0..options.flows {
+        let flow = turn * step % options.flows;
+        let ports = [FIRST_SOURCE + (flow % SOURCES) as u16, FIRST_DESTINATION + (flow / SOURCES) as u16];
+        let frame = frame([router, own], options.source, options.target, ports)?;
+        size = frame.len();
+        frames.extend(frame);
+    }
     let mut link = {
         let mut configuration = tun::Configuration::default();
         configuration.tun_name(&options.link).layer(Layer::L2);
         tun::create(&configuration).with_context(|| format!("the TAP device {}", options.link))?
     };
-    let (begin, mut packets) = (Instant::now(), 0);
+    let (begin, mut packets, mut passes) = (Instant::now(), 0, 0);
     let lasts = Duration::from_secs_f64(options.seconds);
-    while begin.elapsed() < lasts {
-        for frame in &frames {
-            // An error is a lack of memory: the next ones are sent all the same.
-            packets += u64::from(link.write(frame).is_ok());
+    while options.passes.is_none_or(|most| passes < most) && begin.elapsed() < lasts {
+        // A single flow is not asked for the time after each packet.
+        for _ in 0..(512 / options.flows).max(1) {
+            for (turn, frame) in frames.chunks(size).enumerate() {
+                // An error is a lack of memory: the next ones are sent all the same.
+                packets += u64::from(link.write(frame).is_ok());
+                if turn % 32 == 0
+                    && let Some(pace) = options.pace
+                {
+                    let due = Duration::from_secs_f64(packets as f64 / pace);
+                    std::thread::sleep(due.saturating_sub(begin.elapsed()));
+                }
+                if turn % 65_536 == 0 && begin.elapsed() > lasts {
+                    break;
+                }
+            }
         }
+        passes += 1;
     }
     let sent = Sent { packets, seconds: begin.elapsed().as_secs_f64() };
     println!("{}", serde_json::to_string(&sent)?);
@@ -73,29 +110,42 @@ fn mac(text: &str) -> Result<[u8; 6]> {
     octets.try_into().map_err(|_| anyhow::anyhow!("{text} is no MAC address"))
 }
 
-fn frame(router: [u8; 6], source: Ipv6Addr, target: Ipv6Addr, from: u16, to: u16) -> Vec<u8> {
+fn frame(macs: [[u8; 6]; 2], source: IpAddr, target: IpAddr, ports: [u16; 2]) -> Result<Vec<u8>> {
     let length = (UDP + PAYLOAD) as u16;
-    let mut frame = Vec::with_capacity(ETHERNET + IPV6 + UDP + PAYLOAD);
-    frame.extend(router);
-    frame.extend([2, 0, 0, 0, 0, 1]);
-    frame.extend([0x86, 0xdd]);
-    frame.extend([0x60, 0, 0, 0]);
-    frame.extend(length.to_be_bytes());
-    frame.extend([17, 64]);
-    frame.extend(source.octets());
-    frame.extend(target.octets());
-    frame.extend([from, to, length].map(u16::to_be_bytes).concat());
-    frame.extend([0, 0]);
-    frame.extend([0x5a; PAYLOAD]);
-    let pseudo = u32::from(length) + 17;
-    let sum =
-        frame[ETHERNET + 8..].chunks(2).fold(pseudo, |sum, word| sum + u32::from(word[0]) * 256 + u32::from(word[1]));
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
+    let mut frame = macs.concat();
+    let pseudo = match (source, target) {
+        (IpAddr::V6(source), IpAddr::V6(target)) => {
+            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+            frame.extend(length.to_be_bytes());
+            frame.extend([17, 64]);
+            [source.octets(), target.octets()].concat()
+        }
+        (IpAddr::V4(source), IpAddr::V4(target)) => {
+            frame.extend([0x08, 0x00, 0x45, 0]);
+            frame.extend((length + 20).to_be_bytes());
+            frame.extend([0, 0, 0x40, 0, 64, 17]);
+            let pseudo = [source.octets(), target.octets()].concat();
+            let sum = checksum(&[&frame[ETHERNET..], &pseudo].concat());
+            frame.extend(sum.to_be_bytes());
+            pseudo
+        }
+        _ => bail!("{source} and {target} are of different kinds"),
+    };
+    frame.extend(&pseudo);
+    let upper = [ports[0], ports[1], length].map(u16::to_be_bytes).concat();
+    let payload = [0x5a; PAYLOAD];
+    let sum = checksum(&[&pseudo[..], &upper, &[0, 17], &length.to_be_bytes(), &payload].concat());
+    frame.extend(upper);
     // RFC 8200 section 8.1: zero would say that there is none.
-    let checksum = if checksum == 0 { 0xffff } else { checksum };
-    frame[ETHERNET + IPV6 + 6..ETHERNET + IPV6 + 8].copy_from_slice(&checksum.to_be_bytes());
-    frame
+    frame.extend(if sum == 0 { 0xffff } else { sum }.to_be_bytes());
+    frame.extend(payload);
+    Ok(frame)
+}
+
+fn checksum(bytes: &[u8]) -> u16 {
+    let sum = bytes.chunks(2).fold(0, |sum: u32, word| sum + u32::from(word[0]) * 256 + u32::from(word[1]));
+    let folded = (sum & 0xffff) + (sum >> 16);
+    !((folded & 0xffff) + (folded >> 16)) as u16
 }
 
 #[cfg(test)]
@@ -103,14 +153,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_carries_a_valid_checksum() {
-        let [source, target] = ["2001:db8::1", "2001:db8::2"].map(|text| text.parse().unwrap());
-        let frame = frame([4; 6], source, target, 20_063, 5_015);
-        assert_eq!(frame.len(), ETHERNET + IPV6 + UDP + PAYLOAD);
-        let pseudo = (UDP + PAYLOAD) as u32 + 17;
-        let words = frame[ETHERNET + 8..].chunks(2).map(|word| u32::from(word[0]) * 256 + u32::from(word[1]));
-        let sum = words.sum::<u32>() + pseudo;
-        assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff);
+    fn a_frame_carries_valid_checksums() {
+        let addresses = [["2001:db8::1", "2001:db8::2"], ["192.0.2.1", "203.0.113.1"]];
+        for ([source, target], header) in addresses.into_iter().zip([40, 20]) {
+            let frame = frame([[4; 6], [5; 6]], source.parse().unwrap(), target.parse().unwrap(), [20_063, 5_015]);
+            let frame = frame.unwrap();
+            assert_eq!(frame.len(), ETHERNET + header + UDP + PAYLOAD);
+            let address = if header == 40 { 16 } else { 4 };
+            let pseudo = [0, 17, 0, (UDP + PAYLOAD) as u8];
+            let upper = &frame[ETHERNET + header - 2 * address..];
+            assert_eq!(checksum(&[upper, &pseudo].concat()), 0);
+            assert!(header == 40 || checksum(&frame[ETHERNET..ETHERNET + header]) == 0);
+        }
     }
 
     #[test]

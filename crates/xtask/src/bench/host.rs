@@ -46,7 +46,12 @@ impl Host {
     }
 
     pub(super) fn sysctl(&self, path: &str, value: &str) -> Result<()> {
-        output(&mut self.command(["sh", "-c", &format!("echo {value} > /proc/sys/{path}")])).map(drop)
+        self.write(&format!("/proc/sys/{path}"), value)
+    }
+
+    /// Writes to a file that shows the namespace.
+    pub(super) fn write(&self, path: &str, value: &str) -> Result<()> {
+        output(&mut self.command(["sh", "-c", &format!("echo {value} > {path}")])).map(drop)
     }
 
     /// Packets that a link has received.

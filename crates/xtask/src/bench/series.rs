@@ -23,6 +23,10 @@ impl Series {
         }
     }
 
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The least and the greatest.
     pub(super) fn spread(&self) -> (f64, f64) {
         let sorted = self.sorted();

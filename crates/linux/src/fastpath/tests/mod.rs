@@ -16,6 +16,7 @@ use crate::testing::run;
 mod complete;
 mod fuzz;
 mod hooks;
+mod routes;
 mod vectors;
 
 const EPOCH: u32 = 1;

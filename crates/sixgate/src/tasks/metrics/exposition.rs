@@ -160,6 +160,20 @@ fn translator(sheet: &mut Sheet, nat64: &Nat64) {
     sheet.counter("nat64_packets", "Packets translated", ways.map(|(way, traffic)| (label(way), traffic.packets)));
     sheet.counter("nat64_bytes", "Bytes translated", ways.map(|(way, traffic)| (label(way), traffic.bytes)));
     sheet.counter("nat64_refused_packets", "Packets not translated, by reason", labelled("reason", &nat64.reasons));
+    let Some(fast) = &nat64.fast_path else { return };
+    sheet.gauge("nat64_fast_path_sessions", "Sessions in the fast path", [(Vec::new(), fast.sessions as f64)]);
+    sheet.gauge(
+        "nat64_fast_path_capacity",
+        "Sessions that the fast path has room for",
+        [(Vec::new(), fast.capacity as f64)],
+    );
+    sheet.gauge("nat64_fast_path_memory_bytes", "Memory of the fast path's maps", [(Vec::new(), fast.memory as f64)]);
+    sheet.counter("nat64_fast_path_refused", "Sessions that found no room in it", [(Vec::new(), fast.refused)]);
+    let ways = [("v6_to_v4", fast.v6_to_v4), ("v4_to_v6", fast.v4_to_v6)];
+    let packets = ways.map(|(way, traffic)| (label(way), traffic.packets));
+    sheet.counter("nat64_fast_path_packets", "Packets translated in the kernel", packets);
+    let left = labelled("reason", &fast.reasons);
+    sheet.counter("nat64_fast_path_left_packets", "Packets left to the translator, by reason", left);
 }
 
 fn protocols(sessions: Sessions) -> [(Labels, f64); 3] {
@@ -251,7 +265,7 @@ fn float(value: u64) -> f64 {
 mod tests {
     use std::collections::BTreeSet;
 
-    use sixgate_engine::status::{Advertised, Upstream};
+    use sixgate_engine::status::{Advertised, FastPath, Upstream};
 
     use super::*;
 
@@ -322,6 +336,8 @@ mod tests {
         status.vms = vec![Vm { seen: Some(true), ..Vm::default() }];
         let upstreams =
             vec![Upstream { address: "[2001:db8::53]:53".parse().unwrap(), answers: 1, failures: 0, latency_us: 0 }];
+        let left = FastPath { reasons: dropped.clone(), ..FastPath::default() };
+        status.nat64 = status.nat64.map(|nat64| Nat64 { fast_path: Some(left), ..nat64 });
         status.dns64 = Some(Dns64 { dropped, upstreams, ..Dns64::default() });
         status.firewall.allowed = status.firewall.dropped.clone();
         status.findings = vec![Finding::new(Severity::Note, "metrics-not-listening", "it", "is so", "leave it")];

@@ -152,8 +152,9 @@ impl Offloading {
     }
 
     /// Adds what was translated in the kernel.
-    pub(super) fn report(&self, engine: &Nat64, status: &mut status::Nat64) {
-        let Some(kernel) = &self.kernel else { return };
+    pub(super) fn report(&mut self, engine: &Nat64, status: &mut status::Nat64) {
+        let Some(kernel) = &mut self.kernel else { return };
+        let fastpath::About { instructions, compiled, runs, nanoseconds } = kernel.about();
         let counters = kernel.counters();
         let [v6_to_v4, v4_to_v6] = [counters.v6_to_v4, counters.v4_to_v6].map(traffic);
         status.v6_to_v4.add(v6_to_v4);
@@ -168,6 +169,8 @@ impl Offloading {
             v6_to_v4,
             v4_to_v6,
             reasons: reasons.map(|(reason, count)| (reason.name().to_owned(), count)).collect(),
+            memory: kernel.memory(),
+            program: status::Program { instructions, compiled, runs, nanoseconds },
         });
     }
 
