@@ -575,4 +575,7 @@ pub struct Control {
     pub requests: u64,
     /// Lines refused, by reason.
     pub refused: BTreeMap<String, u64>,
+    /// The console asks for a password before it changes anything.
+    #[serde(default)]
+    pub password: bool,
 }

@@ -1,11 +1,15 @@
 //! `sixgate apply`, `confirm`, `revert` and `history`: configurations that cannot lock anybody out; `why`.
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use crate::control::{Client, PastConfiguration, Request, Session};
 use crate::tasks::configuration::read_text;
 
+/// What takes long shows how long it has taken this often.
+const PROGRESS: Duration = Duration::from_secs(1);
 /// How long a change is tried unless it is said.
 pub const DEFAULT_TRIAL: &str = "60s";
 
@@ -30,8 +34,13 @@ pub fn revert(control: &Path, to: Option<u64>, confirm: Option<Duration>, force:
 }
 
 /// Lists what is kept, or shows what came with one of them.
-pub fn history(control: &Path, number: Option<u64>) -> anyhow::Result<ExitCode> {
-    let past = Client::connect(control)?.history()?;
+pub fn history(control: &Path, number: Option<u64>, json: bool) -> anyhow::Result<ExitCode> {
+    let mut past = Client::connect(control)?.history()?;
+    if json {
+        past.retain(|entry| number.is_none_or(|number| entry.number == number));
+        println!("{}", serde_json::to_string_pretty(&past)?);
+        return Ok(if past.is_empty() && number.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+    }
     match number {
         None => print!("{}", list(&past)),
         Some(number) => match past.iter().find(|entry| entry.number == number) {
@@ -55,12 +64,33 @@ fn parse_session(text: &str) -> Option<Session> {
 }
 
 /// Tells what becomes of a conversation; fails where something stops it.
-pub fn why(control: &Path, from: String, to: String, service: String) -> anyhow::Result<ExitCode> {
+pub fn why(control: &Path, from: String, to: String, service: String, json: bool) -> anyhow::Result<ExitCode> {
     let steps = Client::connect(control)?.why(from, to, service)?;
-    for step in &steps {
-        println!("{step}");
+    if json {
+        println!("{}", serde_json::to_string_pretty(&steps)?);
+    } else {
+        steps.iter().for_each(|step| println!("{step}"));
     }
     Ok(if steps.iter().all(|step| step.passes) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Asks something of the daemon or the machine; what takes long shows that it goes on.
+pub fn machine(control: &Path, request: &Request) -> anyhow::Result<ExitCode> {
+    let progress = std::io::stderr().is_terminal().then(|| {
+        let (done, ended) = mpsc::channel::<()>();
+        let began = Instant::now();
+        std::thread::spawn(move || {
+            while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(PROGRESS) {
+                eprint!("\r{} s", began.elapsed().as_secs());
+            }
+        });
+        done
+    });
+    let outcome = Client::connect(control)?.command(request);
+    drop(progress);
+    outcome?;
+    println!("it is under way");
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn told(confirm: Option<Duration>, lasting: &str) -> String {

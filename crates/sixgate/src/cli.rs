@@ -14,16 +14,21 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::control::{MachineAction, Request};
 use crate::wiring::Kept;
 use crate::{agent, backup, change, control, init, recorder, tui};
 
 /// A router for IPv6-only virtual machines and containers.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version, arg_required_else_help = true, after_help = EXIT_STATUS)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
+
+/// What the exit status says, for people and for `docs/cli.md`.
+const EXIT_STATUS: &str =
+    "Exit status: 0 done, and what was asked about is so; 1 refused, not reached or not so; 2 wrong arguments.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -52,6 +57,9 @@ enum Command {
     Check {
         /// Configuration file.
         file: PathBuf,
+        /// Print whether it is right, and what is wrong or what it leads to, as JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Show the state of the running router.
     Status {
@@ -164,6 +172,9 @@ enum Command {
         to: String,
         /// About what: tcp/443, udp/53, icmp, or a protocol's number.
         service: String,
+        /// Print it as JSON.
+        #[arg(long)]
+        json: bool,
         /// Control socket of the router.
         #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
         control: PathBuf,
@@ -172,6 +183,9 @@ enum Command {
     History {
         /// Number of a configuration.
         number: Option<u64>,
+        /// Print it as JSON.
+        #[arg(long)]
+        json: bool,
         /// Control socket of the router.
         #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
         control: PathBuf,
@@ -268,6 +282,42 @@ enum Command {
         #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
         control: PathBuf,
     },
+    /// Install the update bundle on an attached drive and start the machine anew to try it; the image only.
+    Update {
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
+    /// Start the machine anew with the system from before the last update; the image only.
+    Rollback {
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
+    /// Withdraw from the networks and start the machine anew; the image only.
+    Reboot {
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
+    /// Withdraw from the networks and power the machine off; the image only.
+    PowerOff {
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
+    /// Restart the daemon; the network stays as it is.
+    Restart {
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
+    /// Read the configuration file again.
+    Reload {
+        /// Control socket of the router.
+        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
     /// Show the console.
     Tui {
         /// Control socket of the router.
@@ -307,12 +357,12 @@ pub fn main() -> ExitCode {
         Command::Run { config, control, state, bpffs } => {
             crate::run::run(&config, &control, Kept { state: &state, bpffs: &bpffs }, events)
         }
-        Command::Check { file } => return crate::check::check(&file),
+        Command::Check { file, json } => return crate::check::check(&file, json),
         Command::Status { json, control } => crate::report::report(&control, json),
         Command::Findings { json, control } => crate::report::findings(&control, json),
         Command::Neighbours { json, control } => crate::report::neighbours(&control, json),
         Command::FlushDns { name, control } => control::Client::connect(&control)
-            .and_then(|mut client| client.command(&control::Request::FlushDns { name }))
+            .and_then(|mut client| client.command(&Request::FlushDns { name }))
             .map(|()| ExitCode::SUCCESS)
             .map_err(Into::into),
         Command::Completions { shell } => {
@@ -328,21 +378,25 @@ pub fn main() -> ExitCode {
         Command::Restore { file, confirm, control } => backup::restore(&control, &file, confirm),
         Command::Confirm { control } => change::confirm(&control),
         Command::Revert { number, confirm, force, control } => change::revert(&control, number, confirm, force),
-        Command::Why { from, to, service, control } => change::why(&control, from, to, service),
-        Command::History { number, control } => change::history(&control, number),
+        Command::Why { from, to, service, json, control } => change::why(&control, from, to, service, json),
+        Command::History { number, json, control } => change::history(&control, number, json),
         Command::Capture { of, interface, write, packets, time, snap, control } => {
             let seconds = time.map(|time| time.as_secs());
             crate::look::capture(&control, control::Capture { interface, of, packets, seconds, snap }, write.as_deref())
         }
-        Command::Ping { to, count, json, control } => {
-            crate::look::probe(&control, &control::Request::Ping { to, count }, json)
-        }
-        Command::Trace { to, json, control } => crate::look::probe(&control, &control::Request::Trace { to }, json),
+        Command::Ping { to, count, json, control } => crate::look::probe(&control, &Request::Ping { to, count }, json),
+        Command::Trace { to, json, control } => crate::look::probe(&control, &Request::Trace { to }, json),
         Command::Resolve { name, no_synthesis, json, control } => {
             crate::look::resolve(&control, name, !no_synthesis, json)
         }
         Command::Log { follow, json, control } => crate::look::log(&control, follow, json),
         Command::Leases { json, control } => crate::report::leases(&control, json),
+        Command::Update { control } => change::machine(&control, &Request::Machine(MachineAction::Update)),
+        Command::Rollback { control } => change::machine(&control, &Request::Machine(MachineAction::Rollback)),
+        Command::Reboot { control } => change::machine(&control, &Request::Machine(MachineAction::Reboot)),
+        Command::PowerOff { control } => change::machine(&control, &Request::PowerOff),
+        Command::Restart { control } => change::machine(&control, &Request::Restart),
+        Command::Reload { control } => change::machine(&control, &Request::Reload),
         Command::Tui { control, console } => tui::run(&control, console).map(|()| ExitCode::SUCCESS),
     };
     ended.unwrap_or_else(|error| {

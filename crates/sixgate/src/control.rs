@@ -107,6 +107,11 @@ pub enum Request {
         /// About what: `tcp/443`, `udp/53`, `icmp`, or a protocol's number.
         service: String,
     },
+    /// Whether a password is the configuration's; the console asks before it changes anything.
+    Unlock {
+        /// What was typed.
+        password: String,
+    },
     /// The text of the configuration that is in force.
     Configuration,
     /// What the daemon has logged lately.
@@ -188,6 +193,7 @@ impl Request {
             Self::Why { .. } => "Why",
             Self::Sessions { .. } => "Sessions",
             Self::FlushDns { .. } => "Flush",
+            Self::Unlock { .. } => "Password",
             Self::Configuration => "Configuration",
             Self::Log { .. } => "Log",
             Self::Resolve { .. } => "Resolve",

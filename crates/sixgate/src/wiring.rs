@@ -137,6 +137,13 @@ pub enum ConfigurationCommand {
     },
     /// The text of the configuration in force.
     Text(Answer<String>),
+    /// Whether a password is the configuration's.
+    Unlock {
+        /// What was typed.
+        password: String,
+        /// Nothing, or why not.
+        answer: Answer<()>,
+    },
     /// What is kept, newest first.
     History(Answer<Vec<PastConfiguration>>),
 }

@@ -12,11 +12,12 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcgetwinsize, tcsetwinsize};
-use sixgate::control::{Reply, Request, emit_reply, parse_request};
+use sixgate::control::{Probe, ProbeOutcome, Reply, Request, emit_reply, parse_request};
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::status::{self, Status};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+const CONFIGURATION: &str = "hostname = \"gw1\"\n\n[wan]\ninterface = \"eth0\"\n";
 
 /// The binary on a terminal.
 struct Console {
@@ -27,6 +28,8 @@ struct Console {
     process: Child,
     /// What it wrote.
     output: Vec<u8>,
+    /// What that looks like.
+    screen: vt100::Parser,
     /// The size that our end answers when it is asked, as a serial terminal would.
     answers: Option<(u16, u16)>,
     answered: usize,
@@ -52,7 +55,16 @@ impl Console {
             .stderr(end())
             .spawn()
             .unwrap();
-        Self { keyboard: Some(File::from(keyboard)), terminal, process, output: Vec::new(), answers, answered: 0 }
+        let screen = vt100::Parser::new(cells(size.1.max(24)), cells(size.0.max(80)), 0);
+        Self {
+            keyboard: Some(File::from(keyboard)),
+            terminal,
+            process,
+            output: Vec::new(),
+            screen,
+            answers,
+            answered: 0,
+        }
     }
 
     fn press(&mut self, keys: &str) {
@@ -65,6 +77,19 @@ impl Console {
         let wanted = text.replace(' ', "");
         while !letters(&self.output).contains(&wanted) {
             assert!(Instant::now() < deadline, "{text:?} was never written, but {:?}", letters(&self.output));
+            self.read();
+        }
+    }
+
+    /// Reads on until the screen shows something.
+    fn wait_until(&mut self, what: &str, shows: impl Fn(&str) -> bool) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let shown = self.screen.screen().contents();
+            if shows(&shown) {
+                return shown;
+            }
+            assert!(Instant::now() < deadline, "{what} is never shown, but\n{shown}");
             self.read();
         }
     }
@@ -86,6 +111,7 @@ impl Console {
         let mut chunk = [0; 4096];
         let length = keyboard.read(&mut chunk).unwrap_or(0);
         self.output.extend_from_slice(&chunk[..length]);
+        self.screen.process(&chunk[..length]);
         let asked = self.output.windows(4).filter(|window| window == b"\x1b[6n").count();
         while self.answered < asked {
             self.answered += 1;
@@ -127,6 +153,10 @@ impl Drop for Console {
     }
 }
 
+fn cells(number: u16) -> std::num::NonZero<u16> {
+    number.try_into().unwrap()
+}
+
 /// Output without control sequences and blanks.
 fn letters(output: &[u8]) -> String {
     let mut letters = String::new();
@@ -165,6 +195,16 @@ fn serve(
     while connection.read_until(b'\n', &mut line)? > 0 {
         let reply = match parse_request(&line) {
             Ok(Request::Status) => Reply::Status { status: Box::new(status.clone()) },
+            Ok(Request::Configuration) => Reply::Configuration { text: CONFIGURATION.to_owned() },
+            Ok(Request::Ping { count, .. }) => {
+                for sequence in 1..=count {
+                    let to = "2001:db8::9".parse().unwrap();
+                    let (from, micros) = (Some(to), Some(1_234));
+                    let probe = Probe { sequence, to, hops: None, from, micros, outcome: ProbeOutcome::Reply };
+                    connection.get_mut().write_all(emit_reply(&Reply::Probe { probe }).as_bytes())?;
+                }
+                Reply::Accepted
+            }
             Ok(request) => {
                 let _ = requests.send(request);
                 Reply::Accepted
@@ -308,4 +348,100 @@ fn first_boot_is_answered_by_five_keys() {
     console.wait_for("Does it work?");
     console.press("y");
     assert_eq!(requests.recv_timeout(PATIENCE).unwrap(), Request::Confirm);
+}
+
+#[test]
+fn pages_and_actions_are_driven_by_keys_and_read_from_the_screen() {
+    let (_folder, socket) = socket();
+    let requests = daemon(&socket, state());
+    let mut console = Console::start(&socket, (80, 24), None, &["--console"]);
+    console.wait_until("the overview", |shown| shown.contains("Services"));
+    for (key, title) in [
+        ("l", "─ Uplink"),
+        ("v", "─ VMs"),
+        ("u", "─ Time line"),
+        ("m", "─ Machine"),
+        ("i", "─ Log"),
+        ("o", "─ Services"),
+    ] {
+        console.press(key);
+        console.wait_until(title, |shown| shown.contains(title));
+    }
+    // An action by its number, what is typed for it, and what comes of it.
+    console.press("a1vm1");
+    console.wait_until("what was typed", |shown| shown.contains("vm1_"));
+    console.press("\r");
+    console.wait_until("the answers", |shown| shown.contains("Ping vm1") && shown.contains("5  2001:db8::9  1.234 ms"));
+    console.press("o");
+    // The configuration is edited, found wrong, mended, and applied for a trial.
+    console.press("e");
+    console
+        .wait_until("the editor", |shown| shown.contains("interface = \"eth0\"") && shown.contains("nothing is wrong"));
+    console.press("x");
+    console.wait_until("the complaint", |shown| shown.contains("1!") && shown.contains("it cannot be applied"));
+    console.press("\x7f# mine\r");
+    console
+        .wait_until("the end of the complaint", |shown| shown.contains("# mine") && shown.contains("nothing is wrong"));
+    console.press("\x1b");
+    console.wait_until("the question", |shown| shown.contains("Apply what you have written?"));
+    console.press("y");
+    let text = format!("# mine\n{CONFIGURATION}");
+    let applied = Request::Apply { text, confirm: Some(60), session: None };
+    assert_eq!(
+        std::iter::from_fn(|| requests.recv_timeout(PATIENCE).ok()).find(|request| *request == applied),
+        Some(applied)
+    );
+    console.wait_until("what came of it", |shown| shown.contains("on trial"));
+}
+
+#[test]
+fn an_older_console_says_plainly_that_the_daemon_is_newer() {
+    let (_folder, socket) = socket();
+    let listener = UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut line = String::new();
+            let mut connection = BufReader::new(connection.unwrap());
+            // A console that has ended asks nothing any more.
+            let _ = connection.read_line(&mut line);
+            let _ = connection.get_mut().write_all(b"{\"version\":7,\"reply\":\"news\",\"about\":[]}\n");
+        }
+    });
+    let mut console = Console::start(&socket, (80, 24), None, &[]);
+    let shown = console.wait_until("the two versions", |shown| shown.contains("another version"));
+    assert!(shown.contains("It speaks version 7 of the control protocol, this console version 1."), "{shown}");
+    console.press("q");
+    assert!(console.wait_for_end().success());
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_sixgate")).args(["status", "--control"]).arg(&socket).output().unwrap();
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("version 7") && told.contains("version 1"), "{told}");
+}
+
+/// Runs for `SIXGATE_MEASURE` seconds and prints what `docs/benchmarks/console.md` records.
+#[test]
+fn a_console_on_a_serial_line_writes_little_and_computes_little() {
+    let seconds: u64 = std::env::var("SIXGATE_MEASURE").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
+    let (_folder, socket) = socket();
+    let _requests = daemon(&socket, state());
+    let mut console = Console::start(&socket, (0, 0), Some((80, 24)), &["--console"]);
+    console.wait_for("gw1");
+    console.forget();
+    let (began, before) = (Instant::now(), ticks(console.process.id()));
+    while began.elapsed() < Duration::from_secs(seconds) {
+        console.read();
+    }
+    let elapsed = began.elapsed().as_secs_f64();
+    let rate = console.output.len() as f64 / elapsed;
+    let cpu = (ticks(console.process.id()) - before) as f64 / rustix::param::clock_ticks_per_second() as f64 / elapsed;
+    println!("{rate:.0} bytes a second, {:.2} % of a CPU, over {elapsed:.0} s", cpu * 100.0);
+    assert!(rate <= 4096.0, "{rate} bytes a second");
+}
+
+/// User and system time of a process, in ticks.
+fn ticks(process: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let (_, fields) = text.rsplit_once(") ").unwrap();
+    fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum()
 }

@@ -39,6 +39,7 @@ pub(super) const KEYS: &[KeyText] = &[
     key("", "groups", "the table [groups]: for each name a list of targets, sources, ports or other groups"),
     key("", "policy", "the table [policy]"),
     key("", "publish", "one table [[publish]] for each host and its ports"),
+    key("", "console", "the table [console]"),
     key("", "metrics", "the table [metrics]"),
     key("", "time", "the table [time]"),
 
@@ -184,6 +185,7 @@ pub(super) const KEYS: &[KeyText] = &[
     key("nat64.timers", "icmp_default", "ICMP_DEFAULT, integer seconds, 60 (RFC 5508 REQ-2) to 3600 (RFC 6146 section 4); default 60"),
     key("nat64.timers", "fragment_min", "FRAGMENT_MIN, integer seconds, 2 to 60 (RFC 6146 section 4); default 2"),
 
+    key("console", "password", "hash of the password that the console asks for before it changes anything, as `openssl passwd -6` prints it; absent: none"),
     key("metrics", "lan", "name of the [[lan]] on whose addresses the router tells its metrics; the uplink has none"),
     key("metrics", "port", "TCP port, integer, 1024 to 65535; default 9464"),
 

@@ -8,6 +8,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 mod advertise;
 mod allow;
 mod claim;
+mod console;
 mod ddns;
 mod difference;
 mod dns64;
@@ -35,6 +36,7 @@ mod vm;
 mod vm_prefixes;
 mod wan;
 
+pub use console::Console;
 pub use ddns::Ddns;
 pub use difference::Difference;
 pub use dns64::{Clients, Dns64, DnsHost};
@@ -85,6 +87,8 @@ pub struct Config {
     pub metrics: Option<Metrics>,
     /// Who is asked what time it is; where it is absent, the image asks whoever the uplink names.
     pub time: Option<Time>,
+    /// What the console asks for.
+    pub console: Console,
 }
 
 /// A prefix inside that has another one outside (RFC 6296).

@@ -11,7 +11,7 @@ use super::groups::Groups;
 use super::keys;
 use super::lan::Delegates;
 use super::{
-    Config, Dns64, Ipv6Source, Policy, allow, ddns, dns64, forward, lan, metrics, nat64, npt, outbound, policy,
+    Config, Dns64, Ipv6Source, Policy, allow, console, ddns, dns64, forward, lan, metrics, nat64, npt, outbound, policy,
     publish, raw, relative, route, time, vm, vm_prefixes, wan,
 };
 
@@ -56,6 +56,7 @@ struct Sections {
     policy: Option<Spanned<raw::Policy>>,
     metrics: Option<Spanned<raw::Metrics>>,
     time: Option<Spanned<raw::Time>>,
+    console: Option<Spanned<raw::Console>>,
     publish: Vec<Spanned<raw::Publish>>,
 }
 
@@ -82,6 +83,7 @@ impl Sections {
                 "groups" => sections.groups = Groups::read(value, errors),
                 "policy" => sections.policy = Some(door::table("policy", value, errors)),
                 "publish" => sections.publish = door::tables("publish", value, errors),
+                "console" => sections.console = Some(door::table("console", value, errors)),
                 "metrics" => sections.metrics = Some(door::table("metrics", value, errors)),
                 "time" => sections.time = Some(door::table("time", value, errors)),
                 unknown => {
@@ -178,6 +180,7 @@ impl Sections {
             .collect();
         let ddns: Vec<_> = self.ddns.into_iter().filter_map(|raw| ddns::validate(raw, names, errors)).collect();
         let vm_prefixes = self.vm_prefixes.and_then(|raw| vm_prefixes::validate(&raw, &lans, errors));
+        let console = console::validate(self.console, errors);
         let metrics = self.metrics.and_then(|raw| metrics::validate(&raw, &lans, errors));
         let time = self.time.map(|raw| time::validate(raw, errors));
         claims.check(nat64.as_ref().map_or(&[], |(_, prefixes)| prefixes.as_slice()), errors);
@@ -200,6 +203,7 @@ impl Sections {
             forwards: Vec::new(),
             metrics,
             time,
+            console,
         };
         publish::check(&mut config, published, errors);
         forward::check(&mut config, forwarded, errors);

@@ -250,6 +250,13 @@ pub(super) struct Time {
     pub(super) set_clock: Key<bool>,
 }
 
+/// `[console]`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Console {
+    pub(super) password: Key<String>,
+}
+
 /// `[metrics]`.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]

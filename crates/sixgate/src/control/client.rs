@@ -231,6 +231,7 @@ impl Client {
             | Request::History
             | Request::Why { .. }
             | Request::Configuration
+            | Request::Unlock { .. }
             | Request::Log { .. }
             | Request::Resolve { .. }
             | Request::Ping { .. }

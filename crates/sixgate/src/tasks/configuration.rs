@@ -100,11 +100,45 @@ pub async fn run(mut ends: Ends, file: std::path::PathBuf) {
             Some(Command::Text(answer)) => {
                 let _ = answer.send(keeper.text());
             }
+            Some(Command::Unlock { password, answer }) => {
+                let hash = keeper.password();
+                tokio::spawn(async move { answer.send(unlock(hash, password).await) });
+            }
             Some(Command::History(answer)) => {
                 let _ = answer.send(Ok(keeper.history()));
             }
         }
     }
+}
+
+/// A wrong password is answered late, so that many take long.
+const WRONG: Duration = Duration::from_secs(2);
+
+/// Compares a password with what the configuration has of it.
+async fn unlock(hash: Option<String>, password: String) -> Result<(), String> {
+    let Some(hash) = hash else { return Ok(()) };
+    let compared = tokio::task::spawn_blocking(move || matches_hash(&password, &hash));
+    if compared.await.unwrap_or(false) {
+        return Ok(());
+    }
+    tokio::time::sleep(WRONG).await;
+    tracing::warn!("a wrong password was typed on the console");
+    Err("the password is wrong".to_owned())
+}
+
+/// Whether a password is that of a hash as crypt(3) writes it, which the configuration has checked.
+fn matches_hash(password: &str, hash: &str) -> bool {
+    let parts: Vec<&str> = hash.split('$').collect();
+    let (rounds, salt, digest) = match parts[..] {
+        ["", "6", salt, digest] => (sha_crypt::ROUNDS_DEFAULT, salt, digest),
+        ["", "6", rounds, salt, digest] => {
+            let rounds = rounds.strip_prefix("rounds=").and_then(|number| number.parse().ok());
+            (rounds.unwrap_or(sha_crypt::ROUNDS_DEFAULT), salt, digest)
+        }
+        _ => return false,
+    };
+    let Ok(parameters) = sha_crypt::Sha512Params::new(rounds) else { return false };
+    sha_crypt::sha512_crypt_b64(password.as_bytes(), salt.as_bytes(), &parameters).is_ok_and(|own| own == digest)
 }
 
 /// A configuration that is to come into force.
@@ -203,6 +237,17 @@ mod tests {
 
     const VALID: &str = "[wan]\ninterface = \"eth0\"\n";
     const WRONG: &str = "[wan]\ninterfaec = \"eth0\"\n";
+
+    #[tokio::test(start_paused = true)]
+    async fn a_password_is_compared_as_crypt_does_and_a_wrong_one_is_told_late() {
+        // `openssl passwd -6 -salt sixgate sesame`
+        let hash = "$6$sixgate$kOjc7Xe9LRnUEy/fRBXBoA.X8Avw8VHUIWIszppdniDX.PDGFEEpFkzhgsghGx/S3t.Cv5qdhX/Q37gICNImW.";
+        assert_eq!(unlock(Some(hash.to_owned()), "sesame".to_owned()).await, Ok(()));
+        assert_eq!(unlock(None, String::new()).await, Ok(()));
+        let began = Instant::now();
+        assert!(unlock(Some(hash.to_owned()), "Sesame".to_owned()).await.is_err());
+        assert!(began.elapsed() >= super::WRONG);
+    }
 
     #[test]
     fn a_missing_or_oversized_file_is_an_error_with_its_name() {

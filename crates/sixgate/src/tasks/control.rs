@@ -78,7 +78,7 @@ pub struct Slice {
 impl Slice {
     /// What the console shows of it.
     pub fn status(&self) -> status::Control {
-        status::Control { requests: self.requests, refused: self.refused.clone() }
+        status::Control { requests: self.requests, refused: self.refused.clone(), password: false }
     }
 }
 
@@ -237,6 +237,9 @@ impl Desk {
                     Ok(steps) => Reply::Why { steps },
                     Err(refused) => refused,
                 }
+            }
+            Request::Unlock { password } => {
+                done(self.configuration(|answer| ConfigurationCommand::Unlock { password, answer }).await)
             }
             Request::History => match self.configuration(ConfigurationCommand::History).await {
                 Ok(history) => Reply::History { history },

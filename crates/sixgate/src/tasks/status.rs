@@ -162,6 +162,7 @@ fn assemble(ends: &Ends, readings: &Readings) -> Status {
     let version = status::VERSION;
     let mut status = Status { version, nat64, dns64, control, appliance, clock, findings, ..Status::default() };
     let Some(config) = config else { return status };
+    status.control.password = config.console.password.is_some();
     let learnt = ends.learnt.borrow().clone().unwrap_or_default();
     // What does not fit is among the plan's findings already.
     let config: &Config = &prefix::resolve(&config, &learnt, &mut Vec::new());

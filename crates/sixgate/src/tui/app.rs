@@ -1,20 +1,27 @@
 //! The console's state: what was heard from the daemon, what is open, where the page is scrolled to.
 use core::net::Ipv6Addr;
+use core::ops::Range;
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use crossterm::event::{KeyEvent, KeyEventKind, KeyModifiers};
 use ipnet::Ipv6Net;
 use sixgate_engine::finding::Severity;
+use sixgate_engine::firewall::denial::Denial;
 use sixgate_engine::status::Status;
 
+use super::act::{Act, Prompt};
+use super::editor::Editor;
 use super::feed::{Observation, Trouble};
 use super::format::plural;
 use super::keys::{self, Command};
+use super::output::Output;
 use super::rates::History;
 use super::sessions::{Order, Told};
 use super::theme::{Role, Theme};
+pub(super) use super::view::View;
 use super::wizard::{Outcome, Wizard};
-use crate::control::Request;
+use crate::control::{Event, PastConfiguration, Request};
 
 /// A question closes itself after so long, so that a stray key tomorrow answers nothing.
 const QUESTION_LIFE: Duration = Duration::from_secs(30);
@@ -22,52 +29,12 @@ const QUESTION_LIFE: Duration = Duration::from_secs(30);
 const NOTICE_LIFE: Duration = Duration::from_secs(15);
 
 /// A filter is no longer than this.
-const LONGEST_FILTER: usize = 64;
+pub(super) const LONGEST_FILTER: usize = 64;
 
-/// What fills the screen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum View {
-    /// Everything, briefly.
-    #[default]
-    Overview,
-    /// Uplink, LANs and VMs.
-    Network,
-    /// The translator.
-    Translator,
-    /// The translator's sessions.
-    Sessions,
-    /// The resolver.
-    Resolver,
-    /// The firewall, rule by rule.
-    Firewall,
-    /// The machine and the daemon.
-    System,
-    /// All findings in full.
-    Findings,
-    /// Keys and words.
-    Help,
-}
-
-impl View {
-    /// What stands in the line of pages, with key and title, in this order.
-    pub(super) const PAGES: [(Self, char, &str); 8] = [
-        (Self::Overview, 'o', "Overview"),
-        (Self::Network, 'l', "LANs"),
-        (Self::Translator, 't', "NAT64"),
-        (Self::Sessions, 's', "Sessions"),
-        (Self::Resolver, 'd', "DNS"),
-        (Self::Firewall, 'w', "Firewall"),
-        (Self::System, 'm', "Machine"),
-        (Self::Findings, 'f', "Findings"),
-    ];
-
-    /// The page so many places further, round and round.
-    fn further(self, pages: isize) -> Self {
-        let at = Self::PAGES.iter().position(|(view, ..)| *view == self);
-        let at = at.map_or(0, |at| at.wrapping_add_signed(pages).wrapping_add(Self::PAGES.len()) % Self::PAGES.len());
-        Self::PAGES[at].0
-    }
-}
+/// A password holds for so long.
+const UNLOCKED: Duration = Duration::from_secs(300);
+/// Events of the log that are kept.
+const KEPT_EVENTS: usize = 1_000;
 
 /// What the loop is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +43,17 @@ pub(super) enum Action {
     Quit,
     /// Send this to the daemon.
     Send(Request),
+    /// Begin an action under that number; what it tells is shown while it goes on.
+    Look {
+        /// Its number.
+        number: u64,
+        /// What is asked of the daemon.
+        request: Request,
+        /// Where a capture is kept.
+        file: Option<String>,
+    },
+    /// End the action that goes on.
+    EndLook,
     /// Find out the size again and draw everything.
     Repaint,
 }
@@ -107,6 +85,27 @@ pub(super) struct App {
     pub(super) sessions: Option<Told>,
     /// Their order.
     pub(super) order: Order,
+    /// What the daemon has logged, as far as it was heard, oldest first.
+    pub(super) log: VecDeque<Event>,
+    /// The configurations that are kept, while their page is open.
+    pub(super) past: Option<Vec<PastConfiguration>>,
+    /// What was refused lately, while the firewall's page is open.
+    pub(super) denials: Option<Vec<Denial>>,
+    /// The menu of actions, and where its cursor is.
+    pub(super) menu: Option<usize>,
+    /// What is being typed for an action.
+    pub(super) prompt: Option<Prompt>,
+    /// What an action tells.
+    pub(super) output: Option<Output>,
+    /// The configuration that is being edited.
+    pub(super) editor: Option<Editor>,
+    /// Until when actions are not asked a password for, and the action that waits for it.
+    pub(super) unlocked: Option<Duration>,
+    pub(super) waiting: Option<Act>,
+    /// Whether to leave the editor is being asked.
+    pub(super) leaving: bool,
+    /// Where the names of pages stand in the second line.
+    pub(super) tabs: Vec<(View, Range<usize>)>,
     /// First line of the page that is shown.
     pub(super) scroll: usize,
     /// The dialogue of the first boot, while it is open.
@@ -118,7 +117,9 @@ pub(super) struct App {
     question_at: Duration,
     notice_at: Duration,
     /// Lines of the page and rows for them, when it was drawn last.
-    extent: (usize, usize),
+    pub(super) extent: (usize, usize),
+    /// Actions that were begun.
+    pub(super) looks: u64,
 }
 
 impl App {
@@ -137,6 +138,17 @@ impl App {
             typing: false,
             sessions: None,
             order: Order::default(),
+            log: VecDeque::new(),
+            past: None,
+            denials: None,
+            menu: None,
+            prompt: None,
+            output: None,
+            editor: None,
+            unlocked: None,
+            waiting: None,
+            leaving: false,
+            tabs: Vec::new(),
             scroll: 0,
             wizard: None,
             welcomes: console,
@@ -144,6 +156,7 @@ impl App {
             question_at: Duration::ZERO,
             notice_at: Duration::ZERO,
             extent: (0, 0),
+            looks: 0,
         }
     }
 
@@ -164,6 +177,7 @@ impl App {
         if self.notice.is_some() && now.saturating_sub(self.notice_at) > NOTICE_LIFE {
             self.notice = None;
         }
+        self.editor.iter_mut().for_each(|editor| editor.handle_timeout(now));
     }
 
     /// Takes what was heard from the daemon.
@@ -172,6 +186,10 @@ impl App {
             Observation::Status(status) => {
                 if self.trouble.take().is_some() {
                     self.scroll = 0;
+                }
+                if self.status().is_some_and(|last| last.system.daemon_uptime > status.system.daemon_uptime) {
+                    // A daemon that started anew counts its events anew.
+                    self.log.clear();
                 }
                 self.welcome(&status);
                 self.history.push(self.now, *status);
@@ -186,6 +204,41 @@ impl App {
                 self.trouble = Some((trouble, since));
             }
             Observation::Sessions(told) => self.sessions = (self.view == View::Sessions).then_some(told),
+            Observation::Log(events) => {
+                let last = self.log.back().map_or(0, |event| event.number);
+                self.log.extend(events.into_iter().filter(|event| event.number > last));
+                while self.log.len() > KEPT_EVENTS {
+                    self.log.pop_front();
+                }
+            }
+            Observation::Past(past) => self.past = Some(past),
+            Observation::Denials(denials) => self.denials = Some(denials),
+            Observation::Edit(text) => {
+                self.editor = Some(Editor::new(&text));
+                self.leaving = false;
+                self.show(View::Editor);
+            }
+            Observation::Told(number, lines) => {
+                let at_the_end = self.scroll.saturating_add(self.extent.1) >= self.extent.0;
+                if let Some(output) = self.output.as_mut().filter(|output| output.number == number) {
+                    output.extend(lines);
+                    if at_the_end && self.view == View::Output {
+                        // It follows what comes, once drawing has measured it.
+                        self.scroll = usize::MAX;
+                    }
+                }
+            }
+            Observation::Ended(number, outcome) => {
+                if let Some(output) = self.output.as_mut().filter(|output| output.number == number) {
+                    output.ended = Some(outcome);
+                }
+            }
+            Observation::Accepted(Request::Unlock { .. }) => {
+                self.unlocked = Some(self.now + UNLOCKED);
+                // What was wanted is chosen again by one key: minutes may have passed.
+                let wanted = self.waiting.take();
+                self.menu = Act::ALL.iter().position(|(act, ..)| Some(*act) == wanted);
+            }
             Observation::Accepted(request) => {
                 self.conclude(&request);
                 let text = match request {
@@ -195,6 +248,9 @@ impl App {
                     Request::Stop => "The router stops.",
                     Request::Machine(_) => "The machine starts anew: the router withdraws from its networks first.",
                     Request::Confirm => "The configuration stays.",
+                    Request::Apply { confirm: Some(_), .. } | Request::Revert { confirm: Some(_), .. } => {
+                        "The configuration is on trial: a, then c keeps it; else the one from before comes back."
+                    }
                     Request::Apply { .. } | Request::Restore { .. } | Request::Revert { .. } => {
                         "The configuration is in force."
                     }
@@ -211,6 +267,7 @@ impl App {
                     | Request::Ping { .. }
                     | Request::Trace { .. }
                     | Request::Capture(_) => "The daemon answers.",
+                    Request::Unlock { .. } => "The password is right.",
                     Request::FlushDns { .. } => "The resolver forgets what it knew.",
                 };
                 self.tell(Role::Title, text.to_owned());
@@ -282,26 +339,33 @@ impl App {
         None
     }
 
-    /// Takes a key: a letter of the filter while that is being written, else a command.
+    /// Takes a key: for what is being typed or chosen, else a command.
     pub(super) fn handle_key(&mut self, key: KeyEvent) -> Option<Action> {
+        if key.kind == KeyEventKind::Release {
+            return None;
+        }
         if self.wizard.is_some() && self.question.is_none() && !key.modifiers.contains(KeyModifiers::CONTROL) {
-            return if key.kind == KeyEventKind::Release { None } else { self.handle_wizard_key(key) };
+            return self.handle_wizard_key(key);
         }
-        if !self.typing || self.question.is_some() || key.modifiers.contains(KeyModifiers::CONTROL) {
-            return keys::command(key).and_then(|command| self.handle_command(command));
+        let plain = !key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT);
+        if plain && self.question.is_none() {
+            if self.prompt.is_some() {
+                return self.prompt_key(key);
+            }
+            if let Some(at) = self.menu {
+                return self.menu_key(key, at);
+            }
+            if self.view == View::Editor {
+                return self.editor_key(key);
+            }
+            if self.typing {
+                return self.filter_key(key);
+            }
         }
-        match key.code {
-            KeyCode::Enter => self.typing = false,
-            KeyCode::Esc => self.close_filter(),
-            KeyCode::Backspace => drop(self.filter.pop()),
-            KeyCode::Char(letter) if self.filter.len() < LONGEST_FILTER => self.filter.push(letter),
-            _ => return keys::command(key).and_then(|command| self.handle_command(command)),
-        }
-        self.scroll = 0;
-        None
+        keys::command(key).and_then(|command| self.handle_command(command))
     }
 
-    fn close_filter(&mut self) {
+    pub(super) fn close_filter(&mut self) {
         self.typing = false;
         self.filter.clear();
     }
@@ -327,6 +391,8 @@ impl App {
                 | Command::Show(_)
                 | Command::Further(_)
                 | Command::Filter
+                | Command::Menu
+                | Command::Act(_)
                 | Command::Order(_)
                 | Command::Wizard
                 | Command::Help => {
@@ -338,19 +404,29 @@ impl App {
         match command {
             Command::Quit => return (!self.console).then_some(Action::Quit),
             Command::Repaint => return Some(Action::Repaint),
-            Command::PowerOff => self.ask(Request::PowerOff),
-            Command::Restart => self.ask(Request::Restart),
-            Command::Machine(action) => self.ask(Request::Machine(action)),
+            Command::PowerOff => return self.begin(Act::PowerOff),
+            Command::Restart => return self.begin(Act::Restart),
+            Command::Machine(action) => return self.begin(Act::Machine(action)),
             Command::Show(view) => self.show(if self.view == view { View::Overview } else { view }),
             Command::Further(pages) => self.show(self.view.further(pages)),
             Command::Filter => self.typing = true,
+            Command::Menu => self.menu = Some(0),
+            Command::Act(act) => return self.begin(act),
             Command::Order(places) => self.order = self.order.further(places),
+            Command::Wizard if self.is_locked() => self.prompt = Act::Unlock.prompt(self.console),
             Command::Wizard => {
                 let cards = self.status().map(|status| status.cards.clone());
                 self.wizard = Some(Wizard::questions(cards.unwrap_or_default()));
                 self.scroll = 0;
             }
             Command::Help => self.show(if self.view == View::Help { View::Overview } else { View::Help }),
+            Command::Close if self.view == View::Output => {
+                let goes_on = self.output.as_ref().is_some_and(|output| output.ended.is_none());
+                if goes_on {
+                    return Some(Action::EndLook);
+                }
+                self.show(View::Overview);
+            }
             Command::Close if !self.filter.is_empty() => self.close_filter(),
             Command::Close => self.show(View::Overview),
             Command::Yes | Command::No => {}
@@ -398,24 +474,42 @@ impl App {
             let address = || self.filter.parse::<Ipv6Addr>().ok().map(Ipv6Net::from);
             self.filter.parse::<Ipv6Net>().ok().or_else(address)
         };
-        (self.view == View::Sessions).then(|| Request::Sessions { from: 0, clients: clients() })
+        match self.view {
+            View::Sessions => Some(Request::Sessions { from: 0, clients: clients() }),
+            View::Log => Some(Request::Log { after: self.log.back().map_or(0, |event| event.number) }),
+            View::Configurations => Some(Request::History),
+            View::Firewall => Some(Request::Denials),
+            View::Overview
+            | View::Network
+            | View::Vms
+            | View::Prefixes
+            | View::Translator
+            | View::Resolver
+            | View::System
+            | View::Findings
+            | View::Output
+            | View::Editor
+            | View::Help => None,
+        }
     }
 
-    fn ask(&mut self, request: Request) {
+    pub(super) fn ask(&mut self, request: Request) {
         self.question = Some(request);
         self.question_at = self.now;
     }
 
-    fn tell(&mut self, role: Role, text: String) {
+    pub(super) fn tell(&mut self, role: Role, text: String) {
         self.notice = Some((role, text));
         self.notice_at = self.now;
         self.scroll = 0;
     }
 
-    fn show(&mut self, view: View) {
+    pub(super) fn show(&mut self, view: View) {
         if self.view != view {
             self.view = view;
             self.sessions = None;
+            self.past = None;
+            self.denials = None;
             self.scroll = 0;
         }
     }
@@ -439,6 +533,9 @@ pub(super) fn count(status: &Status, severity: Severity) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use crossterm::event::{KeyCode, MouseButton, MouseEvent, MouseEventKind};
+
+    use super::super::act::TRIAL;
     use super::*;
 
     fn app(console: bool) -> App {
@@ -506,5 +603,126 @@ mod tests {
         assert_eq!(app.trouble, Some((Trouble::Starting, Duration::from_secs(5))));
         app.observe(Observation::Status(Box::default()));
         assert_eq!(app.trouble, None);
+    }
+
+    fn press(app: &mut App, keys: &str) -> Option<Action> {
+        let code = |key| match key {
+            '\n' => KeyCode::Enter,
+            '\x1b' => KeyCode::Esc,
+            letter => KeyCode::Char(letter),
+        };
+        keys.chars().map(|key| app.handle_key(KeyEvent::from(code(key)))).last().flatten()
+    }
+
+    #[test]
+    fn an_action_is_typed_and_then_done() {
+        let mut app = app(true);
+        assert_eq!(press(&mut app, "a1vm1"), None);
+        let look = press(&mut app, "\n");
+        let request = Request::Ping { to: "vm1".to_owned(), count: 5 };
+        assert_eq!(look, Some(Action::Look { number: 1, request, file: None }));
+        assert_eq!(app.view, View::Output);
+        app.observe(Observation::Told(9, vec!["of another one".to_owned()]));
+        app.observe(Observation::Told(1, vec!["an answer".to_owned()]));
+        assert_eq!(app.output.as_ref().unwrap().lines.len(), 1);
+        assert_eq!(press(&mut app, "\x1b"), Some(Action::EndLook));
+        app.observe(Observation::Ended(1, Ok(())));
+        assert_eq!(press(&mut app, "\x1b"), None);
+        assert_eq!(app.view, View::Overview);
+    }
+
+    #[test]
+    fn everything_of_the_menu_needs_a_second_key_before_it_changes_anything() {
+        for (act, key, name) in Act::ALL {
+            let mut app = app(true);
+            let done = press(&mut app, &format!("a{key}"));
+            let harmless = act == Act::Edit && done == Some(Action::Send(Request::Configuration));
+            assert!(harmless || done.is_none(), "{name}: {done:?}");
+            assert!(harmless || app.question.is_some() || app.prompt.is_some(), "{name}");
+            assert_eq!(press(&mut app, "\x1b"), None, "{name}");
+            assert!(app.question.is_none() && app.prompt.is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_applied_for_a_trial_after_a_yes_and_never_while_it_is_wrong() {
+        let mut app = app(true);
+        app.observe(Observation::Edit("[wan]\ninterface = \"eth0\"\n".to_owned()));
+        assert_eq!(app.view, View::Editor);
+        assert_eq!(press(&mut app, "# mine \n\x1by"), {
+            let text = "# mine \n[wan]\ninterface = \"eth0\"\n".to_owned();
+            Some(Action::Send(Request::Apply { text, confirm: Some(TRIAL), session: None }))
+        });
+        app.observe(Observation::Edit("[wan]\ninterface = \"eth0\"\n".to_owned()));
+        assert_eq!(press(&mut app, "x\x1by"), None);
+        assert_eq!((app.view, app.leaving), (View::Editor, false));
+        // A torn arrow key is an arrow key and no letter.
+        press(&mut app, "\x1b[B");
+        assert!(app.editor.as_ref().unwrap().text().starts_with("x[wan]\n"));
+        press(&mut app, "\x1bd");
+        assert_eq!(app.view, View::Overview);
+    }
+
+    #[test]
+    fn a_click_on_a_page_opens_it_and_the_wheel_scrolls() {
+        let mut app = app(false);
+        app.measured(30, 10);
+        app.tabs = vec![(View::Overview, 0..11), (View::Network, 11..18)];
+        let mouse = |kind, column, row| MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE };
+        app.handle_mouse(mouse(MouseEventKind::ScrollDown, 5, 5));
+        assert_eq!(app.scroll, 3);
+        app.handle_mouse(mouse(MouseEventKind::Down(MouseButton::Left), 12, 1));
+        assert_eq!(app.view, View::Network);
+        app.handle_mouse(mouse(MouseEventKind::Down(MouseButton::Left), 12, 5));
+        assert_eq!(app.view, View::Network);
+    }
+
+    #[test]
+    fn the_log_is_heard_in_parts_and_begins_anew_with_the_daemon() {
+        let mut app = app(false);
+        let event = |number| Event {
+            number,
+            at: 0,
+            level: "info".to_owned(),
+            source: "test".to_owned(),
+            text: "something".to_owned(),
+        };
+        app.view = View::Log;
+        assert_eq!(app.wish(), Some(Request::Log { after: 0 }));
+        app.observe(Observation::Log(vec![event(1), event(2)]));
+        app.observe(Observation::Log(vec![event(2), event(3)]));
+        assert_eq!((app.log.len(), app.wish()), (3, Some(Request::Log { after: 3 })));
+        let uptime = |seconds| {
+            let mut status = Status::default();
+            status.system.daemon_uptime = seconds;
+            Observation::Status(Box::new(status))
+        };
+        app.observe(uptime(9));
+        app.observe(uptime(1));
+        assert_eq!(app.wish(), Some(Request::Log { after: 0 }));
+    }
+
+    #[test]
+    fn a_password_is_demanded_for_actions_while_the_state_stays_visible() {
+        let mut app = app(true);
+        let mut status = Status::default();
+        status.control.password = true;
+        app.observe(Observation::Status(Box::new(status)));
+        for keys in ["p", "ap", "e", "r", "a1"] {
+            assert_eq!(press(&mut app, keys), None);
+            assert_eq!(app.prompt.as_ref().map(|prompt| prompt.act), Some(Act::Unlock), "{keys}");
+            press(&mut app, "\x1b");
+        }
+        press(&mut app, "lp");
+        assert_eq!(app.view, View::Network);
+        let unlock = Request::Unlock { password: "sesame".to_owned() };
+        assert_eq!(press(&mut app, "sesame\n"), Some(Action::Send(unlock.clone())));
+        app.observe(Observation::Accepted(unlock));
+        press(&mut app, "\n");
+        assert_eq!(app.question, Some(Request::PowerOff));
+        press(&mut app, "n");
+        app.handle_timeout(UNLOCKED);
+        press(&mut app, "p");
+        assert_eq!(app.question, None);
     }
 }

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use ratatui::text::{Line, Span};
 use sixgate_engine::facts::AddressState;
+use sixgate_engine::firewall::denial::Denial;
 use sixgate_engine::plan::Obstacle;
-use sixgate_engine::status::{Client, Dns64, FastPath, Interface, Lan, Nat64, Sessions, Status, Traffic, Vm};
+use sixgate_engine::status::{
+    Accounted, Client, Dns64, FastPath, Interface, Lan, Nat64, Sessions, Status, Traffic, Vm,
+};
 
 use super::format::{bit_rate, bytes, count, duration, packet_rate, per_second};
 use super::graph::graph;
@@ -19,7 +22,7 @@ const REASONS: usize = 3;
 /// Rows of a page's graph.
 const GRAPH: usize = 4;
 
-/// Uplink, LANs and VMs.
+/// Uplink and LANs.
 pub(super) fn network(sheet: &Sheet<'_>) -> Vec<Line<'static>> {
     let mut lines = sheet.graph("received", GRAPH, Trend::Received, bit_rate);
     lines.extend(sheet.graph("sent", GRAPH, Trend::Sent, bit_rate));
@@ -28,8 +31,29 @@ pub(super) fn network(sheet: &Sheet<'_>) -> Vec<Line<'static>> {
         lines.extend(sheet.lan(index, lan));
         lines.extend(sheet.clients(lan));
     }
-    lines.extend(sheet.vms());
     lines
+}
+
+/// VMs and their containers, with what they move through the translator.
+pub(super) fn vms(sheet: &Sheet<'_>) -> Vec<Line<'static>> {
+    let mut lines = sheet.vms();
+    if lines.is_empty() {
+        return vec![sheet.rule("VMs", &[Item::plain("none in the configuration")])];
+    }
+    if let Some(nat64) = sheet.status.nat64.as_ref().filter(|nat64| !nat64.vms.is_empty()) {
+        lines.push(sheet.rule("Through NAT64, by VM", &[]));
+        let row = |who: &Accounted| (harmless(&who.name), moved(who));
+        lines.extend(sheet.rows(nat64.vms.iter().map(row).collect()));
+    }
+    lines
+}
+
+/// What somebody has moved through the translator.
+fn moved(who: &Accounted) -> Vec<Item> {
+    let told = |way: &str, traffic: Traffic| {
+        Item::plain(format!("{way} {} packets, {}", count(traffic.packets), bytes(traffic.bytes)))
+    };
+    vec![told("sent", who.v6_to_v4), told("received", who.v4_to_v6)]
 }
 
 /// The translator.
@@ -38,6 +62,14 @@ pub(super) fn translator(sheet: &Sheet<'_>) -> Vec<Line<'static>> {
     if let Some(nat64) = &sheet.status.nat64 {
         lines.extend(sheet.graph("packets", GRAPH, Trend::Translated, per_second));
         lines.extend(sheet.graph("sessions", GRAPH, Trend::Sessions, level));
+        if !nat64.clients.is_empty() {
+            lines.push(sheet.rule("Clients with the most bytes", &[]));
+            let row = |who: &Accounted| {
+                let address = who.address.map_or_else(String::new, |address| address.to_string());
+                (harmless(&who.name), std::iter::once(Item::plain(address)).chain(moved(who)).collect())
+            };
+            lines.extend(sheet.rows(nat64.clients.iter().map(row).collect()));
+        }
         lines.extend(sheet.all_reasons("Not translated, by reason", &nat64.reasons));
     }
     lines
@@ -54,10 +86,11 @@ pub(super) fn resolver(sheet: &Sheet<'_>) -> Vec<Line<'static>> {
 }
 
 /// The firewall, rule by rule.
-pub(super) fn firewall(sheet: &Sheet<'_>) -> Vec<Line<'static>> {
+pub(super) fn firewall(sheet: &Sheet<'_>, denials: Option<&[Denial]>) -> Vec<Line<'static>> {
     let firewall = &sheet.status.firewall;
     let mut lines = sheet.firewall();
     lines.extend(sheet.graph("dropped", GRAPH, Trend::Dropped, per_second));
+    lines.extend(sheet.denials(denials));
     lines.extend(sheet.all_rules("Dropped, by rule", &firewall.dropped));
     lines.extend(sheet.all_rules("Admitted, by entry", &firewall.allowed));
     lines
@@ -214,7 +247,7 @@ impl Sheet<'_> {
     /// What is translated in the kernel, and why the rest is not.
     fn fast_path(&self, nat64: &Nat64, fast_path: &FastPath) -> Vec<Line<'static>> {
         let hook = match &fast_path.hook {
-            Some(hook) => Item::new(Role::Good, hook.clone()),
+            Some(hook) => Item::new(Role::Good, harmless(hook)),
             None => Item::new(Role::Bad, "ON NO INTERFACE"),
         };
         let share = |fast: Traffic, all: Traffic| 100 * fast.packets / all.packets.max(1);
@@ -325,6 +358,27 @@ impl Sheet<'_> {
             items.push(Item::plain(format!("started {starts} times since boot")));
         }
         lines.extend(self.labelled("up", &items));
+        let daemon = system.machine_uptime.saturating_sub(system.daemon_uptime);
+        let mut boot = vec![Item::plain(format!("this sixgate started {} after the kernel", duration(daemon)))];
+        if let Some(appliance) = &self.status.appliance {
+            boot.push(if appliance.healthy {
+                Item::new(Role::Good, "proven healthy")
+            } else {
+                Item::plain("not proven yet")
+            });
+            let slot = appliance.slot.as_deref().map_or_else(|| "none".to_owned(), harmless);
+            let mut items = vec![Item::plain(format!("slot {slot}"))];
+            items.extend(appliance.trial.then(|| Item::new(Role::Warning, "ON TRIAL")));
+            items.push(if appliance.state {
+                Item::plain("state is kept")
+            } else {
+                Item::new(Role::Warning, "NOTHING IS KEPT")
+            });
+            items.push(Item::plain(format!("configuration: {}", harmless(&appliance.configuration))));
+            lines.extend(self.labelled("system", &items));
+        }
+        lines.extend(self.labelled("boot", &boot));
+        lines.extend(self.labelled("version", &[Item::plain(format!("sixgate {}", harmless(&system.sixgate)))]));
         lines
     }
 
@@ -341,6 +395,25 @@ impl Sheet<'_> {
             let text = format!(" {left_out} of {all} not shown: no \"{}\" in them", harmless(self.filter));
             lines.push(Line::from(Span::styled(text, self.theme.style(Role::Label))));
         }
+        lines
+    }
+
+    /// What was refused lately, with the number by which an entry can be proposed.
+    fn denials(&self, denials: Option<&[Denial]>) -> Vec<Line<'static>> {
+        let Some(denials) = denials else { return Vec::new() };
+        let state = Item::plain(if denials.is_empty() { "none" } else { "latest first; a, then P proposes an entry" });
+        let mut lines = vec![self.rule("Refused lately", &[state])];
+        let row = |denial: &Denial| {
+            let ends = format!("{} ► {}", harmless(&denial.from), harmless(&denial.to));
+            let items = vec![
+                Item::plain(ends),
+                Item::plain(harmless(&denial.service)),
+                Item::plain(format!("{} packets", count(denial.packets))),
+                Item::new(Role::Label, harmless(&denial.reason)),
+            ];
+            (denial.number.to_string(), items)
+        };
+        lines.extend(self.rows(denials.iter().map(row).collect()));
         lines
     }
 

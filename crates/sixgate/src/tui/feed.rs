@@ -5,10 +5,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use ipnet::Ipv6Net;
+use sixgate_engine::firewall::denial::Denial;
 use sixgate_engine::status::Status;
 
 use super::sessions::Told;
-use crate::control::{Client, ClientError, ErrorKind, Request};
+use crate::control::{Client, ClientError, ErrorKind, Event, PastConfiguration, Request};
 
 /// How often the status is asked for.
 pub(super) const PERIOD: Duration = Duration::from_secs(1);
@@ -25,6 +26,18 @@ pub(super) enum Observation {
     Trouble(Trouble),
     /// The translator's sessions.
     Sessions(Told),
+    /// What was logged since the last time.
+    Log(Vec<Event>),
+    /// The configurations that are kept.
+    Past(Vec<PastConfiguration>),
+    /// What was refused lately.
+    Denials(Vec<Denial>),
+    /// A configuration to be edited.
+    Edit(String),
+    /// What an action tells.
+    Told(u64, Vec<String>),
+    /// How an action ended.
+    Ended(u64, Result<(), String>),
     /// The daemon accepted a request.
     Accepted(Request),
     /// It did not, or did not hear it.
@@ -78,12 +91,8 @@ pub(super) fn run(socket: &Path, heard: &SyncSender<Observation>, requests: &Rec
     let mut due = Instant::now();
     loop {
         let observation = match requests.recv_timeout(due.saturating_duration_since(Instant::now())) {
-            Ok(Request::Sessions { from, clients }) => match sessions(socket, from, clients) {
-                Ok(told) => Observation::Sessions(told),
-                Err(error) => Observation::Rejected(Request::Sessions { from, clients }, error.to_string()),
-            },
-            Ok(request) => match Client::connect(socket).and_then(|mut client| client.command(&request)) {
-                Ok(()) => Observation::Accepted(request),
+            Ok(request) => match answer(socket, &request) {
+                Ok(observation) => observation,
                 Err(error) => Observation::Rejected(request, error.to_string()),
             },
             Err(RecvTimeoutError::Timeout) => {
@@ -97,6 +106,40 @@ pub(super) fn run(socket: &Path, heard: &SyncSender<Observation>, requests: &Rec
         };
         if heard.send(observation).is_err() {
             return;
+        }
+    }
+}
+
+/// What the daemon answers to a request.
+fn answer(socket: &Path, request: &Request) -> Result<Observation, ClientError> {
+    let connect = || Client::connect(socket);
+    match request {
+        Request::Sessions { from, clients } => sessions(socket, *from, *clients).map(Observation::Sessions),
+        Request::Log { after } => connect()?.log(*after).map(Observation::Log),
+        Request::History => connect()?.history().map(Observation::Past),
+        Request::Denials => connect()?.denials().map(Observation::Denials),
+        Request::Configuration => connect()?.configuration().map(Observation::Edit),
+        Request::Propose { denial } => connect()?.propose(*denial).map(|(_, text)| Observation::Edit(text)),
+        Request::Status
+        | Request::Stop
+        | Request::Restart
+        | Request::Reload
+        | Request::PowerOff
+        | Request::Machine(_)
+        | Request::Apply { .. }
+        | Request::Confirm
+        | Request::Revert { .. }
+        | Request::FlushDns { .. }
+        | Request::Backup
+        | Request::Restore { .. }
+        | Request::Unlock { .. }
+        | Request::Why { .. }
+        | Request::Resolve { .. }
+        | Request::Ping { .. }
+        | Request::Trace { .. }
+        | Request::Capture(_) => {
+            connect()?.command(request)?;
+            Ok(Observation::Accepted(request.clone()))
         }
     }
 }

@@ -15,6 +15,14 @@ const KEYS: &[(&str, &str)] = &[
         "/",
         "show only rows that contain what you type; Enter keeps it, Esc shows all again; of sessions, an address or prefix of clients",
     ),
+    (
+        "a",
+        "the menu of actions: ping, trace, resolve, capture, explain, edit, keep, go back, restart, update, power off",
+    ),
+    (
+        "e",
+        "edit the configuration, with what the checker says beside it; Esc applies it with a trial of 60 s or leaves it",
+    ),
     ("r", "restart the daemon, after a question; the network stays as it is"),
     ("p", "power the machine off, after a question"),
     ("U", "the image: install the update on an attached drive and try it, after a question"),
@@ -24,6 +32,7 @@ const KEYS: &[(&str, &str)] = &[
         "W",
         "three questions, and a configuration made of the answers: cards, prefixes, the plan; nothing changes before the last yes",
     ),
+    ("mouse", "where there is one: the wheel scrolls, a click on a page's name opens it"),
     ("Ctrl-L", "find out the terminal's size again and draw everything"),
     ("?", "this help, and back"),
 ];

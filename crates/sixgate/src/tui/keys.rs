@@ -1,6 +1,7 @@
 //! Keys: what each does, and the line that says so.
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
+use super::act::Act;
 use super::app::View;
 use crate::control::MachineAction;
 
@@ -15,6 +16,10 @@ pub(super) enum Command {
     Restart,
     /// Ask whether to do something with the machine.
     Machine(MachineAction),
+    /// Open the menu of actions.
+    Menu,
+    /// Begin an action of the menu.
+    Act(Act),
     /// To a page, and from there back to the overview.
     Show(View),
     /// To the page so many places further.
@@ -68,6 +73,8 @@ pub(super) fn command(key: KeyEvent) -> Option<Command> {
         KeyCode::Char('q' | 'Q') => Some(Command::Quit),
         KeyCode::Char('p' | 'P') => Some(Command::PowerOff),
         KeyCode::Char('r' | 'R') => Some(Command::Restart),
+        KeyCode::Char('a') => Some(Command::Menu),
+        KeyCode::Char('e') => Some(Command::Act(Act::Edit)),
         KeyCode::Char('U') => Some(Command::Machine(MachineAction::Update)),
         KeyCode::Char('X') => Some(Command::Machine(MachineAction::FactoryReset)),
         KeyCode::Char('Z') => Some(Command::Machine(MachineAction::Rollback)),
@@ -94,6 +101,10 @@ pub(super) fn command(key: KeyEvent) -> Option<Command> {
     }
 }
 
+/// The keys while the configuration is edited.
+pub(super) const EDITING: [(&str, &str); 3] =
+    [("Esc", "apply or leave"), ("↑↓←→ PgUp PgDn", "move"), ("Enter Tab Del", "write")];
+
 /// The keys of the last line with what they do, most needed first.
 pub(super) fn legend(console: bool, scrolls: bool) -> Vec<(&'static str, &'static str)> {
     let mut keys = Vec::new();
@@ -103,7 +114,8 @@ pub(super) fn legend(console: bool, scrolls: bool) -> Vec<(&'static str, &'stati
     keys.push(("?", "help"));
     keys.push(("Tab", "next page"));
     keys.push(("/", "filter"));
-    keys.push(("r", "restart"));
+    keys.push(("a", "actions"));
+    keys.push(("e", "edit"));
     keys.push(("p", "power off"));
     if scrolls {
         keys.push(("↑↓ PgDn", "scroll"));

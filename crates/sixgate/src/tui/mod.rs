@@ -3,7 +3,9 @@
 //! The loop below owns the terminal and the state; a thread asks the daemon. Everything between them is plain values:
 //! keys become commands, commands and observations change the state, the state becomes lines.
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, TryRecvError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, SyncSender, TryRecvError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -11,14 +13,18 @@ use crossterm::event::{self, Event};
 use sixgate_linux::confine;
 use tokio::signal::unix::{SignalKind, signal};
 
+mod act;
 mod app;
 mod detail;
+mod editor;
 mod feed;
 mod findings;
 mod format;
 mod graph;
 mod help;
 mod keys;
+mod log;
+mod output;
 mod overview;
 mod page;
 mod rates;
@@ -26,14 +32,19 @@ mod screen;
 mod sessions;
 mod terminal;
 mod theme;
+mod typed;
+mod view;
 mod wizard;
 
 #[cfg(test)]
 mod tests;
 
 use app::{Action, App};
+use feed::Observation;
 use terminal::{Screen, Terminal};
 use theme::Theme;
+
+use crate::control::Request;
 
 /// How long a key may wait for its effect when nothing else happens.
 const TICK: Duration = Duration::from_millis(200);
@@ -63,7 +74,9 @@ pub fn run(control: &Path, console: bool) -> anyhow::Result<()> {
 fn show(mut app: App, terminal: &mut Terminal, socket: PathBuf) -> anyhow::Result<()> {
     let (heard, observations) = mpsc::sync_channel(4);
     let (ask, requests) = mpsc::sync_channel(4);
+    let (daemon, tell) = (socket.clone(), heard.clone());
     std::thread::spawn(move || feed::run(&socket, &heard, &requests));
+    let mut looking = Looking { socket: daemon, heard: tell, stop: Arc::default() };
 
     let started = Instant::now();
     let mut drawn: Option<Instant> = None;
@@ -83,13 +96,16 @@ fn show(mut app: App, terminal: &mut Terminal, socket: PathBuf) -> anyhow::Resul
         if event::poll(TICK)? {
             let action = match event::read()? {
                 Event::Key(key) => app.handle_key(key),
-                Event::Resize(_, _) | Event::FocusGained | Event::FocusLost | Event::Mouse(_) | Event::Paste(_) => None,
+                Event::Mouse(mouse) => app.handle_mouse(mouse),
+                Event::Resize(_, _) | Event::FocusGained | Event::FocusLost | Event::Paste(_) => None,
             };
             match action {
                 None => {}
                 Some(Action::Quit) => return Ok(()),
                 // A full queue means that the same was asked a moment ago.
                 Some(Action::Send(request)) => drop(ask.try_send(request)),
+                Some(Action::Look { number, request, file }) => looking.begin(number, request, file),
+                Some(Action::EndLook) => looking.end(),
                 Some(Action::Repaint) => terminal.repaint()?,
             }
             drawn = None;
@@ -103,6 +119,26 @@ fn show(mut app: App, terminal: &mut Terminal, socket: PathBuf) -> anyhow::Resul
             }
             drawn = None;
         }
+    }
+}
+
+/// The action that goes on, on a thread of its own: at most one is shown.
+struct Looking {
+    socket: PathBuf,
+    heard: SyncSender<Observation>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Looking {
+    fn begin(&mut self, number: u64, request: Request, file: Option<String>) {
+        self.end();
+        self.stop = Arc::default();
+        let (socket, heard, stop) = (self.socket.clone(), self.heard.clone(), self.stop.clone());
+        std::thread::spawn(move || output::run(&socket, number, (&request, file.as_deref()), &stop, &heard));
+    }
+
+    fn end(&self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 

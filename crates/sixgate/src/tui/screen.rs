@@ -8,12 +8,10 @@ use super::app::{App, View};
 use super::detail::{self, Sheet};
 use super::feed::Trouble;
 use super::format::{bytes, duration};
-use super::keys::legend;
+use super::keys::{EDITING, legend};
 use super::page::{clip, harmless, rule, width, wrap};
 use super::theme::Role;
-use super::wizard::Wizard;
-use super::{findings, help, overview, sessions};
-use crate::control::{MachineAction, Request};
+use super::{act, findings, help, log, overview, sessions};
 
 /// A daemon that does not answer is starting rather than gone for so many seconds after the appliance's console came up.
 const BOOT_SECONDS: u64 = 15;
@@ -52,13 +50,11 @@ pub(super) fn draw(app: &mut App, frame: &mut Frame<'_>) {
         let position = (total > rows).then(|| format!("{}-{last} of {total}", app.scroll + 1));
         frame.render_widget(key_line(app, columns, position.as_deref()), row(area.height - 1));
     }
-    if let Some(request) = &app.question {
-        draw_question(app, request, frame);
-    }
+    draw_box(app, frame);
 }
 
 /// The page that is open, with what must be said before it.
-fn page(app: &App, columns: usize, rows: usize) -> Vec<Line<'static>> {
+fn page(app: &mut App, columns: usize, rows: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     if let Some((role, text)) = &app.notice {
         let style = app.theme.style(*role);
@@ -79,16 +75,28 @@ fn page(app: &App, columns: usize, rows: usize) -> Vec<Line<'static>> {
         return lines;
     }
     lines.extend(silence(app, columns));
-    if let Some(status) = app.status() {
+    if app.status().is_some() {
         let rows = rows.saturating_sub(lines.len());
+        if let (View::Editor, Some(editor)) = (app.view, app.editor.as_mut()) {
+            lines.extend(editor.page(app.theme, columns, rows));
+            return lines;
+        }
+        let Some(status) = app.status() else { return lines };
         let sheet = Sheet { theme: app.theme, columns, status, history: &app.history, filter: &app.filter };
         lines.extend(match app.view {
             View::Overview | View::Help => overview::page(&sheet, rows),
             View::Network => detail::network(&sheet),
+            View::Vms => detail::vms(&sheet),
+            View::Prefixes => log::prefixes(&sheet),
+            View::Log => log::log(&sheet, app.log.iter()),
+            View::Configurations => log::configurations(&sheet, app.past.as_deref()),
+            View::Output | View::Editor => {
+                app.output.as_ref().map_or_else(Vec::new, |output| output.page(app.theme, columns))
+            }
             View::Translator => detail::translator(&sheet),
             View::Sessions => sessions::page(&sheet, app.sessions.as_ref(), app.order),
             View::Resolver => detail::resolver(&sheet),
-            View::Firewall => detail::firewall(&sheet),
+            View::Firewall => detail::firewall(&sheet, app.denials.as_deref()),
             View::System => detail::system(&sheet),
             View::Findings => findings::all(app.theme, columns, status),
         });
@@ -195,26 +203,40 @@ fn state_line(app: &App, columns: usize) -> Line<'static> {
     Line::from(vec![Span::styled(format!("{name}{blanks}{shown}"), bar), Span::styled(verdict, app.theme.style(role))])
 }
 
-/// The pages with their keys; the open one stands out.
-fn pages_line(app: &App, columns: usize) -> Line<'static> {
+/// The pages with their keys; the open one stands out. Where not all have room, those around the open one are shown.
+fn pages_line(app: &mut App, columns: usize) -> Line<'static> {
+    let open = View::PAGES.iter().position(|(view, ..)| *view == app.view).unwrap_or(0);
+    let wide = |(_, _, title): &(View, char, &str)| width(title) + 3;
+    let mut first = 0;
+    while View::PAGES[first..=open].iter().map(wide).sum::<usize>() > columns && first < open {
+        first += 1;
+    }
     let mut spans = Vec::new();
     let mut taken = 0;
-    for (view, key, title) in View::PAGES {
+    app.tabs.clear();
+    for (view, key, title) in &View::PAGES[first..] {
         let needed = width(title) + 3;
         if taken + needed > columns {
             break;
         }
+        app.tabs.push((*view, taken..taken + needed));
         taken += needed;
-        let open = app.view == view;
+        let role = if app.view == *view { Role::Open } else { Role::Plain };
         spans.push(Span::styled(format!(" {key} "), app.theme.style(Role::Label)));
-        spans.push(Span::styled(title, app.theme.style(if open { Role::Open } else { Role::Plain })));
+        spans.push(Span::styled(*title, app.theme.style(role)));
     }
     let filter = match (app.typing, app.filter.is_empty()) {
         (true, _) => format!("/{}_", app.filter),
         (false, false) => format!("/{}", app.filter),
         (false, true) => String::new(),
     };
-    let filter = clip(&harmless(&filter), columns - taken);
+    let filter = harmless(&filter);
+    // The filter is what was typed last: it has its room.
+    while width(&filter) + taken > columns && spans.len() > 2 {
+        spans.truncate(spans.len() - 2);
+        taken = app.tabs.pop().map_or(0, |(_, columns)| columns.start);
+    }
+    let filter = clip(&filter, columns - taken);
     spans.push(Span::raw(" ".repeat(columns - taken - width(&filter))));
     spans.push(Span::styled(filter, app.theme.style(Role::Title)));
     Line::from(spans)
@@ -228,7 +250,11 @@ fn key_line(app: &App, columns: usize, position: Option<&str>) -> Line<'static> 
     let room = columns.saturating_sub(width(&position));
     let mut spans = Vec::new();
     let mut taken = 0;
-    let keys = app.wizard.as_ref().map_or_else(|| legend(app.console, !position.is_empty()), Wizard::legend);
+    let keys = match &app.wizard {
+        Some(wizard) => wizard.legend(),
+        None if app.view == View::Editor => EDITING.to_vec(),
+        None => legend(app.console, !position.is_empty()),
+    };
     for (name, meaning) in keys {
         let needed = width(name) + width(meaning) + 3;
         if taken + needed > room {
@@ -243,65 +269,61 @@ fn key_line(app: &App, columns: usize, position: Option<&str>) -> Line<'static> 
     Line::from(spans)
 }
 
-/// The question that waits for an answer, in a box in the middle.
-fn draw_question(app: &App, request: &Request, frame: &mut Frame<'_>) {
+/// What is asked, typed or chosen, in a box in the middle.
+fn draw_box(app: &App, frame: &mut Frame<'_>) {
     let host = app.status().map(|status| harmless(&status.system.hostname)).unwrap_or_default();
     let host = if host.is_empty() { "the router".to_owned() } else { host };
-    let (title, text) = match request {
-        Request::PowerOff => (
-            " Power off ",
-            format!("Power {host} off? Everything behind it loses its network until the machine is started again."),
-        ),
-        Request::Machine(MachineAction::FactoryReset) => (
-            " Reset ",
-            format!("Forget the configuration and all state of {host}, and start the machine anew as after its first boot?"),
-        ),
-        Request::Machine(MachineAction::Update) => (
-            " Update ",
-            "Install the update on the attached drive and start the machine anew? It goes back by itself if that does not prove healthy."
-                .to_owned(),
-        ),
-        Request::Machine(MachineAction::Rollback) => {
-            (" Go back ", "Start the machine anew with the system that it ran before the last update?".to_owned())
-        }
-        Request::Machine(MachineAction::Reboot) => (" Restart ", "Start the machine anew?".to_owned()),
-        Request::Restart
-        | Request::Reload
-        | Request::Stop
-        | Request::Status
-        | Request::Sessions { .. }
-        | Request::Apply { .. }
-        | Request::Backup
-        | Request::Restore { .. }
-        | Request::Confirm
-        | Request::Revert { .. }
-        | Request::Denials
-        | Request::Propose { .. }
-        | Request::History
-        | Request::Why { .. }
-        | Request::Configuration
-        | Request::Log { .. }
-        | Request::Resolve { .. }
-        | Request::Ping { .. }
-        | Request::Trace { .. }
-        | Request::Capture(_)
-        | Request::FlushDns { .. } => (
-            " Restart ",
-            "Restart the daemon? Addresses, routes and the firewall stay as they are; NAT64 sessions begin anew."
-                .to_owned(),
-        ),
-    };
-    let area = frame.area();
-    let columns = usize::from(area.width).min(60).saturating_sub(4);
-    let mut lines: Vec<_> = wrap(&text, columns).into_iter().map(|line| Line::from(format!(" {line}"))).collect();
-    lines.push(Line::default());
+    let columns = usize::from(frame.area().width).min(64).saturating_sub(4);
     let (key, plain) = (app.theme.style(Role::Warning), app.theme.style(Role::Plain));
-    lines.push(Line::from(vec![
-        Span::styled(" y", key),
-        Span::styled(" yes   ", plain),
-        Span::styled("n", key),
-        Span::styled(" no", plain),
-    ]));
+    let text = |text: &str| -> Vec<Line<'static>> {
+        wrap(text, columns).into_iter().map(|line| Line::from(format!(" {line}"))).collect()
+    };
+    let answers = |answers: &[(&'static str, &'static str)]| {
+        let spans = answers.iter().flat_map(|(answer, meaning)| {
+            [Span::styled(format!(" {answer}"), key), Span::styled(format!(" {meaning}  "), plain)]
+        });
+        Line::from(spans.collect::<Vec<_>>())
+    };
+    if let Some(request) = &app.question {
+        let (title, question) = act::question(request, &host);
+        let mut lines = text(&question);
+        lines.extend([Line::default(), answers(&[("y", "yes"), ("n", "no")])]);
+        draw_lines(app, title, lines, columns, frame);
+    } else if let Some(prompt) = &app.prompt {
+        let mut lines = text(prompt.hint);
+        // The end of what is typed is what has to be seen.
+        let typed: Vec<char> = match prompt.act {
+            act::Act::Unlock => vec!['*'; prompt.text.chars().count()],
+            _ => harmless(&prompt.text).chars().collect(),
+        };
+        let shown: String = typed[typed.len().saturating_sub(columns.saturating_sub(3))..].iter().collect();
+        lines.extend([Line::default(), Line::from(Span::styled(format!(" {shown}_"), app.theme.style(Role::Title)))]);
+        lines.extend([Line::default(), answers(&[("Enter", "does it"), ("Esc", "leaves it")])]);
+        draw_lines(app, &format!(" {} ", prompt.title), lines, columns, frame);
+    } else if let Some(at) = app.menu {
+        let row = |(index, (_, letter, name)): (usize, &(act::Act, char, &str))| {
+            let name = format!(" {name:<pad$}", pad = columns.saturating_sub(4));
+            let style = app.theme.style(if index == at { Role::Open } else { Role::Plain });
+            Line::from(vec![
+                Span::styled(format!(" {letter}"), key),
+                Span::styled(clip(&name, columns.saturating_sub(2)), style),
+            ])
+        };
+        // Where not all have room, those around the cursor are shown.
+        let room = usize::from(frame.area().height).saturating_sub(2).max(1);
+        let first = (at + 1).saturating_sub(room);
+        let lines = act::Act::ALL.iter().enumerate().skip(first).take(room).map(row).collect();
+        draw_lines(app, " Actions ", lines, columns, frame);
+    } else if app.leaving {
+        let mut lines =
+            text("Apply what you have written? It is tried for 60 s and goes by itself unless you keep it.");
+        lines.extend([Line::default(), answers(&[("y", "apply"), ("d", "discard"), ("n", "go on")])]);
+        draw_lines(app, " Configuration ", lines, columns, frame);
+    }
+}
+
+fn draw_lines(app: &App, title: &str, lines: Vec<Line<'static>>, columns: usize, frame: &mut Frame<'_>) {
+    let area = frame.area();
     let height = u16::try_from(lines.len() + 2).unwrap_or(u16::MAX).min(area.height);
     let wanted = u16::try_from(columns + 4).unwrap_or(u16::MAX).min(area.width);
     let place =
@@ -310,6 +332,6 @@ fn draw_question(app: &App, request: &Request, frame: &mut Frame<'_>) {
     // A terminal too small for the whole box needs the answer's keys more than the text.
     let skip = lines.len().saturating_sub(usize::from(height.saturating_sub(2)));
     let lines: Vec<_> = lines.into_iter().skip(skip).collect();
-    let block = Block::bordered().title(Span::styled(title, app.theme.style(Role::Title)));
+    let block = Block::bordered().title(Span::styled(title.to_owned(), app.theme.style(Role::Title)));
     frame.render_widget(Paragraph::new(lines).block(block), place);
 }

@@ -3,6 +3,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use crossterm::cursor::{Hide, MoveTo, Show};
+use crossterm::event::{DisableMouseCapture, EnableMouseCapture};
 use crossterm::style::ResetColor;
 use crossterm::terminal::{
     Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
@@ -70,7 +71,8 @@ impl Terminal {
     fn open(screen: Screen, serial: bool) -> io::Result<ratatui::Terminal<CrosstermBackend<io::Stdout>>> {
         let mut out = io::stdout();
         if screen == Screen::Alternate {
-            execute!(out, EnterAlternateScreen)?;
+            // Only where there is a terminal of one's own: on a serial line a mouse's sequences could be torn.
+            execute!(out, EnterAlternateScreen, EnableMouseCapture)?;
         }
         if serial {
             probe_size();
@@ -127,7 +129,7 @@ pub(super) fn restore(screen: Screen) {
     let mut out = io::stdout();
     // Each step is tried even when one before it failed; there is nobody left to tell.
     let _ = match screen {
-        Screen::Alternate => execute!(out, ResetColor, Show, LeaveAlternateScreen),
+        Screen::Alternate => execute!(out, DisableMouseCapture, ResetColor, Show, LeaveAlternateScreen),
         Screen::Only => execute!(out, ResetColor, Clear(ClearType::All), MoveTo(0, 0), Show),
     };
     let _ = out.flush();

@@ -82,6 +82,7 @@ fn tables() -> Vec<(&'static str, Vec<&'static str>)> {
         ("allow", fields::<raw::Allow>()),
         ("outbound", fields::<raw::Outbound>()),
         ("policy", fields::<raw::Policy>()),
+        ("console", fields::<raw::Console>()),
         ("metrics", fields::<raw::Metrics>()),
         ("time", fields::<raw::Time>()),
         ("publish", fields::<raw::Publish>()),

@@ -282,6 +282,11 @@ impl Keeper {
         Ok(why::why(&held.config, &plan, &live, Question { from, to, protocol, port }))
     }
 
+    /// The hash of the console's password.
+    pub(super) fn password(&self) -> Option<String> {
+        self.held.as_ref().and_then(|held| held.config.console.password.clone())
+    }
+
     /// The text of the configuration in force.
     pub(super) fn text(&self) -> Result<String, String> {
         let held = self.held.as_ref().ok_or("there is no valid configuration")?;

@@ -94,6 +94,7 @@ async fn serve(desk: &Desk, request: Request, teller: &mut Teller) -> Result<(),
         | Request::History
         | Request::Why { .. }
         | Request::Configuration
+        | Request::Unlock { .. }
         | Request::Log { .. }
         | Request::Resolve { .. } => Err(refusal(ErrorKind::Refused, "this is answered by one line")),
     }
