@@ -12,8 +12,21 @@ pub struct Facts {
     pub addresses: Vec<Address>,
     /// Whether somebody else's netfilter rules look at packets on their way through the router.
     pub foreign_rules: bool,
+    /// What discovery shows of VMs that are configured by their hardware address.
+    pub discovered: Vec<Discovered>,
     /// What the uplink has told.
     pub learnt: crate::prefix::Learnt,
+}
+
+/// A link-local address that a host has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Discovered {
+    /// Kernel interface index.
+    pub link: u32,
+    /// Hardware address of the host.
+    pub mac: MacAddr,
+    /// Its address.
+    pub address: core::net::Ipv6Addr,
 }
 
 /// A network interface.

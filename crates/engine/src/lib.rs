@@ -17,6 +17,7 @@ pub mod npt;
 pub mod plan;
 pub mod prefix;
 pub mod ra;
+pub mod savi;
 pub mod sntp;
 pub mod status;
 pub mod time;

@@ -342,7 +342,7 @@ impl NdpProxy {
 }
 
 /// Hop limit and addresses, and the ICMPv6 message of a packet whose checksum is right.
-fn icmpv6_message(packet: &[u8]) -> Option<(Delivery, &[u8])> {
+pub(crate) fn icmpv6_message(packet: &[u8]) -> Option<(Delivery, &[u8])> {
     let (header, rest) = packet.split_first_chunk::<40>()?;
     if header[0] >> 4 != 6 || header[6] != icmpv6::PROTOCOL {
         return None;
@@ -356,7 +356,7 @@ fn icmpv6_message(packet: &[u8]) -> Option<(Delivery, &[u8])> {
 }
 
 /// An ICMPv6 message as a packet with hop limit 255.
-fn packet(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> Vec<u8> {
+pub(crate) fn packet(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> Vec<u8> {
     let length = u16::try_from(message.len()).unwrap_or(u16::MAX);
     let mut packet = vec![0; 40 + message.len()];
     packet[0] = 0x60;

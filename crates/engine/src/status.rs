@@ -1,6 +1,10 @@
 //! Status: what every task reports of itself; the console, the command line and the control socket show it.
+mod advertised;
+
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::collections::BTreeMap;
+
+pub use advertised::{Advertised, AdvertisedPrefix, AntiSpoofing, OtherRouter};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
@@ -58,6 +62,9 @@ pub struct Status {
     /// What something else has changed in the kernel, and was put right.
     #[serde(default)]
     pub repairs: Repairs,
+    /// Which hosts have which addresses on the LANs.
+    #[serde(default)]
+    pub anti_spoofing: AntiSpoofing,
     /// The control socket.
     #[serde(default)]
     pub control: Control,
@@ -300,36 +307,6 @@ pub struct Client {
     pub addresses: Vec<IpAddr>,
     /// Whether one of them is reachable, stale, delay, probe or permanent.
     pub seen: bool,
-}
-
-/// What is advertised on a LAN.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Advertised {
-    /// Prefixes with their flags.
-    pub prefixes: Vec<AdvertisedPrefix>,
-    /// Resolvers.
-    pub rdnss: Vec<Ipv6Addr>,
-    /// NAT64 prefix, and whether it is announced as usable.
-    pub pref64: Option<(Ipv6Net, bool)>,
-    /// Router lifetime in seconds.
-    pub router_lifetime: u16,
-    /// Advertisements sent.
-    pub sent: u64,
-    /// Solicitations received.
-    pub solicitations: u64,
-    /// Messages dropped, by reason.
-    pub dropped: BTreeMap<String, u64>,
-}
-
-/// A prefix in an advertisement.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AdvertisedPrefix {
-    /// The prefix.
-    pub prefix: Ipv6Net,
-    /// L flag.
-    pub on_link: bool,
-    /// A flag.
-    pub autonomous: bool,
 }
 
 /// A VM.

@@ -129,8 +129,15 @@ fn advertisement(net: u8, router: u16, valid: u32, preferred: u32) -> Vec<u8> {
     let header = RouterAdvertisement { router_lifetime: router, ..RouterAdvertisement::default() };
     let mut writer = Ndp::router_advertisement(&mut buffer, &header).unwrap();
     let prefix = Ipv6Addr::new(0x2001, 0xdb8, 0xff, net.into(), 0, 0, 0, 0);
-    let option =
-        PrefixInformation { prefix, length: 64, on_link: net.is_multiple_of(2), autonomous: true, valid, preferred };
+    let option = PrefixInformation {
+        prefix,
+        length: 64,
+        on_link: net.is_multiple_of(2),
+        autonomous: true,
+        pd_preferred: false,
+        valid,
+        preferred,
+    };
     writer.prefix_information(&option).unwrap();
     writer.finish().to_vec()
 }

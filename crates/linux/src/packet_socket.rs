@@ -20,6 +20,8 @@ pub enum Kind {
     NeighborSolicitation,
     /// Neighbor Advertisements.
     NeighborAdvertisement,
+    /// Router Solicitations.
+    RouterSolicitation,
 }
 
 /// A socket for one link, in the network namespace of the thread that opened it.
@@ -86,6 +88,7 @@ impl PacketSocket {
             Kind::DhcpClient => (ETHERTYPE_IPV4, DHCP_CLIENT),
             Kind::Arp => (ETHERTYPE_ARP, &[ACCEPT][..]),
             Kind::NeighborSolicitation => (ETHERTYPE_IPV6, &const { icmpv6(135) }[..]),
+            Kind::RouterSolicitation => (ETHERTYPE_IPV6, &const { icmpv6(133) }[..]),
             Kind::NeighborAdvertisement => (ETHERTYPE_IPV6, &const { icmpv6(136) }[..]),
         };
         // Protocol 0 receives nothing: the filter is in force before the first packet comes.

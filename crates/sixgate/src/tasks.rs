@@ -16,6 +16,7 @@ pub mod network;
 pub mod planner;
 pub mod ra;
 pub mod resume;
+pub mod savi;
 pub mod status;
 pub mod time;
 pub mod uplink;

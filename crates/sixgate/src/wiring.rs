@@ -22,7 +22,8 @@
 //! control asks appliance for what concerns the machine: updates, reset, restart; it asks status whether the router is healthy.
 //! resume tells uplink, ra and time that the machine goes on from another time. time takes configuration and Learnt.
 //! host asks status for what hypervisor and provider may have done.
-//! ndp_proxy, metrics, ddns and vm_prefixes take Desired as ra does, and each has a slice of Status.
+//! ndp_proxy, savi, metrics, ddns and vm_prefixes take Desired as ra does, and each has a slice of Status. savi tells network who may
+//! send from where, and planner what discovery shows of the VMs.
 //! denials takes Desired and Facts, hears of packets by NFLOG, and answers control.
 //! What is logged goes to log, too, which keeps the last of it; control asks it.
 //! nat64's thread sends what happens to bindings, in batches, to nat64_log; control asks it for sessions.
@@ -47,7 +48,7 @@ use crate::control::{Event, PastConfiguration, Session};
 use crate::lifecycle::{self, Ending};
 use crate::tasks::{
     appliance, configuration, control, ddns, denials, dns64, facts, host, log, metrics, nat64, nat64_log, ndp_proxy,
-    network, planner, ra, resume, status, time, uplink, vm_prefixes,
+    network, planner, ra, resume, savi, status, time, uplink, vm_prefixes,
 };
 
 /// Commands that may wait in a channel; a sender that finds it full is told so.
@@ -202,6 +203,7 @@ pub struct Wiring {
     ndp_proxy: ndp_proxy::Ends,
     ddns: ddns::Ends,
     vm_prefixes: vm_prefixes::Ends,
+    savi: savi::Ends,
     status: status::Ends,
     control: control::Ends,
     log: log::Ends,
@@ -233,6 +235,9 @@ impl Wiring {
         let (ndp_proxy_slice, ndp_proxy_slice_seen) = watch::channel(ndp_proxy::Slice::default());
         let (ddns_slice, ddns_slice_seen) = watch::channel(ddns::Slice::default());
         let (vm_prefixes_slice, vm_prefixes_slice_seen) = watch::channel(vm_prefixes::Slice::default());
+        let (savi_slice, savi_slice_seen) = watch::channel(savi::Slice::default());
+        let (sources, sources_seen) = watch::channel(Arc::default());
+        let (discovered, discovered_seen) = watch::channel(Vec::new());
         let (metrics_slice, metrics_slice_seen) = watch::channel(metrics::Slice::default());
         let (appliance_slice, appliance_slice_seen) = watch::channel(appliance::Slice::default());
         let (resumed, resumed_seen) = watch::channel(Resumed::default());
@@ -275,11 +280,13 @@ impl Wiring {
                 configured: configured_seen.clone(),
                 facts: facts_seen.clone(),
                 learnt: learnt_seen.clone(),
+                discovered: discovered_seen.clone(),
                 desired,
             },
             network: network::Ends {
                 desired: desired_seen.clone(),
                 kernel: kernel_seen,
+                sources: sources_seen,
                 withdraw: network_withdrawn,
                 reached,
                 slice: network_slice,
@@ -328,6 +335,7 @@ impl Wiring {
                 network: network_slice_seen.clone(),
                 slice: vm_prefixes_slice,
             },
+            savi: savi::Ends { desired: desired_seen.clone(), sources, discovered, slice: savi_slice },
             metrics: metrics::Ends {
                 desired: desired_seen.clone(),
                 network: network_slice_seen.clone(),
@@ -351,6 +359,8 @@ impl Wiring {
                 ndp_proxy: ndp_proxy_slice_seen,
                 ddns: ddns_slice_seen,
                 vm_prefixes: vm_prefixes_slice_seen,
+                savi: savi_slice_seen,
+                discovered: discovered_seen,
                 metrics: metrics_slice_seen,
                 appliance: appliance_slice_seen,
                 time: time_slice_seen,
@@ -400,6 +410,7 @@ impl Wiring {
         tasks.spawn(named("ndp_proxy", ndp_proxy::run(self.ndp_proxy)));
         tasks.spawn(named("ddns", ddns::run(self.ddns, kept.state.to_owned())));
         tasks.spawn(named("vm_prefixes", vm_prefixes::run(self.vm_prefixes)));
+        tasks.spawn(named("savi", savi::run(self.savi)));
         tasks.spawn(named("metrics", metrics::run(self.metrics)));
         tasks.spawn(named("nat64-log", nat64_log::run(self.nat64_log)));
         tasks.spawn(named("log", log::run(self.log)));

@@ -70,6 +70,12 @@ fn every_verdict_on_the_uplink_is_explained() {
 }
 
 #[test]
+fn every_claim_to_an_address_is_explained() {
+    let found = literals("engine/src/savi.rs", "=> \"savi-");
+    ensure_same("Anti-spoofing", &found.into_iter().map(|name| format!("savi-{name}")).collect());
+}
+
+#[test]
 fn every_verdict_of_the_ndp_proxy_is_explained() {
     let found = literals("engine/src/ndp_proxy.rs", "=> \"proxy-");
     ensure_same("NDP proxy", &found.into_iter().map(|name| format!("proxy-{name}")).collect());

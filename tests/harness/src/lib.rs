@@ -8,9 +8,11 @@ mod engine;
 mod errors;
 mod fragments;
 mod ndp;
+mod neighbor_discovery;
 mod packet;
 mod packets;
 mod resolver;
+mod router_discovery;
 mod script;
 
 /// A target: any bytes in, and a panic where something is wrong.
@@ -24,8 +26,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("errors", errors::run),
     ("fragments", fragments::run),
     ("ndp", ndp::run),
+    ("neighbor_discovery", neighbor_discovery::run),
     ("packets", packets::run),
     ("resolver", resolver::run),
+    ("router_discovery", router_discovery::run),
 ];
 
 /// The target of that name.

@@ -53,7 +53,10 @@ pub(super) fn validate(
     let advertise = match scalar::spanned(raw.advertise) {
         None | Some((SwitchOr::Switch(true), _)) => Some(Advertise::default()),
         Some((SwitchOr::Switch(false), _)) => None,
-        Some((SwitchOr::Table(table), span)) => Some(advertise::validate(&table, &span, mtu, errors)),
+        Some((SwitchOr::Table(table), span)) => {
+            let prefixes: Vec<_> = addresses.iter().map(ipnet::Ipv6Net::trunc).collect();
+            advertise::validate(table, &span, mtu, &prefixes, errors)
+        }
     };
     let lan = Lan {
         name: name?,
@@ -64,6 +67,7 @@ pub(super) fn validate(
         ipv4,
         advertise,
         mtu,
+        anti_spoofing: raw.anti_spoofing.as_ref().is_none_or(|key| *key.get_ref()),
     };
     Some((lan, placed))
 }

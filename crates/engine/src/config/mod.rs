@@ -36,6 +36,7 @@ mod vm;
 mod vm_prefixes;
 mod wan;
 
+pub use advertise::{Advertise, AdvertisedRoute, EncryptedResolver, PrefixVariables};
 pub use console::Console;
 pub use ddns::Ddns;
 pub use difference::Difference;
@@ -203,6 +204,8 @@ pub struct Lan {
     pub ipv4: Option<Ipv4Net>,
     /// MTU to set, 1,280 to 65,535; the kernel's own when absent.
     pub mtu: Option<u32>,
+    /// Hosts send from their own addresses and nothing else.
+    pub anti_spoofing: bool,
 }
 
 /// A LAN's prefix that is not in the file.
@@ -238,37 +241,6 @@ pub struct PrefixLifetime {
     pub valid_until: Option<crate::time::Instant>,
     /// It is told to hosts as deprecated until it ends.
     pub retired: bool,
-}
-
-/// RFC 4861 section 6.2.1 router configuration variables of one link.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Advertise {
-    /// MaxRtrAdvInterval, 4 to 1,800 s (65,535 s by RFC 8319).
-    pub max_rtr_adv_interval: Duration,
-    /// MinRtrAdvInterval, 3 s to 0.75 of the maximum.
-    pub min_rtr_adv_interval: Duration,
-    /// AdvManagedFlag.
-    pub adv_managed_flag: bool,
-    /// AdvOtherConfigFlag.
-    pub adv_other_config_flag: bool,
-    /// AdvLinkMTU; the link's own MTU when absent.
-    pub adv_link_mtu: Option<u32>,
-    /// AdvReachableTime in milliseconds.
-    pub adv_reachable_time: u32,
-    /// AdvRetransTimer in milliseconds.
-    pub adv_retrans_timer: u32,
-    /// AdvCurHopLimit.
-    pub adv_cur_hop_limit: u8,
-    /// AdvDefaultLifetime, 0 or up to 9,000 s (65,535 s by RFC 8319).
-    pub adv_default_lifetime: Duration,
-    /// AdvValidLifetime of every prefix.
-    pub adv_valid_lifetime: Duration,
-    /// AdvPreferredLifetime of every prefix.
-    pub adv_preferred_lifetime: Duration,
-    /// AdvOnLinkFlag; derived when absent: off where container prefixes are carved out of the advertised prefix.
-    pub adv_on_link_flag: Option<bool>,
-    /// AdvAutonomousFlag; derived when absent: on for a /64, off otherwise (RFC 4862 section 5.5.3).
-    pub adv_autonomous_flag: Option<bool>,
 }
 
 /// A virtual machine behind the router.

@@ -11,8 +11,8 @@ use super::groups::Groups;
 use super::keys;
 use super::lan::Delegates;
 use super::{
-    Config, Dns64, Ipv6Source, Policy, allow, console, ddns, dns64, forward, lan, metrics, nat64, npt, outbound, policy,
-    publish, raw, relative, route, time, vm, vm_prefixes, wan,
+    Config, Dns64, Ipv6Source, Policy, allow, console, ddns, dns64, forward, lan, metrics, nat64, npt, outbound,
+    policy, publish, raw, relative, route, time, vm, vm_prefixes, wan,
 };
 
 /// Name of a router that has none.

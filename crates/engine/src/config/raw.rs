@@ -43,6 +43,7 @@ pub(super) struct Lan {
     pub(super) advertise: Key<SwitchOr<Advertise>>,
     pub(super) mtu: Key<i64>,
     pub(super) prefix: Key<TableOrMany<LanPrefix>>,
+    pub(super) anti_spoofing: Key<bool>,
 }
 
 /// `lan.prefix`: a prefix that is not in the file.
@@ -73,6 +74,49 @@ pub(super) struct Advertise {
     pub(super) adv_preferred_lifetime: Key<i64>,
     pub(super) adv_on_link_flag: Key<bool>,
     pub(super) adv_autonomous_flag: Key<bool>,
+    pub(super) adv_send_advertisements: Key<bool>,
+    pub(super) adv_pd_preferred_flag: Key<bool>,
+    pub(super) adv_prefix_list: Key<Vec<Spanned<AdvPrefix>>>,
+    pub(super) default_router_preference: Key<String>,
+    pub(super) route: Key<Vec<Spanned<AdvRoute>>>,
+    pub(super) captive_portal: Key<String>,
+    pub(super) encrypted_dns: Key<Vec<Spanned<AdvEncryptedDns>>>,
+    pub(super) unicast_answers: Key<bool>,
+    pub(super) unicast_only: Key<bool>,
+    pub(super) other_routers: Key<OneOrMany<String>>,
+}
+
+/// `lan.advertise.adv_prefix_list`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AdvPrefix {
+    pub(super) prefix: Key<String>,
+    pub(super) adv_valid_lifetime: Key<i64>,
+    pub(super) adv_preferred_lifetime: Key<i64>,
+    pub(super) adv_on_link_flag: Key<bool>,
+    pub(super) adv_autonomous_flag: Key<bool>,
+    pub(super) adv_pd_preferred_flag: Key<bool>,
+}
+
+/// `lan.advertise.route`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AdvRoute {
+    pub(super) prefix: Key<String>,
+    pub(super) preference: Key<String>,
+    pub(super) lifetime: Key<i64>,
+}
+
+/// `lan.advertise.encrypted_dns`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AdvEncryptedDns {
+    pub(super) name: Key<String>,
+    pub(super) addresses: Key<OneOrMany<String>>,
+    pub(super) priority: Key<i64>,
+    pub(super) alpn: Key<OneOrMany<String>>,
+    pub(super) port: Key<i64>,
+    pub(super) dohpath: Key<String>,
 }
 
 /// `[[vm]]`.

@@ -11,6 +11,7 @@ const DROP: [Statement; 2] = [Statement::Counter, Statement::Drop];
 pub(super) fn rules(scene: &Scene<'_>, allowed: Vec<Option<Rule>>) -> Vec<Option<Rule>> {
     let mut rules = outbound::jump(scene);
     rules.extend(translator(scene));
+    rules.extend(returned(scene));
     rules.extend([rule(
         vec![Match::ConntrackState(vec![ConntrackState::Established, ConntrackState::Related]), NOT_ENDED],
         &[Statement::Accept],
@@ -64,6 +65,30 @@ pub(super) fn rules(scene: &Scene<'_>, allowed: Vec<Option<Rule>>) -> Vec<Option
     rules.push(refused(scene, &[scene.input_wan()], "drop: inbound, no allow entry"));
     rules.push(refused(scene, &[], "drop: through the router, not admitted"));
     rules
+}
+
+/// What a VM sends to its own containers' prefixes and does not know itself would come back to it, and so on until its hops are
+/// used up.
+fn returned(scene: &Scene<'_>) -> Vec<Option<Rule>> {
+    let lans = scene.topology.lans.iter().flat_map(|lan| lan.vms.iter().map(move |vm| (lan, vm)));
+    lans.map(|(lan, vm)| {
+        // The address that SLAAC makes of a hardware address (RFC 4291 appendix A) in each /64 of the link.
+        let suffix = vm.mac.map(|mac| u128::from(mac.link_local()) & u128::from(u64::MAX));
+        let slaac = suffix.into_iter().flat_map(|suffix| {
+            let nets = lan.addresses().filter(|net| net.prefix_len() == 64 && !net.addr().is_unicast_link_local());
+            nets.map(move |net| host6((u128::from(net.network()) | suffix).into()))
+        });
+        let own = slaac.chain(vm.address.map(host6)).chain(vm.containers.iter().copied()).collect();
+        let link = || vec![lan.link.name.clone()];
+        let matches = vec![
+            Match::InputInterface(link()),
+            Match::OutputInterface(link()),
+            Match::Destination6(vm.containers.clone()),
+            Match::Source6(own),
+        ];
+        rule(matches, &DROP, "drop: back to the vm it came from")
+    })
+    .collect()
 }
 
 /// The translator's packets are untracked: these rules alone admit them.

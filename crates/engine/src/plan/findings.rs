@@ -3,7 +3,7 @@ use core::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::topology::{LanLink, Topology, next_hop, wan_nets};
+use super::topology::{LanLink, Topology, wan_nets};
 use super::{Dns64Plan, NAT64_DEVICE, Nat64Plan, Obstacle};
 use crate::config::{Between, Ipv4Source, Ipv6Source, Lan, PrefixOrigin, Target, Via};
 use crate::facts::AddressState;
@@ -224,7 +224,7 @@ fn vms(topology: &Topology<'_>, findings: &mut Vec<Finding>) {
                 format!("mend the interface of {}", vm.lan),
             ));
         }
-        if next_hop(vm).is_none() {
+        if vm.address.is_none() && vm.mac.is_none() {
             let severity = if vm.containers.is_empty() { Severity::Note } else { Severity::Warning };
             findings.push(Finding::new(
                 severity,

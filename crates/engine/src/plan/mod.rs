@@ -27,13 +27,14 @@ mod published;
 mod ra;
 mod render;
 mod routes;
+mod savi;
 mod sysctl;
 pub(crate) mod topology;
 mod vm_prefixes;
 
 pub use preview::{preview, preview_facts};
 use topology::Topology;
-pub use topology::uplink_link;
+pub use topology::{next_hop, uplink_link};
 
 /// Protocol number that marks routes (RTPROT) and addresses (IFA_PROTO) as sixgate's own.
 pub const ROUTE_PROTOCOL: u8 = 164;
@@ -80,6 +81,8 @@ pub struct Plan {
     pub ddns: Vec<crate::ddns::Record>,
     /// What VMs are told of their prefixes; absent where they cannot ask.
     pub vm_prefixes: Option<crate::vm_prefixes::VmPrefixesPlan>,
+    /// Which hosts may have which addresses on the LANs.
+    pub savi: crate::savi::SaviPlan,
     /// Who may begin a conversation with whom.
     pub admission: firewall::admission::Admission,
     /// What addresses are called, for those who tell of packets.
@@ -226,6 +229,8 @@ pub struct RaPlan {
     pub interface: String,
     /// Source address, link-local.
     pub source: Ipv6Addr,
+    /// Whether the link has carrier; without, nothing is said.
+    pub carrier: bool,
     /// What the advertisement says; timing variables included.
     pub advertisement: crate::ra::AdvertisementPlan,
 }
@@ -513,6 +518,7 @@ pub fn plan(config: &Config, facts: &Facts) -> Plan {
     let denial_log = config.policy.log.map(|to| LogPlan { to, hostname: config.hostname.clone() });
     let ndp_proxy = ndp_proxy::plan(&topology);
     let npt = npt::plan(&topology, &mut findings);
+    let savi = savi::plan(&topology);
     findings::check(&topology, nat64.as_ref(), &dns64, &mut findings);
     let metrics = listen::metrics(&topology);
     let ddns = ddns::plan(&topology);
@@ -528,6 +534,7 @@ pub fn plan(config: &Config, facts: &Facts) -> Plan {
         npt,
         ddns,
         vm_prefixes,
+        savi,
         ra,
         dns64,
         nat64,

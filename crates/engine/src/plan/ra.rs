@@ -3,7 +3,7 @@ use core::net::Ipv6Addr;
 
 use super::topology::{LanLink, Topology};
 use super::{Nat64Plan, RaPlan};
-use crate::config::Advertise;
+use crate::config::{Advertise, PrefixVariables};
 use crate::facts::AddressState;
 use crate::ra::{AdvertisementPlan, Ends, PrefixPlan};
 
@@ -27,6 +27,7 @@ pub(super) fn plan(topology: &Topology<'_>, lan: &LanLink<'_>, nat64: Option<&Na
         link: lan.link.index,
         interface: lan.link.name.clone(),
         source,
+        carrier: lan.link.carrier,
         advertisement: AdvertisementPlan {
             prefixes: prefixes(topology, lan, &variables),
             rdnss,
@@ -68,18 +69,25 @@ fn prefixes(topology: &Topology<'_>, lan: &LanLink<'_>, variables: &Advertise) -
     let mut prefixes: Vec<PrefixPlan> = Vec::new();
     for net in lan.lan.addresses.iter().filter(|net| !net.addr().is_unicast_link_local()) {
         let prefix = net.trunc();
+        let own = variables.adv_prefix_list.iter().find(|own| own.prefix == prefix);
+        let flag = |of: fn(&PrefixVariables) -> Option<bool>| own.and_then(of);
         // Hosts would take what is carved out for on-link and solicit for it in vain (RFC 4861 section 5.2).
-        let on_link = variables.adv_on_link_flag.unwrap_or_else(|| !topology.is_carved(prefix));
-        let autonomous = prefix.prefix_len() == SLAAC_LENGTH && variables.adv_autonomous_flag.unwrap_or(true);
-        // A prefix with neither flag tells a host nothing (RFC 4861 section 6.3.4).
-        let told = on_link || autonomous;
+        let on_link = flag(|own| own.adv_on_link_flag)
+            .or(variables.adv_on_link_flag)
+            .unwrap_or_else(|| !topology.is_carved(prefix));
+        let autonomous = flag(|own| own.adv_autonomous_flag).or(variables.adv_autonomous_flag).unwrap_or(true);
+        let autonomous = prefix.prefix_len() == SLAAC_LENGTH && autonomous;
+        let pd_preferred = flag(|own| own.adv_pd_preferred_flag).unwrap_or(variables.adv_pd_preferred_flag);
+        // A prefix without a flag tells a host nothing (RFC 4861 section 6.3.4).
+        let told = on_link || autonomous || pd_preferred;
         if told && !prefixes.iter().any(|known| known.prefix == prefix) {
             prefixes.push(PrefixPlan {
                 prefix,
                 on_link,
                 autonomous,
-                valid: variables.adv_valid_lifetime,
-                preferred: variables.adv_preferred_lifetime,
+                pd_preferred,
+                valid: own.and_then(|own| own.adv_valid_lifetime).unwrap_or(variables.adv_valid_lifetime),
+                preferred: own.and_then(|own| own.adv_preferred_lifetime).unwrap_or(variables.adv_preferred_lifetime),
                 ends: lan.lan.lifetimes.iter().find(|lifetime| lifetime.prefix == prefix).map(|lifetime| Ends {
                     preferred: lifetime.preferred_until,
                     valid: lifetime.valid_until,

@@ -9,6 +9,7 @@ use crate::facts::Facts;
 use crate::finding::Severity;
 use crate::nat64::event::Wanted;
 use crate::ndp_proxy::Behind;
+use sixgate_wire::ndp::Preference;
 
 impl Plan {
     /// The plan without the ruleset as text; `facts` give the links their names.
@@ -125,6 +126,14 @@ fn route_line(route: &RoutePlan, facts: &Facts) -> String {
     format!("route {} {next} metric {}{table}{source}", route.to, route.metric)
 }
 
+fn preference(preference: Preference) -> &'static str {
+    match preference {
+        Preference::High => "high",
+        Preference::Medium => "medium",
+        Preference::Low => "low",
+    }
+}
+
 fn advertisement(ra: &RaPlan, out: &mut String) -> fmt::Result {
     let says = &ra.advertisement;
     let timing = &says.variables;
@@ -150,8 +159,23 @@ fn advertisement(ra: &RaPlan, out: &mut String) -> fmt::Result {
             prefix.preferred.as_secs(),
         )?;
     }
+    for route in &timing.routes {
+        writeln!(out, "  route {} preference {}", route.prefix, preference(route.preference))?;
+    }
     for resolver in &says.rdnss {
         writeln!(out, "  rdnss {resolver}")?;
+    }
+    for resolver in &timing.encrypted_dns {
+        writeln!(out, "  encrypted dns {}", resolver.name)?;
+    }
+    if let Some(uri) = &timing.captive_portal {
+        writeln!(out, "  captive portal {uri}")?;
+    }
+    if timing.default_router_preference != Preference::Medium {
+        writeln!(out, "  router preference {}", preference(timing.default_router_preference))?;
+    }
+    if timing.unicast_only {
+        writeln!(out, "  to hosts that have solicited alone")?;
     }
     for domain in &says.dnssl {
         writeln!(out, "  dnssl {domain}")?;

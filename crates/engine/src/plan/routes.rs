@@ -15,7 +15,7 @@ pub(super) fn plan(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<Ro
     let mut routes = defaults(topology);
     for lan in &topology.lans {
         routes.extend(hosts(lan));
-        routes.extend(containers(lan));
+        routes.extend(containers(topology, lan));
     }
     routes.extend(topology.config.routes.iter().filter_map(|route| fixed(topology, route)));
     routes.extend(translator(topology, nat64));
@@ -89,8 +89,9 @@ fn hosts(lan: &LanLink<'_>) -> Vec<RoutePlan> {
         .collect()
 }
 
-fn containers(lan: &LanLink<'_>) -> Vec<RoutePlan> {
-    let routed = lan.vms.iter().filter_map(|vm| Some((vm, next_hop(vm)?)));
+fn containers(topology: &Topology<'_>, lan: &LanLink<'_>) -> Vec<RoutePlan> {
+    let discovered = &topology.facts.discovered;
+    let routed = lan.vms.iter().filter_map(|vm| Some((vm, next_hop(vm, lan.link.index, discovered)?)));
     routed
         .flat_map(|(vm, via)| {
             let next = NextHop::Gateway { link: lan.link.index, via: via.into(), onlink: false };
@@ -127,7 +128,8 @@ fn translator(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<RoutePl
     nat64.prefixes().map(|pref64| main_route(IpNet::V6(pref64), next.clone())).chain([share]).collect()
 }
 
-/// Unreachable routes behind the translator, the containers and the LANs: once the real route is gone, packets are
+/// Unreachable routes behind the translator, the containers, the LANs and all that is delegated to this site, used or not (RFC
+/// 7084 WPD-5): once the real route is gone, packets are
 /// answered with an error and do not wander back to the uplink.
 fn fallbacks(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<RoutePlan> {
     let config = topology.config;
@@ -139,6 +141,8 @@ fn fallbacks(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<RoutePla
         .map(|net| net.trunc())
         .chain(super::npt::outside(topology))
         .chain(nat64.into_iter().flat_map(Nat64Plan::prefixes))
+        .chain(topology.facts.learnt.delegated.iter().map(|delegated| delegated.prefix))
+        .chain(topology.facts.learnt.ula)
         .collect();
     nets.sort();
     nets.dedup();
@@ -151,4 +155,35 @@ fn fallbacks(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<RoutePla
             source: None,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::prefix::{Learnt, LearntPrefix};
+
+    const FILE: &str = r#"
+        [wan]
+        interface = "w"
+        ipv6 = "dhcpv6-pd"
+        [[lan]]
+        name = "lan"
+        interface = "l"
+        prefix = { delegated = "wan", subnet = 2 }
+    "#;
+
+    #[test]
+    fn what_is_delegated_and_not_used_ends_here() {
+        let config = crate::config::parse(FILE, "file").unwrap();
+        let prefix = "2001:db8:1::/56".parse().unwrap();
+        let delegated = LearntPrefix { prefix, preferred_until: None, valid_until: None, retired: false };
+        let mut facts = crate::plan::preview_facts(&config);
+        facts.learnt = Learnt { delegated: vec![delegated], ..Learnt::default() };
+        let routes = crate::plan::plan(&config, &facts).network.routes;
+        let unreachable = |net: &str| {
+            let to = net.parse().unwrap();
+            routes.iter().any(|route| route.to == to && route.next == super::NextHop::Unreachable)
+        };
+        assert!(unreachable("2001:db8:1::/56"), "all of it (RFC 7084 WPD-5)");
+        assert!(unreachable("2001:db8:1:2::/64"), "what is used, for when its link is gone");
+    }
 }

@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv6Addr};
 use ipnet::{IpNet, Ipv6Net};
 
 use crate::config::{Config, Interface, Lan, Vm};
-use crate::facts::{AddressState, Facts, Link};
+use crate::facts::{AddressState, Discovered, Facts, Link};
 use crate::finding::{Finding, Severity};
 
 /// The configuration with its links found.
@@ -209,9 +209,16 @@ pub fn uplink_link(config: &Config, facts: &Facts) -> Option<crate::uplink::Link
     })
 }
 
-/// The next hop towards a VM: its address, or the link-local address derived from its hardware address.
-pub(crate) fn next_hop(vm: &Vm) -> Option<Ipv6Addr> {
-    vm.address.or_else(|| vm.mac.map(|mac| mac.link_local()))
+/// The next hop towards a VM: its address, or the link-local address that its hardware address implies, unless discovery
+/// shows that it has another instead (RFC 7217).
+pub fn next_hop(vm: &Vm, link: u32, discovered: &[Discovered]) -> Option<Ipv6Addr> {
+    let by_mac = |mac: crate::facts::MacAddr| {
+        let implied = mac.link_local();
+        let mut shown = discovered.iter().filter(|shown| shown.link == link && shown.mac == mac);
+        let first = shown.clone().next().map(|shown| shown.address);
+        if shown.any(|shown| shown.address == implied) { implied } else { first.unwrap_or(implied) }
+    };
+    vm.address.or_else(|| vm.mac.map(by_mac))
 }
 
 /// An interface as the configuration names it.

@@ -1,13 +1,15 @@
 //! When a link's advertisements are sent: RFC 4861 sections 6.2.4 to 6.2.6 as a state machine for one link.
 use core::net::Ipv6Addr;
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use sixgate_wire::ndp::{ALL_NODES, ALL_ROUTERS, Delivery, Message};
 
 use super::content::{self, Phase};
+use super::other_router::OtherRouters;
+use super::solicitor::{Solicitors, Turn};
 use super::verdict::{Reason, Verdict};
 use crate::plan::RaPlan;
 use crate::status::{Advertised, AdvertisedPrefix};
@@ -24,6 +26,17 @@ pub const MIN_DELAY_BETWEEN_RAS: Duration = Duration::from_secs(3);
 /// RFC 4861 section 10: the longest random delay of an answer to a solicitation.
 pub const MAX_RA_DELAY_TIME: Duration = Duration::from_millis(500);
 
+/// A message that is to be sent with hop limit 255.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Link-local address that it comes from.
+    pub source: Ipv6Addr,
+    /// Where it goes.
+    pub destination: Ipv6Addr,
+    /// ICMPv6 from its type on, the checksum zero.
+    pub message: Vec<u8>,
+}
+
 /// The advertiser of one link.
 ///
 /// It is driven like every state machine of the engine: input and timeouts in, then [`Advertiser::poll_transmit`] until
@@ -35,13 +48,17 @@ pub struct Advertiser {
     rng: ChaCha8Rng,
     /// When the next unsolicited advertisement is due; nothing once all final ones are sent.
     unsolicited: Option<Instant>,
-    /// When the answer to a solicitation is due.
+    /// When the answer to a solicitation that all hear is due.
     solicited: Option<Instant>,
+    solicitors: Solicitors,
+    others: OtherRouters,
     last_sent: Option<Instant>,
     /// How many more advertisements are sent at short intervals, or at all when ceasing.
     burst: u8,
-    transmit: bool,
+    outgoing: VecDeque<Transmit>,
     sent: u64,
+    unicast: u64,
+    packets: usize,
     solicitations: u64,
     other_routers: u64,
     dropped: BTreeMap<Reason, u64>,
@@ -57,10 +74,14 @@ impl Advertiser {
             rng: ChaCha8Rng::seed_from_u64(seed),
             unsolicited: Some(now),
             solicited: None,
+            solicitors: Solicitors::default(),
+            others: OtherRouters::default(),
             last_sent: None,
             burst: MAX_INITIAL_RTR_ADVERTISEMENTS,
-            transmit: false,
+            outgoing: VecDeque::new(),
             sent: 0,
+            unicast: 0,
+            packets: 0,
             solicitations: 0,
             other_routers: 0,
             dropped: BTreeMap::new(),
@@ -73,8 +94,8 @@ impl Advertiser {
         &self.plan
     }
 
-    /// Takes a new plan. One that differs is advertised promptly and repeated like a start (RFC 4861 section 6.2.4); an
-    /// equal one changes nothing, unless advertising had ceased.
+    /// Takes a new plan. One that differs is advertised promptly and repeated like a start (RFC 4861 section 6.2.4), and so is
+    /// one after the link was without carrier; an equal one changes nothing, unless advertising had ceased.
     pub fn reconfigure(&mut self, plan: &RaPlan, now: Instant) {
         if self.plan == *plan && self.phase == Phase::Advertising {
             return;
@@ -83,6 +104,12 @@ impl Advertiser {
             let advertisement = self.plan.advertisement.clone();
             self.plan != RaPlan { advertisement, ..plan.clone() }
         };
+        if self.plan.source != plan.source && self.phase == Phase::Advertising {
+            // RFC 4861 section 6.2.8: whoever knows the router by its old address is told that it is none there.
+            let message = content::farewell(&self.plan.advertisement);
+            let source = self.plan.source;
+            self.outgoing.push_back(Transmit { source, destination: ALL_NODES, message });
+        }
         self.plan = plan.clone();
         if !news && self.phase == Phase::Advertising {
             return;
@@ -118,36 +145,70 @@ impl Advertiser {
 
     /// Whether [`Advertiser::cease`] was called and its last advertisement is out.
     pub fn is_finished(&self) -> bool {
-        self.phase == Phase::Final && self.unsolicited.is_none() && !self.transmit
+        self.phase == Phase::Final && self.unsolicited.is_none() && self.outgoing.is_empty()
     }
 
     /// Takes an ICMPv6 message, `message` beginning with its type, that the kernel found to have a good checksum.
     pub fn handle_input(&mut self, message: &[u8], source: Ipv6Addr, hop_limit: u8, now: Instant) -> Verdict {
-        let verdict = self.judge(message, source, hop_limit);
+        let verdict = self.judge(message, source, hop_limit, now);
         match verdict {
-            Verdict::Solicited => {
-                self.solicitations += 1;
-                self.schedule_answer(now);
-            }
+            Verdict::Solicited => self.solicitations += 1,
             Verdict::OtherRouter => self.other_routers += 1,
             Verdict::Dropped(reason) => *self.dropped.entry(reason).or_default() += 1,
         }
         verdict
     }
 
-    fn judge(&self, message: &[u8], source: Ipv6Addr, hop_limit: u8) -> Verdict {
+    fn judge(&mut self, message: &[u8], source: Ipv6Addr, hop_limit: u8, now: Instant) -> Verdict {
         // The validity of solicitations and advertisements does not depend on where they were sent to.
         let delivery = Delivery { source, destination: ALL_ROUTERS, hop_limit };
         match Message::parse(message, &delivery) {
             Err(error) => Verdict::Dropped(Reason::Invalid(error)),
             Ok(Message::RouterSolicitation { .. }) if self.phase == Phase::Final => Verdict::Dropped(Reason::Ceased),
-            Ok(Message::RouterSolicitation { .. }) => Verdict::Solicited,
+            Ok(Message::RouterSolicitation { .. }) => self.solicited(source, now),
             // A raw socket hears its own multicasts.
             Ok(Message::RouterAdvertisement { .. }) if source == self.plan.source => Verdict::Dropped(Reason::Own),
-            Ok(Message::RouterAdvertisement { .. }) => Verdict::OtherRouter,
+            Ok(Message::RouterAdvertisement { header, options }) => {
+                self.others.heard(source, &header, options, &self.plan.advertisement, now);
+                Verdict::OtherRouter
+            }
             Ok(Message::NeighborSolicitation { .. } | Message::NeighborAdvertisement { .. }) => {
                 Verdict::Dropped(Reason::NotRouterDiscovery)
             }
+        }
+    }
+
+    fn solicited(&mut self, host: Ipv6Addr, now: Instant) -> Verdict {
+        let variables = &self.plan.advertisement.variables;
+        let (only, keep) = (variables.unicast_only, self.keep());
+        if host.is_unspecified() || !(variables.unicast_answers || only) {
+            if only {
+                return Verdict::Dropped(Reason::NobodyToAnswer);
+            }
+            self.schedule_answer(now);
+            return Verdict::Solicited;
+        }
+        // RFC 4861 section 6.2.6: the delay is for answers to one host as well.
+        let due = now + self.random(Duration::ZERO, MAX_RA_DELAY_TIME);
+        match self.solicitors.solicit(host, due, keep, now) {
+            Turn::Answered | Turn::Waiting => Verdict::Solicited,
+            Turn::TooOften => Verdict::Dropped(Reason::TooOften),
+            Turn::Full if only => Verdict::Dropped(Reason::NobodyToAnswer),
+            Turn::Full => {
+                self.schedule_answer(now);
+                Verdict::Solicited
+            }
+        }
+    }
+
+    /// For how long a host that has solicited is told of everything, where nothing is multicast: as long as it may count on
+    /// the router.
+    fn keep(&self) -> Duration {
+        let variables = &self.plan.advertisement.variables;
+        if variables.unicast_only {
+            variables.adv_default_lifetime.max(variables.max_rtr_adv_interval.saturating_mul(3))
+        } else {
+            Duration::ZERO
         }
     }
 
@@ -164,10 +225,28 @@ impl Advertiser {
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.poll_timeout().is_none_or(|due| now < due) {
+        self.others.forget(now);
+        if self.is_silent() {
             return;
         }
-        self.transmit = true;
+        if self.to_all().is_some_and(|due| due <= now) {
+            return self.advertise_to_all(now);
+        }
+        let hosts = self.solicitors.take_due(now);
+        if !hosts.is_empty() {
+            self.unicast += hosts.len() as u64;
+            self.send(&hosts, now);
+        }
+    }
+
+    fn advertise_to_all(&mut self, now: Instant) {
+        let hosts = if self.plan.advertisement.variables.unicast_only {
+            self.solicitors.heard(self.keep(), now)
+        } else {
+            vec![ALL_NODES]
+        };
+        self.send(&hosts, now);
+        self.solicitors.answered();
         self.last_sent = Some(now);
         self.solicited = None;
         self.burst = self.burst.saturating_sub(1);
@@ -179,22 +258,37 @@ impl Advertiser {
         };
     }
 
-    /// When [`Advertiser::handle_timeout`] wants to be called next.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    fn send(&mut self, destinations: &[Ipv6Addr], now: Instant) {
+        let (messages, omitted) = content::build(&self.plan.advertisement, self.phase, now);
+        (self.packets, self.omitted) = (messages.len(), omitted);
+        self.sent += destinations.len() as u64;
+        let source = self.plan.source;
+        for destination in destinations.iter().copied() {
+            let packets = messages.iter().cloned().map(|message| Transmit { source, destination, message });
+            self.outgoing.extend(packets);
+        }
+    }
+
+    /// Without carrier nobody would hear it; the last words are tried all the same.
+    fn is_silent(&self) -> bool {
+        !self.plan.carrier && self.phase == Phase::Advertising
+    }
+
+    /// When all are told next.
+    fn to_all(&self) -> Option<Instant> {
         [self.unsolicited, self.solicited].into_iter().flatten().min()
     }
 
-    /// Writes the ICMPv6 message that is to be sent now, without checksum, and tells where to. It is sent with
-    /// [`RaPlan::source`] as source and hop limit 255.
-    pub fn poll_transmit(&mut self, message: &mut Vec<u8>) -> Option<Ipv6Addr> {
-        if !self.transmit {
-            return None;
-        }
-        self.transmit = false;
-        self.sent += 1;
-        self.omitted =
-            content::build(&self.plan.advertisement, self.phase, self.last_sent.unwrap_or_default(), message);
-        Some(ALL_NODES)
+    /// When [`Advertiser::handle_timeout`] wants to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let sending =
+            if self.is_silent() { None } else { self.to_all().into_iter().chain(self.solicitors.due()).min() };
+        sending.into_iter().chain(self.others.expires()).min()
+    }
+
+    /// What is to be sent now.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.outgoing.pop_front()
     }
 
     /// What an operator sees.
@@ -219,6 +313,9 @@ impl Advertiser {
             pref64: advertisement.pref64,
             router_lifetime: content::router_lifetime(advertisement, self.phase),
             sent: self.sent,
+            unicast: self.unicast,
+            packets: self.packets,
+            other_routers: self.others.list(),
             solicitations: self.solicitations,
             dropped,
         }

@@ -1,6 +1,8 @@
-//! Router advertisements: RFC 4861 section 6.2, with the options of RFC 4191, 8106 and 8781.
+//! Router advertisements: RFC 4861 section 6.2, with the options of RFC 4191, 8106, 8781, 8910 and 9463.
 mod advertiser;
 mod content;
+mod other_router;
+mod solicitor;
 mod verdict;
 
 use core::net::Ipv6Addr;
@@ -11,7 +13,7 @@ use ipnet::Ipv6Net;
 use crate::time::Instant;
 pub use advertiser::{
     Advertiser, MAX_FINAL_RTR_ADVERTISEMENTS, MAX_INITIAL_RTR_ADVERT_INTERVAL, MAX_INITIAL_RTR_ADVERTISEMENTS,
-    MAX_RA_DELAY_TIME, MIN_DELAY_BETWEEN_RAS,
+    MAX_RA_DELAY_TIME, MIN_DELAY_BETWEEN_RAS, Transmit,
 };
 pub use content::{ND_PREFERRED_LIMIT, ND_VALID_LIMIT};
 pub use sixgate_wire::mac::MacAddr;
@@ -48,6 +50,8 @@ pub struct PrefixPlan {
     pub on_link: bool,
     /// AdvAutonomousFlag (A).
     pub autonomous: bool,
+    /// P flag (RFC 9762).
+    pub pd_preferred: bool,
     /// AdvValidLifetime.
     pub valid: Duration,
     /// AdvPreferredLifetime.

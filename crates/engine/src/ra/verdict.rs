@@ -34,6 +34,10 @@ pub enum Reason {
     Own,
     /// A solicitation after advertising has ceased (RFC 4861 section 6.2.5).
     Ceased,
+    /// A solicitation of a host that asks more often than it is answered.
+    TooOften,
+    /// A solicitation that cannot be answered where nothing is multicast: it says not by whom, or too many ask.
+    NobodyToAnswer,
 }
 
 impl Reason {
@@ -44,6 +48,8 @@ impl Reason {
             Self::NotRouterDiscovery => "ra-not-router-discovery",
             Self::Own => "ra-own",
             Self::Ceased => "ra-ceased",
+            Self::TooOften => "ra-solicited-too-often",
+            Self::NobodyToAnswer => "ra-nobody-to-answer",
         }
     }
 }

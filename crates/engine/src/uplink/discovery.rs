@@ -207,7 +207,9 @@ impl Discovery {
                 | NdpOption::TargetLinkLayer(_)
                 | NdpOption::Mtu(_)
                 | NdpOption::Dnssl { .. }
-                | NdpOption::Pref64(_) => {}
+                | NdpOption::Pref64(_)
+                | NdpOption::CaptivePortal(_)
+                | NdpOption::EncryptedDns(_) => {}
             }
         }
     }

@@ -3,6 +3,7 @@ mod foreign;
 mod lower;
 mod sets;
 pub mod shortcut;
+pub mod sources;
 mod timed;
 mod watch;
 

@@ -66,7 +66,7 @@ pub async fn loaded(table: &str) -> Result<bool, NftError> {
     Ok(tables.iter().any(|held| held.name == table))
 }
 
-fn table_if_missing(table: &str) -> RawMessage {
+pub(super) fn table_if_missing(table: &str) -> RawMessage {
     const NLM_F_CREATE: u16 = 0x400;
     let mut attributes = MessageBuilder::new(0, 0);
     attributes.append_attr_str(NFTA_TABLE_NAME, table);
@@ -75,7 +75,7 @@ fn table_if_missing(table: &str) -> RawMessage {
 }
 
 /// Before anything is looked at beyond the Ethernet header, of which a tag is part.
-fn other_families(family: IpFamily) -> RuleSpec {
+pub(super) fn other_families(family: IpFamily) -> RuleSpec {
     let ethertype = match family {
         IpFamily::V4 => [0x08, 0x00],
         IpFamily::V6 => [0x86, 0xdd],

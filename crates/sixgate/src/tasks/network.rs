@@ -13,6 +13,7 @@ use sixgate_engine::firewall::admission::Admission;
 use sixgate_engine::firewall::shortcut::Shortcut;
 use sixgate_engine::firewall::{self, TABLE, ruleset::Ruleset};
 use sixgate_engine::plan::{Plan, Stage};
+use sixgate_engine::savi::Sources;
 use sixgate_engine::status;
 use sixgate_linux::netlink::Netlink;
 use sixgate_linux::network::{ApplyError, Repair, Repairs};
@@ -38,6 +39,8 @@ pub struct Ends {
     pub desired: watch::Receiver<Desired>,
     /// Links, addresses, routes or rules have changed; what is missing is put back.
     pub kernel: watch::Receiver<KernelChange>,
+    /// Who may send from where on the LANs.
+    pub sources: watch::Receiver<Arc<Vec<Sources>>>,
     /// Asks for everything to be taken back.
     pub withdraw: mpsc::Receiver<Withdraw>,
     /// Addresses of names that somebody may reach.
@@ -72,10 +75,14 @@ pub async fn run(mut ends: Ends, bpffs: &Path) {
         ends.kernel.borrow_and_update();
         listen(&mut watch);
         let desired = ends.desired.borrow_and_update().clone();
-        let findings = kernel.apply(&desired).await;
+        let mut findings = kernel.apply(&desired).await;
         let is_done = findings.is_empty();
         kernel.remember(&desired, is_done);
-        let next = if is_done {
+        if desired.plan().is_some() {
+            let sources = ends.sources.borrow_and_update().clone();
+            findings.extend(kernel.validate(&sources).await);
+        }
+        let next = if findings.is_empty() {
             backoff.succeeded();
             LOOK_EVERY
         } else {
@@ -88,6 +95,7 @@ pub async fn run(mut ends: Ends, bpffs: &Path) {
             tokio::select! {
                 changed = ends.desired.changed() => if changed.is_err() { return },
                 changed = ends.kernel.changed() => if changed.is_err() { return },
+                changed = ends.sources.changed() => if changed.is_err() { return },
                 () = &mut again => {}
                 () = rules_changed(&mut watch) => {}
                 () = values_differ(&desired) => {}
@@ -167,6 +175,8 @@ struct Kernel {
     ruleset: Option<Arc<Ruleset>>,
     /// The shortcuts in force.
     shortcut: Option<Shortcut>,
+    /// Who may send from where, as it is in force.
+    sources: Option<Arc<Vec<Sources>>>,
     /// How often a ruleset was loaded.
     generation: u64,
     /// What connections were judged by.
@@ -188,6 +198,7 @@ impl Kernel {
             netlink: None,
             ruleset: None,
             shortcut: None,
+            sources: None,
             generation: 0,
             admission: None,
             ended: 0,
@@ -261,6 +272,10 @@ impl Kernel {
     /// Without a valid configuration: nothing is forwarded, nothing is let in; what a former daemon put there stays.
     async fn close(&mut self) -> Vec<Finding> {
         self.shorten(None).await;
+        self.sources = None;
+        if let Err(error) = nft::sources::unload().await {
+            tracing::warn!("source address validation stays: {error}");
+        }
         let mut findings = self.enforce(&firewall::closed()).await;
         findings.extend(sysctl::stop_forwarding().iter().map(ApplyError::finding));
         findings
@@ -391,6 +406,43 @@ impl Kernel {
                 tracing::info!("the translator's packets take the kernel's way: {error}");
                 self.shortcut = None;
                 let _ = nft::shortcut::unload(TABLE).await;
+            }
+        }
+    }
+
+    /// Admits hosts on the LANs by what discovery shows. What a former daemon has left stays until there is something to
+    /// take its place.
+    async fn validate(&mut self, wanted: &Arc<Vec<Sources>>) -> Option<Finding> {
+        let held = nft::sources::loaded().await;
+        if is_lost(&held) {
+            self.sources = None;
+        }
+        if self.sources.as_ref() == Some(wanted) || (wanted.is_empty() && is_lost(&held)) {
+            return None;
+        }
+        let done = match &self.sources {
+            _ if wanted.is_empty() && self.sources.is_none() => return None,
+            _ if wanted.is_empty() => nft::sources::unload().await,
+            Some(old) => match nft::sources::change(old, wanted).await {
+                Ok(true) => Ok(()),
+                Ok(false) | Err(_) => nft::sources::load(wanted).await,
+            },
+            None => nft::sources::load(wanted).await,
+        };
+        match done {
+            Ok(()) => {
+                self.sources = Some(Arc::clone(wanted));
+                None
+            }
+            Err(error) => {
+                self.sources = None;
+                Some(Finding::new(
+                    Severity::Error,
+                    "sources-not-validated",
+                    "anti-spoofing",
+                    format!("hosts on the LANs can send from one another's addresses: {error}"),
+                    error.mend(),
+                ))
             }
         }
     }

@@ -2,7 +2,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sixgate_engine::facts::Facts;
+use sixgate_engine::facts::{Discovered, Facts};
 use sixgate_engine::plan::{Obstacle, Plan, plan};
 use sixgate_engine::prefix::Learnt;
 use tokio::sync::watch;
@@ -21,6 +21,8 @@ pub struct Ends {
     pub facts: watch::Receiver<Option<Arc<Facts>>>,
     /// What is learnt on the uplink.
     pub learnt: watch::Receiver<Option<Arc<Learnt>>>,
+    /// What discovery shows of the VMs.
+    pub discovered: watch::Receiver<Vec<Discovered>>,
     /// The plan.
     pub desired: watch::Sender<Desired>,
 }
@@ -33,7 +35,8 @@ pub async fn run(mut ends: Ends) {
             let configured = ends.configured.borrow_and_update();
             let facts = ends.facts.borrow_and_update();
             let learnt = ends.learnt.borrow_and_update();
-            cold.hold_back(desired(&configured, facts.as_deref(), learnt.as_deref()), Instant::now())
+            let discovered = ends.discovered.borrow_and_update();
+            cold.hold_back(desired(&configured, facts.as_deref(), learnt.as_deref(), &discovered), Instant::now())
         };
         ends.desired.send_if_modified(|old| {
             let changed = *old != new;
@@ -46,6 +49,7 @@ pub async fn run(mut ends: Ends) {
             changed = ends.configured.changed() => changed,
             changed = ends.facts.changed() => changed,
             changed = ends.learnt.changed() => changed,
+            changed = ends.discovered.changed() => changed,
             () = cold.over() => Ok(()),
         };
         if changed.is_err() {
@@ -94,10 +98,15 @@ impl Cold {
 }
 
 /// Until it is known what a former daemon had learnt, everything stays as it left it.
-fn desired(configured: &Configured, facts: Option<&Facts>, learnt: Option<&Learnt>) -> Desired {
+fn desired(
+    configured: &Configured,
+    facts: Option<&Facts>,
+    learnt: Option<&Learnt>,
+    discovered: &[Discovered],
+) -> Desired {
     match (&configured.config, facts, learnt) {
         (Some(config), Some(facts), Some(learnt)) => {
-            let facts = Facts { learnt: learnt.clone(), ..facts.clone() };
+            let facts = Facts { learnt: learnt.clone(), discovered: discovered.to_vec(), ..facts.clone() };
             Desired::Open(Arc::new(plan(config, &facts)))
         }
         (None, _, _) if configured.attempted => Desired::Closed,
@@ -163,7 +172,7 @@ mod tests {
     #[test]
     fn nothing_is_touched_before_the_file_was_read() {
         assert_eq!(
-            desired(&Configured::default(), Some(&Facts::default()), Some(&Learnt::default())),
+            desired(&Configured::default(), Some(&Facts::default()), Some(&Learnt::default()), &[]),
             Desired::Unknown
         );
     }
@@ -172,14 +181,14 @@ mod tests {
     fn nothing_is_touched_before_it_is_known_what_was_learnt_before() {
         let config = Arc::new(sixgate_engine::config::parse(FILE, "test").unwrap());
         let right = Configured { attempted: true, config: Some(config), ..Configured::default() };
-        assert_eq!(desired(&right, Some(&Facts::default()), None), Desired::Unknown);
-        assert!(desired(&right, Some(&Facts::default()), Some(&Learnt::default())).plan().is_some());
+        assert_eq!(desired(&right, Some(&Facts::default()), None, &[]), Desired::Unknown);
+        assert!(desired(&right, Some(&Facts::default()), Some(&Learnt::default()), &[]).plan().is_some());
     }
 
     #[test]
     fn a_wrong_configuration_closes_the_router_even_before_facts_are_known() {
         let wrong = Configured { attempted: true, ..Configured::default() };
-        assert_eq!(desired(&wrong, None, None), Desired::Closed);
-        assert_eq!(desired(&wrong, Some(&Facts::default()), None), Desired::Closed);
+        assert_eq!(desired(&wrong, None, None, &[]), Desired::Closed);
+        assert_eq!(desired(&wrong, Some(&Facts::default()), None, &[]), Desired::Closed);
     }
 }

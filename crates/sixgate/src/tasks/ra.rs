@@ -29,7 +29,7 @@ pub struct Slice {
     /// What is advertised, by the LAN's name.
     pub advertised: BTreeMap<String, Advertised>,
     /// What is wrong, by interface.
-    pub problems: BTreeMap<String, Finding>,
+    pub problems: BTreeMap<String, Vec<Finding>>,
 }
 
 /// What a station is to do.
@@ -133,7 +133,7 @@ mod tests {
             source_link_layer: None,
         };
         let source = "fe80::1".parse().unwrap();
-        RaPlan { lan: lan.to_owned(), link, interface: format!("eth{link}"), source, advertisement }
+        RaPlan { lan: lan.to_owned(), link, interface: format!("eth{link}"), source, carrier: true, advertisement }
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sixgate_engine::config::{self, Config};
-use sixgate_engine::facts::{Facts, Link};
+use sixgate_engine::facts::{Discovered, Facts, Link};
 use sixgate_engine::finding::{Finding, Severity};
+use sixgate_engine::plan::next_hop;
 use sixgate_engine::prefix::{self, Learnt};
 use sixgate_engine::status::{self, Advertised, Interface, Lan, Status, System, Vm};
 use sixgate_linux::facts::{Counters, Neighbour};
@@ -17,8 +18,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::init::starter;
 use crate::tasks::{
-    appliance, control, ddns, denials, dns64, facts, host, metrics, nat64, nat64_log, ndp_proxy, network, ra, time,
-    uplink, vm_prefixes,
+    appliance, control, ddns, denials, dns64, facts, host, metrics, nat64, nat64_log, ndp_proxy, network, ra, savi,
+    time, uplink, vm_prefixes,
 };
 use crate::wiring::{Ask, Configured, Desired};
 
@@ -40,6 +41,8 @@ pub struct Ends {
     pub learnt: watch::Receiver<Option<Arc<Learnt>>>,
     /// Slice of the uplink's clients.
     pub uplink: watch::Receiver<uplink::Slice>,
+    /// What discovery shows of the VMs.
+    pub discovered: watch::Receiver<Vec<Discovered>>,
     /// The plan, for its findings.
     pub desired: watch::Receiver<Desired>,
     /// Slice of the facts task.
@@ -62,6 +65,8 @@ pub struct Ends {
     pub ddns: watch::Receiver<ddns::Slice>,
     /// Slice of what VMs are told.
     pub vm_prefixes: watch::Receiver<vm_prefixes::Slice>,
+    /// Slice of source address validation.
+    pub savi: watch::Receiver<savi::Slice>,
     /// Slice of the metrics' listeners.
     pub metrics: watch::Receiver<metrics::Slice>,
     /// Slice of the machine's task.
@@ -175,7 +180,10 @@ fn assemble(ends: &Ends, readings: &Readings) -> Status {
     status.system.hostname.clone_from(&config.hostname);
     status.wan = interface(&config.wan.interface, &facts, readings);
     status.lans = config.lans.iter().map(|lan| lan_status(lan, config, &facts, readings, &advertised)).collect();
-    status.vms = config.vms.iter().map(|vm| vm_status(vm, config, &facts, readings)).collect();
+    let savi = ends.savi.borrow().clone();
+    let discovered = ends.discovered.borrow().clone();
+    status.anti_spoofing = status::AntiSpoofing { bound: savi.bound, claims: savi.claims, silent: savi.silent };
+    status.vms = config.vms.iter().map(|vm| vm_status(vm, config, &facts, &discovered, readings)).collect();
     status
 }
 
@@ -195,10 +203,10 @@ fn lan_status(
     }
 }
 
-fn vm_status(vm: &config::Vm, config: &Config, facts: &Facts, readings: &Readings) -> Vm {
-    let next_hop = vm.address.or(vm.mac.map(config::MacAddr::link_local));
+fn vm_status(vm: &config::Vm, config: &Config, facts: &Facts, discovered: &[Discovered], readings: &Readings) -> Vm {
     let lan = config.lans.iter().find(|lan| lan.name == vm.lan);
     let link = lan.and_then(|lan| link(&lan.interface, facts)).map(|link| link.index);
+    let next_hop = next_hop(vm, link.unwrap_or_default(), discovered);
     let seen = next_hop.map(|hop| {
         let known = |neighbour: &&Neighbour| Some(neighbour.link) == link && neighbour.address == hop;
         readings.neighbours.iter().find(known).is_some_and(|neighbour| neighbour.seen)
@@ -246,7 +254,7 @@ fn findings(ends: &Ends) -> Vec<Finding> {
         all.extend(plan.findings.iter().cloned());
     }
     all.extend(ends.network.borrow().findings.iter().cloned());
-    all.extend(ends.ra.borrow().problems.values().cloned());
+    all.extend(ends.ra.borrow().problems.values().flatten().cloned());
     all.extend(ends.denials.borrow().findings.iter().cloned());
     all.extend(ends.dns64.borrow().findings().cloned());
     all.extend(ends.nat64.borrow().findings.iter().cloned());
@@ -254,6 +262,7 @@ fn findings(ends: &Ends) -> Vec<Finding> {
     all.extend(ends.ndp_proxy.borrow().findings.iter().cloned());
     all.extend(ends.ddns.borrow().findings.iter().cloned());
     all.extend(ends.vm_prefixes.borrow().problems.values().cloned());
+    all.extend(ends.savi.borrow().findings.iter().cloned());
     all.extend(ends.metrics.borrow().problems.values().cloned());
     all.extend(ends.appliance.borrow().findings.iter().cloned());
     all.extend(ends.host.borrow().findings.iter().cloned());
@@ -338,7 +347,7 @@ mod tests {
             (neighbour("2001:db8::3", 7, true), false),
         ] {
             let readings = Readings { neighbours: vec![neighbour], ..Readings::default() };
-            assert_eq!(vm_status(&config.vms[0], &config, &facts(), &readings).seen, Some(seen), "{readings:?}");
+            assert_eq!(vm_status(&config.vms[0], &config, &facts(), &[], &readings).seen, Some(seen), "{readings:?}");
         }
     }
 
@@ -365,6 +374,8 @@ mod tests {
             ndp_proxy: watch::channel(ndp_proxy::Slice::default()).1,
             ddns: watch::channel(ddns::Slice::default()).1,
             vm_prefixes: watch::channel(vm_prefixes::Slice::default()).1,
+            savi: watch::channel(savi::Slice::default()).1,
+            discovered: watch::channel(Vec::new()).1,
             metrics: watch::channel(metrics::Slice::default()).1,
             appliance: watch::channel(appliance::Slice::default()).1,
             host: watch::channel(host::Slice::default()).1,

@@ -170,6 +170,7 @@ fn normal(second: u64) -> Status {
             sent: 1_204,
             solicitations: 12,
             dropped: BTreeMap::new(),
+            ..Advertised::default()
         }),
         clients: vec![
             client("52:54:00:12:34:58", Some("vm1"), &["2001:db8:1:2:20::2", "fe80::5054:ff:fe12:3458"], true),

@@ -3,8 +3,8 @@ use core::fmt;
 use core::net::Ipv6Addr;
 
 use super::option::{
-    DNSSL, MTU, PREF64, PREFIX_INFORMATION, Pref64, PrefixInformation, RDNSS, ROUTE_INFORMATION, RouteInformation,
-    SOURCE_LINK_LAYER, TARGET_LINK_LAYER, masked,
+    CAPTIVE_PORTAL, DNSSL, ENCRYPTED_DNS, MTU, PREF64, PREFIX_INFORMATION, Pref64, PrefixInformation, RDNSS,
+    ROUTE_INFORMATION, RouteInformation, SOURCE_LINK_LAYER, TARGET_LINK_LAYER, masked,
 };
 use super::{
     NEIGHBOR_ADVERTISEMENT, NEIGHBOR_SOLICITATION, NeighborAdvertisement, ROUTER_ADVERTISEMENT, ROUTER_SOLICITATION,
@@ -129,7 +129,7 @@ impl<'a> Writer<'a> {
         }
         let body = self.option(PREFIX_INFORMATION, 32)?;
         body[0] = option.length;
-        body[1] = u8::from(option.on_link) << 7 | u8::from(option.autonomous) << 6;
+        body[1] = u8::from(option.on_link) << 7 | u8::from(option.autonomous) << 6 | u8::from(option.pd_preferred) << 4;
         body[2..6].copy_from_slice(&option.valid.to_be_bytes());
         body[6..10].copy_from_slice(&option.preferred.to_be_bytes());
         body[14..].copy_from_slice(&masked(&option.prefix.octets(), option.length).octets());
@@ -196,14 +196,55 @@ impl<'a> Writer<'a> {
         body[2..6].copy_from_slice(&lifetime.to_be_bytes());
         let mut at = 6;
         for domain in domains {
-            for label in labels(domain.as_ref()) {
-                // `wire_length` has seen that labels are 63 bytes at most.
-                body[at] = label.len() as u8;
-                body[at + 1..at + 1 + label.len()].copy_from_slice(label.as_bytes());
-                at += 1 + label.len();
-            }
-            at += 1;
+            at += write_name(&mut body[at..], domain.as_ref());
         }
+        Ok(())
+    }
+
+    /// Captive portal (RFC 8910 section 2.3).
+    ///
+    /// # Errors
+    /// [`EmitError::NoRoom`], [`EmitError::TooLong`].
+    pub fn captive_portal(&mut self, uri: &str) -> Result<(), EmitError> {
+        let body = self.option(CAPTIVE_PORTAL, (2 + uri.len()).next_multiple_of(8))?;
+        body[..uri.len()].copy_from_slice(uri.as_bytes());
+        Ok(())
+    }
+
+    /// Encrypted DNS (RFC 9463 section 6.1). Without addresses there is a name alone, and its priority is 0.
+    ///
+    /// # Errors
+    /// [`EmitError::NoRoom`], [`EmitError::TooLong`], [`EmitError::DomainName`].
+    pub fn encrypted_dns(
+        &mut self,
+        priority: u16,
+        lifetime: u32,
+        name: &str,
+        addresses: &[Ipv6Addr],
+        parameters: &[u8],
+    ) -> Result<(), EmitError> {
+        let name_length = wire_length(name)?;
+        let (alone, addresses_length) = (addresses.is_empty(), 16 * addresses.len());
+        let rest = if alone { 0 } else { 2 + addresses_length + 2 + parameters.len() };
+        let lengths = [name_length, addresses_length, parameters.len()];
+        let [name_field, addresses_field, parameters_field] = lengths.map(|length| u16::try_from(length).ok());
+        let body = self.option(ENCRYPTED_DNS, (2 + 8 + name_length + rest).next_multiple_of(8))?;
+        body[..2].copy_from_slice(&if alone { 0 } else { priority }.to_be_bytes());
+        body[2..6].copy_from_slice(&lifetime.to_be_bytes());
+        // An option of 255 units has said that it is too long already.
+        body[6..8].copy_from_slice(&name_field.unwrap_or_default().to_be_bytes());
+        write_name(&mut body[8..], name);
+        if alone {
+            return Ok(());
+        }
+        let body = &mut body[8 + name_length..];
+        body[..2].copy_from_slice(&addresses_field.unwrap_or_default().to_be_bytes());
+        for (place, address) in body[2..].chunks_exact_mut(16).zip(addresses) {
+            place.copy_from_slice(&address.octets());
+        }
+        let body = &mut body[2 + addresses_length..];
+        body[..2].copy_from_slice(&parameters_field.unwrap_or_default().to_be_bytes());
+        body[2..2 + parameters.len()].copy_from_slice(parameters);
         Ok(())
     }
 
@@ -245,6 +286,18 @@ impl<'a> Writer<'a> {
 /// The labels of a name in text form, with or without its final dot.
 fn labels(domain: &str) -> impl Iterator<Item = &str> {
     domain.strip_suffix('.').unwrap_or(domain).split('.')
+}
+
+/// Writes a name that `wire_length` has found good, and tells how many bytes it took, root label included.
+fn write_name(place: &mut [u8], domain: &str) -> usize {
+    let mut at = 0;
+    for label in labels(domain) {
+        // Labels are 63 bytes at most.
+        place[at] = label.len() as u8;
+        place[at + 1..at + 1 + label.len()].copy_from_slice(label.as_bytes());
+        at += 1 + label.len();
+    }
+    at + 1
 }
 
 /// Bytes of a name in wire form, root label included.

@@ -10,7 +10,8 @@ use core::net::Ipv6Addr;
 
 pub use emit::{EmitError, Writer};
 pub use option::{
-    Addresses, DomainName, DomainNames, Labels, NdpOption, Options, Pref64, PrefixInformation, RouteInformation,
+    Addresses, DomainName, DomainNames, EncryptedDns, Labels, NdpOption, Options, Pref64, PrefixInformation,
+    RouteInformation,
 };
 
 /// ICMPv6 type of a Router Solicitation.

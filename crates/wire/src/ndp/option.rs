@@ -1,4 +1,4 @@
-//! Options of Neighbor Discovery messages: RFC 4861 section 4.6, RFC 4191, RFC 8106 and RFC 8781.
+//! Options of Neighbor Discovery messages: RFC 4861 section 4.6, RFC 4191, RFC 8106, RFC 8781, RFC 8910 and RFC 9463.
 use core::fmt;
 use core::net::Ipv6Addr;
 use core::str;
@@ -13,7 +13,9 @@ pub(super) const MTU: u8 = 5;
 pub(super) const ROUTE_INFORMATION: u8 = 24;
 pub(super) const RDNSS: u8 = 25;
 pub(super) const DNSSL: u8 = 31;
+pub(super) const CAPTIVE_PORTAL: u8 = 37;
 pub(super) const PREF64: u8 = 38;
+pub(super) const ENCRYPTED_DNS: u8 = 144;
 
 /// An option that is known and well-formed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,10 @@ pub enum NdpOption<'a> {
     },
     /// NAT64 prefix (RFC 8781).
     Pref64(Pref64),
+    /// URI of the captive portal's API (RFC 8910 section 2.3).
+    CaptivePortal(&'a str),
+    /// A resolver with encryption (RFC 9463 section 6).
+    EncryptedDns(EncryptedDns<'a>),
 }
 
 /// A Prefix Information option (RFC 4861 section 4.6.2).
@@ -57,6 +63,8 @@ pub struct PrefixInformation {
     pub on_link: bool,
     /// A flag.
     pub autonomous: bool,
+    /// P flag (RFC 9762): hosts had better ask for a prefix by DHCPv6.
+    pub pd_preferred: bool,
     /// Valid lifetime in seconds; all ones is infinity.
     pub valid: u32,
     /// Preferred lifetime in seconds; all ones is infinity.
@@ -126,6 +134,51 @@ impl Pref64 {
         let lifetime = u16::from_be_bytes([high, low & !7]);
         Some(Self { prefix: masked(&prefix, length), length, lifetime })
     }
+}
+
+/// An Encrypted DNS option (RFC 9463 section 6.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EncryptedDns<'a> {
+    /// Lower comes first; 0 where there is a name alone.
+    pub priority: u16,
+    /// Seconds; 0 withdraws it.
+    pub lifetime: u32,
+    /// The authentication domain name.
+    pub name: DomainName<'a>,
+    /// Where it is; none where the name is to be resolved.
+    pub addresses: Addresses<'a>,
+    /// Service parameters in wire form (RFC 9460 section 2.2).
+    pub parameters: &'a [u8],
+}
+
+impl<'a> EncryptedDns<'a> {
+    fn parse(body: &'a [u8]) -> Option<Self> {
+        let (&[p0, p1, l0, l1, l2, l3], rest) = body.split_first_chunk::<6>()?;
+        let (name, rest) = counted(rest)?;
+        let (name, after) = split_name(name)?;
+        if name.is_empty() || !after.is_empty() {
+            return None;
+        }
+        // RFC 9463 section 6.1: all that follows is left out where there is a name alone; padding is zeros.
+        let (addresses, rest) = counted(rest).unwrap_or((&[], &[]));
+        let (parameters, _padding) = counted(rest).unwrap_or((&[], &[]));
+        if addresses.len() % 16 != 0 {
+            return None;
+        }
+        Some(Self {
+            priority: u16::from_be_bytes([p0, p1]),
+            lifetime: u32::from_be_bytes([l0, l1, l2, l3]),
+            name: DomainName(name),
+            addresses: Addresses(addresses),
+            parameters,
+        })
+    }
+}
+
+/// A field with its length in two bytes before it, and what follows.
+fn counted(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&length, rest) = bytes.split_first_chunk::<2>()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(length)))
 }
 
 /// The addresses of an RDNSS option.
@@ -281,7 +334,9 @@ fn parse_option(kind: u8, body: &[u8]) -> Option<NdpOption<'_>> {
             let (lifetime, domains) = lifetime_and_list(body)?;
             Some(NdpOption::Dnssl { lifetime, domains: DomainNames(domains) })
         }
+        CAPTIVE_PORTAL => captive_portal(body).map(NdpOption::CaptivePortal),
         PREF64 => Pref64::parse(body).map(NdpOption::Pref64),
+        ENCRYPTED_DNS => EncryptedDns::parse(body).map(NdpOption::EncryptedDns),
         _ => None,
     }
 }
@@ -297,6 +352,7 @@ fn prefix_information(body: &[u8]) -> Option<PrefixInformation> {
         length,
         on_link: flags & 0x80 != 0,
         autonomous: flags & 0x40 != 0,
+        pd_preferred: flags & 0x10 != 0,
         valid: u32::from_be_bytes([v0, v1, v2, v3]),
         preferred: u32::from_be_bytes([p0, p1, p2, p3]),
     })
@@ -312,6 +368,13 @@ fn route_information(body: &[u8]) -> Option<RouteInformation> {
     let preference = Preference::parse(flags)?;
     let lifetime = u32::from_be_bytes([l0, l1, l2, l3]);
     Some(RouteInformation { prefix: masked(prefix, length), length, preference, lifetime })
+}
+
+/// RFC 8910 section 2.3: ASCII, padded with zeros.
+fn captive_portal(body: &[u8]) -> Option<&str> {
+    let end = body.iter().rposition(|byte| *byte != 0)? + 1;
+    let uri = body.get(..end)?;
+    if uri.iter().all(u8::is_ascii_graphic) { str::from_utf8(uri).ok() } else { None }
 }
 
 fn lifetime_and_list(body: &[u8]) -> Option<(u32, &[u8])> {

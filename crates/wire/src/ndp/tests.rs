@@ -186,6 +186,80 @@ fn search_domains_are_labels_padded_to_eight_bytes() {
 }
 
 #[test]
+fn prefix_information_byte_for_byte_with_each_flag() {
+    for (on_link, autonomous, pd_preferred, flags) in
+        [(true, false, false, 0x80), (false, true, false, 0x40), (false, false, true, 0x10), (true, true, true, 0xd0)]
+    {
+        let prefix = "2001:db8:1:2::".parse().unwrap();
+        let option =
+            PrefixInformation { prefix, length: 64, on_link, autonomous, pd_preferred, valid: 7200, preferred: 3600 };
+        let mut buffer = [0xff; 64];
+        let mut writer = Writer::router_solicitation(&mut buffer).unwrap();
+        writer.prefix_information(&option).unwrap();
+        let bytes = &writer.finish()[8..];
+        #[rustfmt::skip]
+        let expected = [
+            3, 4, 64, flags, 0, 0, 0x1c, 0x20, 0, 0, 0x0e, 0x10, 0, 0, 0, 0,
+            0x20, 0x01, 0x0d, 0xb8, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0,
+        ];
+        assert_eq!(bytes, expected);
+        assert_eq!(options(bytes), [NdpOption::PrefixInformation(option)]);
+    }
+}
+
+#[test]
+fn a_captive_portal_is_a_uri_padded_with_zeros() {
+    let mut buffer = [0xff; 64];
+    let mut writer = Writer::router_solicitation(&mut buffer).unwrap();
+    writer.captive_portal("https://p.test/a").unwrap();
+    let bytes = &writer.finish()[8..];
+    assert_eq!(bytes, b"\x25\x03https://p.test/a\0\0\0\0\0\0");
+    assert_eq!(options(bytes), [NdpOption::CaptivePortal("https://p.test/a")]);
+    assert_eq!(options(b"\x25\x01ab\0d\0\0"), [], "a zero inside");
+    assert_eq!(options(b"\x25\x01\0\0\0\0\0\0"), []);
+}
+
+#[test]
+fn encrypted_dns_carries_name_addresses_and_parameters() {
+    let address: Ipv6Addr = "2001:db8::53".parse().unwrap();
+    let parameters = [0, 1, 0, 4, 3, b'd', b'o', b't'];
+    let mut buffer = [0xff; 128];
+    let mut writer = Writer::router_solicitation(&mut buffer).unwrap();
+    writer.encrypted_dns(1, 1800, "dns.test", &[address], &parameters).unwrap();
+    let bytes = &writer.finish()[8..];
+    #[rustfmt::skip]
+    let expected = [
+        144, 6, 0, 1, 0, 0, 0x07, 0x08,
+        0, 10, 3, b'd', b'n', b's', 4, b't', b'e', b's', b't', 0,
+        0, 16, 0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x53,
+        0, 8, 0, 1, 0, 4, 3, b'd', b'o', b't',
+    ];
+    assert_eq!(bytes, expected);
+    let [NdpOption::EncryptedDns(option)] = options(bytes)[..] else { panic!() };
+    assert_eq!((option.priority, option.lifetime, option.parameters), (1, 1800, &parameters[..]));
+    assert_eq!(option.name.to_string(), "dns.test");
+    assert_eq!(option.addresses.iter().collect::<Vec<_>>(), [address]);
+}
+
+#[test]
+fn encrypted_dns_with_a_name_alone_has_priority_zero() {
+    let mut buffer = [0xff; 64];
+    let mut writer = Writer::router_solicitation(&mut buffer).unwrap();
+    writer.encrypted_dns(9, 60, "dns.test", &[], &[0; 4]).unwrap();
+    let bytes = &writer.finish()[8..];
+    #[rustfmt::skip]
+    let expected = [144, 3, 0, 0, 0, 0, 0, 60, 0, 10, 3, b'd', b'n', b's', 4, b't', b'e', b's', b't', 0, 0, 0, 0, 0];
+    assert_eq!(bytes, expected);
+    let [NdpOption::EncryptedDns(option)] = options(bytes)[..] else { panic!() };
+    assert_eq!((option.addresses.iter().count(), option.parameters.len()), (0, 0));
+    let mut half_an_address = [0; 32];
+    half_an_address[..22].copy_from_slice(&expected[..22]);
+    half_an_address[1] = 4;
+    half_an_address[21] = 8;
+    assert_eq!(options(&half_an_address), []);
+}
+
+#[test]
 fn what_is_not_a_domain_name_is_not_written() {
     let mut buffer = [0; 64];
     let mut writer = Writer::router_solicitation(&mut buffer).unwrap();
@@ -242,9 +316,9 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_is_read_back(prefix: u128, length in 0u8..=128, valid: u32, preferred: u32, on_link: bool, autonomous: bool) {
+    fn what_is_written_is_read_back(prefix: u128, length in 0u8..=128, valid: u32, preferred: u32, on_link: bool, autonomous: bool, pd_preferred: bool) {
         let option = PrefixInformation {
-            prefix: option::masked(&prefix.to_be_bytes(), length), length, on_link, autonomous, valid, preferred,
+            prefix: option::masked(&prefix.to_be_bytes(), length), length, on_link, autonomous, pd_preferred, valid, preferred,
         };
         let mut buffer = [0; 64];
         let mut writer = Writer::router_solicitation(&mut buffer).unwrap();

@@ -83,7 +83,7 @@ pub(super) fn spoofed(lab: &mut Lab) -> Result<()> {
     ensure!(echo_requests(router)? == echoes, "a spoofed echo request reached the router");
     let status = lab.await_status("the drops to be counted", |status| {
         let dropped = |reason: &str| status["firewall"]["dropped"][reason]["packets"].as_u64() > Some(0);
-        dropped("source is not of this network") && dropped("source in pref64 came in by the uplink")
+        dropped("source is not of this hardware address") && dropped("source in pref64 came in by the uplink")
     })?;
     let asked = |status: &Value| status["dns64"]["queries"].as_u64().unwrap_or_default();
     ensure!(asked(&status) == asked(&before) + 1, "{} and {}", before["dns64"], status["dns64"]);

@@ -6,6 +6,7 @@ use crate::network::Network;
 use crate::network::Network::{Slaac, Slash76};
 use crate::router::BackEnd;
 
+mod advertisement;
 mod blocks;
 mod bulk;
 mod change;
@@ -34,6 +35,7 @@ mod resolver;
 mod scan;
 mod shared_address;
 mod shortcut;
+mod sources;
 mod uplink;
 mod vm_prefixes;
 
@@ -95,6 +97,9 @@ table! {
     the_default_refuses_to_translate_to_private_ipv4:              NAMESPACE, Slaac, Running => client::is_refused_private_ipv4;
     without_ipv4_pref64_is_withdrawn_and_synthesis_stops:          NAMESPACE, Slaac, Running => client::loses_and_regains_nat64;
 
+    everything_that_is_advertised_reaches_hosts:                   NAMESPACE, Slaac, ByBody => advertisement::tells_everything;
+    another_router_on_a_lan_is_noticed:                            NAMESPACE, Slaac, Running => advertisement::notices_others;
+
     // The resolver.
     an_answer_is_remembered_until_it_is_flushed:                   NAMESPACE, Slaac, Running => resolver::remembers;
     names_of_this_network_stay_here_and_others_outlive_the_upstream: NAMESPACE, Slaac, Running => resolver::knows_its_own;
@@ -113,6 +118,9 @@ table! {
     an_allow_entry_admits_what_it_names_and_nothing_else:          NAMESPACE, Slaac, ByBody => firewall::admits;
     a_flushed_ruleset_is_back_at_once:                             NAMESPACE, Slaac, Running => firewall::comes_back;
     nobody_sends_with_addresses_of_elsewhere:                      NAMESPACE, Slaac, Running => firewall::spoofed;
+    hosts_send_from_their_own_addresses_and_from_no_others:        NAMESPACE, Slaac, Running => sources::are_validated;
+    a_vm_is_found_by_its_mac_and_shown_when_it_falls_silent:       NAMESPACE, Slaac, ByBody => sources::vm_is_found_and_lost;
+    prefixes_carved_out_of_a_64_are_no_trap:                       NAMESPACE, Slaac, Running => sources::carved_prefixes_are_no_trap;
     an_allow_entry_for_a_vm_on_a_76_works:                         NAMESPACE, Slash76, ByBody => firewall::admits;
     what_a_removed_entry_admitted_ends_at_once:                    NAMESPACE, Slaac, ByBody => policy::ends;
     an_entry_with_groups_admits_what_their_members_say:            NAMESPACE, Slaac, ByBody => policy::groups;

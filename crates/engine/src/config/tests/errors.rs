@@ -49,7 +49,7 @@ fn the_translators_policy_names_what_it_takes() {
 #[test]
 fn a_value_out_of_range_names_the_rfc_and_the_range() {
     let lan = "[[lan]]\nname = \"b\"\ninterface = \"eth2\"\n";
-    let words: [(&str, &str, &[&str]); 9] = [
+    let words: [(&str, &str, &[&str]); 17] = [
         ("mtu = 1279\n", "4:7", &["mtu", "1280", "RFC 8200 section 5"]),
         (
             "advertise = { max_rtr_adv_interval = 3 }\n",
@@ -71,6 +71,26 @@ fn a_value_out_of_range_names_the_rfc_and_the_range() {
         ),
         ("advertise = { adv_link_mtu = 1279 }\n", "4:30", &["AdvLinkMTU", "1280"]),
         ("advertise = { adv_retrans_timer = -1 }\n", "4:35", &["AdvRetransTimer", "4294967295"]),
+        ("advertise = { default_router_preference = \"best\" }\n", "4:43", &["Default Router Preference", "\"low\""]),
+        ("advertise = { captive_portal = \"http://p.test\" }\n", "4:32", &["https://", "RFC 8910"]),
+        ("advertise = { other_routers = \"2001:db8::2\" }\n", "4:31", &["link-local"]),
+        ("advertise = { route = [{ prefix = \"2001:db8::1/48\" }] }\n", "4:35", &["host bits"]),
+        ("advertise = { route = [{ prefix = \"::/0\", lifetime = -1 }] }\n", "4:54", &["Route Lifetime"]),
+        (
+            "advertise = { encrypted_dns = [{ name = \"d.test\", alpn = \"dot\" }] }\n",
+            "4:32",
+            &["`addresses` is missing"],
+        ),
+        (
+            "advertise = { adv_prefix_list = [{ prefix = \"2001:db8:9::/64\" }] }\n",
+            "4:45",
+            &["not a prefix of this lan"],
+        ),
+        (
+            "addresses = [\"2001:db8::1/64\"]\nadvertise = { adv_prefix_list = [{ prefix = \"2001:db8::/64\", adv_valid_lifetime = 5, adv_preferred_lifetime = 6 }] }\n",
+            "5:111",
+            &["AdvPreferredLifetime", "0 to AdvValidLifetime"],
+        ),
     ];
     for (more, place, words) in words {
         says(&format!("{lan}{more}"), place, words);

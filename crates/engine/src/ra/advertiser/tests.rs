@@ -1,35 +1,30 @@
 //! Advertisements byte for byte, and their times.
 use proptest::prelude::*;
 use sixgate_wire::mac::MacAddr;
-use sixgate_wire::ndp::ParseError;
+use sixgate_wire::ndp::{ParseError, Preference};
 
 use super::*;
-use crate::config::Advertise;
+use crate::config::{Advertise, AdvertisedRoute, EncryptedResolver};
 use crate::ra::{AdvertisementPlan, PrefixPlan};
 
 const HOST: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x20);
+const NOBODY: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
 const SOLICITATION: [u8; 8] = [133, 0, 0, 0, 0, 0, 0, 0];
 
 fn plan() -> RaPlan {
     let variables = Advertise {
         max_rtr_adv_interval: Duration::from_secs(600),
         min_rtr_adv_interval: Duration::from_secs(198),
-        adv_managed_flag: false,
-        adv_other_config_flag: false,
-        adv_link_mtu: None,
-        adv_reachable_time: 0,
-        adv_retrans_timer: 0,
-        adv_cur_hop_limit: 64,
         adv_default_lifetime: Duration::from_secs(1800),
         adv_valid_lifetime: Duration::from_secs(86_400),
         adv_preferred_lifetime: Duration::from_secs(14_400),
-        adv_on_link_flag: None,
-        adv_autonomous_flag: None,
+        ..Advertise::default()
     };
     let prefix = PrefixPlan {
         prefix: "2001:db8:1:2::/64".parse().unwrap(),
         on_link: false,
         autonomous: true,
+        pd_preferred: false,
         valid: variables.adv_valid_lifetime,
         preferred: variables.adv_preferred_lifetime,
         ends: None,
@@ -39,6 +34,7 @@ fn plan() -> RaPlan {
         link: 3,
         interface: "eth1".to_owned(),
         source: "fe80::1".parse().unwrap(),
+        carrier: true,
         advertisement: AdvertisementPlan {
             variables,
             prefixes: vec![prefix],
@@ -55,12 +51,11 @@ fn at(millis: u64) -> Instant {
     Instant::ZERO + Duration::from_millis(millis)
 }
 
-/// The message that is due now.
+/// The message to all that is due now.
 fn transmit(advertiser: &mut Advertiser) -> Option<Vec<u8>> {
-    let mut message = vec![0xff; 7];
-    advertiser.poll_transmit(&mut message).map(|destination| {
-        assert_eq!(destination, ALL_NODES);
-        message
+    advertiser.poll_transmit().map(|transmit| {
+        assert_eq!((transmit.source, transmit.destination), (advertiser.plan().source, ALL_NODES));
+        transmit.message
     })
 }
 
@@ -221,7 +216,7 @@ fn the_same_seed_gives_the_same_times_and_another_one_others() {
 fn a_solicitation_is_answered_within_half_a_second_and_once_for_all_who_ask() {
     let (mut advertiser, last) = settled();
     let now = last + Duration::from_secs(100);
-    assert_eq!(advertiser.handle_input(&SOLICITATION, HOST, 255, now), Verdict::Solicited);
+    assert_eq!(advertiser.handle_input(&SOLICITATION, NOBODY, 255, now), Verdict::Solicited);
     let due = advertiser.poll_timeout().unwrap();
     assert!(due.saturating_since(now) <= MAX_RA_DELAY_TIME);
     assert_eq!(advertiser.handle_input(&SOLICITATION, Ipv6Addr::UNSPECIFIED, 255, now), Verdict::Solicited);
@@ -236,7 +231,7 @@ fn a_solicitation_is_answered_within_half_a_second_and_once_for_all_who_ask() {
 #[test]
 fn a_solicitation_right_after_an_advertisement_waits_for_min_delay_between_ras() {
     let (mut advertiser, last) = settled();
-    advertiser.handle_input(&SOLICITATION, HOST, 255, last + Duration::from_millis(10));
+    advertiser.handle_input(&SOLICITATION, NOBODY, 255, last + Duration::from_millis(10));
     let due = advertiser.poll_timeout().unwrap().saturating_since(last);
     assert!((MIN_DELAY_BETWEEN_RAS..=MIN_DELAY_BETWEEN_RAS + MAX_RA_DELAY_TIME).contains(&due), "{due:?}");
 }
@@ -354,14 +349,241 @@ fn each_dropped_message_is_counted_by_its_reason_and_moves_no_timer() {
 }
 
 #[test]
-fn options_without_room_are_left_out_and_shown() {
+fn what_one_packet_cannot_hold_goes_into_several_each_complete_in_itself() {
     let mut plan = plan();
     let prefix = plan.advertisement.prefixes[0].clone();
     plan.advertisement.prefixes = vec![prefix; 40];
     let mut advertiser = Advertiser::new(&plan, 1, at(0));
     advertiser.handle_timeout(at(0));
-    assert!(transmit(&mut advertiser).unwrap().len() <= 1240);
-    assert!(advertiser.status().dropped["ra-option-omitted"] > 0);
+    let messages: Vec<Vec<u8>> = std::iter::from_fn(|| transmit(&mut advertiser)).collect();
+    assert_eq!(messages.len(), 2);
+    let pios = |message: &Vec<u8>| message.windows(4).filter(|window| *window == [3, 4, 64, 0x40]).count();
+    assert_eq!(messages.iter().map(pios).collect::<Vec<_>>(), [37, 3]);
+    for message in &messages {
+        assert!(message.len() <= 1240, "RFC 6980 section 5");
+        assert_eq!(message[..24], ADVERTISEMENT[..24], "header and SLLA");
+    }
+    let status = advertiser.status();
+    assert_eq!((status.sent, status.packets), (1, 2), "one advertisement in two packets");
+    assert!(!status.dropped.contains_key("ra-option-omitted"));
+}
+
+#[test]
+fn an_option_that_no_packet_holds_is_left_out_and_shown() {
+    let mut plan = plan();
+    plan.advertisement.rdnss = vec![HOST; 100];
+    let mut advertiser = Advertiser::new(&plan, 1, at(0));
+    advertiser.handle_timeout(at(0));
+    let lengths: Vec<usize> = std::iter::from_fn(|| transmit(&mut advertiser)).map(|message| message.len()).collect();
+    assert_eq!(lengths, [16 + 8 + 8 + 32, 16 + 8 + 16 + 24]);
+    assert_eq!(advertiser.status().dropped["ra-option-omitted"], 1);
+}
+
+/// What is sent now, and where to.
+fn destinations(advertiser: &mut Advertiser) -> Vec<Ipv6Addr> {
+    std::iter::from_fn(|| advertiser.poll_transmit()).map(|transmit| transmit.destination).collect()
+}
+
+fn host(number: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 1, number)
+}
+
+#[test]
+fn who_solicits_is_answered_alone_and_moves_no_interval() {
+    let (mut advertiser, last) = settled();
+    let before = advertiser.poll_timeout().unwrap();
+    let now = last + Duration::from_millis(10);
+    assert_eq!(advertiser.handle_input(&SOLICITATION, HOST, 255, now), Verdict::Solicited);
+    let due = advertiser.poll_timeout().unwrap();
+    assert!(due.saturating_since(now) <= MAX_RA_DELAY_TIME, "no multicast, so MIN_DELAY_BETWEEN_RAS does not count");
+    assert_eq!(advertiser.handle_input(&SOLICITATION, HOST, 255, now), Verdict::Solicited, "one answer is under way");
+    advertiser.handle_timeout(due);
+    let transmit = advertiser.poll_transmit().unwrap();
+    assert_eq!((transmit.destination, transmit.message), (HOST, ADVERTISEMENT.to_vec()));
+    assert_eq!(advertiser.poll_transmit(), None);
+    assert_eq!(advertiser.poll_timeout(), Some(before));
+    assert_eq!((advertiser.status().unicast, advertiser.status().sent), (1, 4));
+}
+
+#[test]
+fn one_host_is_answered_three_times_at_once_and_then_every_three_seconds_while_others_are_answered() {
+    let (mut advertiser, last) = settled();
+    let mut now = last + Duration::from_secs(20);
+    let mut answers = 0;
+    for _ in 0..40 {
+        advertiser.handle_input(&SOLICITATION, HOST, 255, now);
+        now = now + MAX_RA_DELAY_TIME;
+        advertiser.handle_timeout(now);
+        answers += destinations(&mut advertiser).len();
+    }
+    assert!((8..=10).contains(&answers), "20 s make 3 + 6 or so: {answers}");
+    let dropped = advertiser.status().dropped["ra-solicited-too-often"];
+    assert_eq!(dropped, 40 - answers as u64);
+    assert_eq!(advertiser.handle_input(&SOLICITATION, host(7), 255, now), Verdict::Solicited);
+}
+
+#[test]
+fn a_flood_of_invented_hosts_is_answered_by_one_multicast() {
+    let (mut advertiser, last) = settled();
+    let now = last + Duration::from_secs(20);
+    for number in 0..2000 {
+        assert_eq!(advertiser.handle_input(&SOLICITATION, host(number), 255, now), Verdict::Solicited);
+    }
+    let mut answered = Vec::new();
+    for _ in 0..400 {
+        advertiser.handle_timeout(now + MAX_RA_DELAY_TIME);
+        answered.extend(destinations(&mut advertiser));
+    }
+    assert!(answered.len() <= 257, "{}", answered.len());
+    assert_eq!(answered.iter().filter(|to| **to == ALL_NODES).count(), 1);
+}
+
+#[test]
+fn unicast_answers_can_be_switched_off() {
+    let mut plan = plan();
+    plan.advertisement.variables.unicast_answers = false;
+    let mut advertiser = Advertiser::new(&plan, 7, at(0));
+    wake(&mut advertiser);
+    transmit(&mut advertiser).unwrap();
+    advertiser.handle_input(&SOLICITATION, HOST, 255, at(5000));
+    wake(&mut advertiser);
+    assert_eq!(destinations(&mut advertiser), [ALL_NODES]);
+}
+
+#[test]
+fn where_nothing_is_multicast_hosts_that_have_solicited_hear_of_changes_and_of_the_end() {
+    let mut plan = plan();
+    plan.advertisement.variables.unicast_only = true;
+    let mut advertiser = Advertiser::new(&plan, 7, at(0));
+    wake(&mut advertiser);
+    assert_eq!(destinations(&mut advertiser), [] as [Ipv6Addr; 0], "nobody has asked yet");
+    let nobody = advertiser.handle_input(&SOLICITATION, NOBODY, 255, at(1000));
+    assert_eq!(nobody, Verdict::Dropped(Reason::NobodyToAnswer));
+    for number in [1, 2] {
+        assert_eq!(advertiser.handle_input(&SOLICITATION, host(number), 255, at(1000)), Verdict::Solicited);
+    }
+    advertiser.handle_timeout(at(1500));
+    assert_eq!(destinations(&mut advertiser), [host(1), host(2)]);
+    plan.advertisement.rdnss.clear();
+    advertiser.reconfigure(&plan, at(20_000));
+    advertiser.handle_timeout(at(20_000));
+    assert_eq!(destinations(&mut advertiser), [host(1), host(2)]);
+    advertiser.cease(at(2_000_000));
+    advertiser.handle_timeout(at(2_000_000));
+    assert_eq!(destinations(&mut advertiser), [] as [Ipv6Addr; 0], "they were not heard for longer than 1,800 s");
+}
+
+#[test]
+fn a_link_without_carrier_is_silent_and_advertised_on_like_new_when_it_comes_back() {
+    let (mut advertiser, last) = settled();
+    let without = RaPlan { carrier: false, ..plan() };
+    advertiser.reconfigure(&without, last + Duration::from_secs(10));
+    assert_eq!(advertiser.poll_timeout(), None);
+    advertiser.handle_timeout(last + Duration::from_secs(1000));
+    assert_eq!(transmit(&mut advertiser), None);
+    let now = last + Duration::from_secs(2000);
+    advertiser.reconfigure(&plan(), now);
+    for _ in 0..MAX_INITIAL_RTR_ADVERTISEMENTS {
+        let at = wake(&mut advertiser);
+        assert!(at.saturating_since(now) <= MAX_INITIAL_RTR_ADVERT_INTERVAL * 2);
+        assert_eq!(transmit(&mut advertiser).unwrap(), ADVERTISEMENT);
+    }
+}
+
+#[test]
+fn a_new_link_local_address_takes_leave_of_the_old_one() {
+    let (mut advertiser, last) = settled();
+    let moved = RaPlan { source: "fe80::2".parse().unwrap(), ..plan() };
+    advertiser.reconfigure(&moved, last + Duration::from_secs(10));
+    let leave = advertiser.poll_transmit().unwrap();
+    assert_eq!((leave.source, leave.destination), (plan().source, ALL_NODES));
+    assert_eq!(leave.message, [134, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "RFC 4861 section 6.2.8");
+    wake(&mut advertiser);
+    assert_eq!(transmit(&mut advertiser).unwrap(), ADVERTISEMENT);
+}
+
+#[test]
+fn routes_preference_portal_and_encrypted_dns_are_told_byte_for_byte_and_withdrawn_at_the_end() {
+    let mut plan = plan();
+    let variables = &mut plan.advertisement.variables;
+    variables.default_router_preference = Preference::High;
+    variables.routes = vec![AdvertisedRoute {
+        prefix: "2001:db8:77::/48".parse().unwrap(),
+        preference: Preference::Low,
+        lifetime: None,
+    }];
+    variables.captive_portal = Some("https://p.test/a".to_owned());
+    let addresses = vec!["2001:db8::53".parse().unwrap()];
+    let parameters = vec![0, 1, 0, 4, 3, b'd', b'o', b't'];
+    let resolver = EncryptedResolver { name: "dns.test".to_owned(), addresses, priority: 1, parameters };
+    variables.encrypted_dns = vec![resolver];
+    let mut advertiser = Advertiser::new(&plan, 1, at(0));
+    advertiser.handle_timeout(at(0));
+    let message = transmit(&mut advertiser).unwrap();
+    assert_eq!(message[5], 0x08, "Prf 01: high");
+    #[rustfmt::skip]
+    let route = [24, 2, 48, 0x18, 0, 0, 0x07, 0x08, 0x20, 0x01, 0x0d, 0xb8, 0, 0x77, 0, 0];
+    assert_eq!(message[104..120], route);
+    #[rustfmt::skip]
+    let encrypted = [
+        144, 6, 0, 1, 0, 0, 0x07, 0x08,
+        0, 10, 3, b'd', b'n', b's', 4, b't', b'e', b's', b't', 0,
+        0, 16, 0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x53,
+        0, 8, 0, 1, 0, 4, 3, b'd', b'o', b't',
+    ];
+    assert_eq!(message[144..192], encrypted);
+    assert_eq!(&message[192..], b"\x25\x03https://p.test/a\0\0\0\0\0\0");
+
+    advertiser.cease(at(1000));
+    advertiser.handle_timeout(at(1000));
+    let message = transmit(&mut advertiser).unwrap();
+    assert_eq!(message[5..8], [0, 0, 0], "RFC 4191 section 2.2: no preference without a lifetime");
+    assert_eq!(message[72..80], [24, 2, 48, 0x18, 0, 0, 0, 0]);
+    assert_eq!(message[112..120], [144, 6, 0, 1, 0, 0, 0, 0]);
+    assert_eq!(message.len(), 160, "a portal has no lifetime");
+}
+
+#[test]
+fn another_router_is_told_of_with_what_it_contradicts_and_forgotten() {
+    let (mut advertiser, now) = settled();
+    let mut theirs = ADVERTISEMENT.to_vec();
+    theirs[4] = 32;
+    theirs[5] = 0x80;
+    theirs[30..32].copy_from_slice(&1400_u16.to_be_bytes());
+    theirs[36..40].copy_from_slice(&60_u32.to_be_bytes());
+    assert_eq!(advertiser.handle_input(&theirs, HOST, 255, now), Verdict::OtherRouter);
+    let status = advertiser.status();
+    let [router] = &status.other_routers[..] else { panic!() };
+    assert_eq!((router.address, router.router_lifetime, router.expected), (HOST, 1800, false));
+    assert_eq!(router.mac.as_deref(), Some("52:54:00:01:02:03"));
+    assert_eq!(
+        router.contradicts,
+        [
+            "AdvCurHopLimit 32 against 64",
+            "AdvManagedFlag true against false",
+            "AdvLinkMTU 1400 against 1500",
+            "AdvValidLifetime of 2001:db8:1:2::/64 60 against 86400"
+        ]
+    );
+    let codes: Vec<String> = status.findings("vms").into_iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, ["lan-other-router", "lan-router-contradicts"]);
+    advertiser.handle_timeout(now + Duration::from_secs(1801));
+    assert!(advertiser.status().other_routers.is_empty());
+}
+
+#[test]
+fn a_router_that_is_meant_to_be_there_and_says_the_same_is_no_finding() {
+    let mut plan = plan();
+    plan.advertisement.variables.other_routers = vec![HOST];
+    let mut advertiser = Advertiser::new(&plan, 1, at(0));
+    advertiser.handle_input(&ADVERTISEMENT, HOST, 255, at(0));
+    let status = advertiser.status();
+    assert!(status.other_routers[0].expected);
+    assert_eq!(status.findings("vms"), []);
+    for number in 0..100 {
+        advertiser.handle_input(&ADVERTISEMENT, host(number), 255, at(0));
+    }
+    assert_eq!(advertiser.status().other_routers.len(), 16, "invented routers cost no more");
 }
 
 #[test]
@@ -396,7 +618,7 @@ proptest! {
             advertiser.handle_input(&message, source.into(), 255, now);
             advertiser.handle_input(&SOLICITATION, HOST, 255, now);
             advertiser.handle_timeout(now);
-            if transmit(&mut advertiser).is_some() {
+            if std::iter::from_fn(|| advertiser.poll_transmit()).any(|transmit| transmit.destination == ALL_NODES) {
                 prop_assert!(last.is_none_or(|last| now.saturating_since(last) >= MIN_DELAY_BETWEEN_RAS));
                 last = Some(now);
             }

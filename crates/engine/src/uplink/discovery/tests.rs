@@ -20,7 +20,15 @@ fn discovery() -> Discovery {
 
 fn prefix(text: &str, on_link: bool, autonomous: bool, valid: u32, preferred: u32) -> PrefixInformation {
     let net: Ipv6Net = text.parse().unwrap();
-    PrefixInformation { prefix: net.addr(), length: net.prefix_len(), on_link, autonomous, valid, preferred }
+    PrefixInformation {
+        prefix: net.addr(),
+        length: net.prefix_len(),
+        on_link,
+        autonomous,
+        pd_preferred: false,
+        valid,
+        preferred,
+    }
 }
 
 fn header(router_lifetime: u16, preference: Preference) -> RouterAdvertisement {

@@ -1,11 +1,10 @@
 //! One link's advertiser with its socket.
 use std::io;
-use std::net::Ipv6Addr;
 
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::plan::RaPlan;
-use sixgate_engine::ra::Advertiser;
-use sixgate_linux::icmpv6::RaSocket;
+use sixgate_engine::ra::{Advertiser, Transmit};
+use sixgate_linux::icmpv6::{ALL_NODES, RaSocket};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -66,13 +65,15 @@ impl Station {
         resumed: &mut watch::Receiver<Resumed>,
     ) -> io::Result<()> {
         let mut incoming = vec![0; LONGEST];
-        let mut outgoing = Vec::new();
         loop {
             let leaves = self.obey(&orders.borrow_and_update());
             self.advertiser.handle_timeout(now());
             let mut refused = None;
-            while let Some(destination) = self.advertiser.poll_transmit(&mut outgoing) {
-                refused = self.send(socket, destination, &outgoing).await.err().or(refused);
+            while let Some(Transmit { source, destination, message }) = self.advertiser.poll_transmit() {
+                let sent = socket.send(source, destination, &message).await;
+                // An address that the link has lost says farewell in vain; a host that is gone is nobody's trouble.
+                let matters = source == self.plan.source && destination == ALL_NODES;
+                refused = sent.err().filter(|_| matters).or(refused);
             }
             self.report(refused.as_ref());
             if leaves || self.advertiser.is_finished() {
@@ -120,21 +121,15 @@ impl Station {
         matches!(&*orders.borrow(), Order::Advertise(_))
     }
 
-    async fn send(&self, socket: &RaSocket, destination: Ipv6Addr, message: &[u8]) -> io::Result<()> {
-        socket.send(self.plan.source, destination, message).await
-    }
-
     fn report(&self, failure: Option<&io::Error>) {
         let advertised = self.advertiser.status();
-        let problem = failure.map(|error| unsent(&self.plan.interface, error));
+        let mut problems: Vec<Finding> = advertised.findings(&self.plan.lan);
+        problems.extend(failure.map(|error| unsent(&self.plan.interface, error)));
         self.slice.send_if_modified(|slice| {
             let changed = slice.advertised.get(&self.plan.lan) != Some(&advertised)
-                || slice.problems.get(&self.plan.interface) != problem.as_ref();
+                || slice.problems.get(&self.plan.interface) != Some(&problems);
             slice.advertised.insert(self.plan.lan.clone(), advertised);
-            match problem {
-                Some(problem) => slice.problems.insert(self.plan.interface.clone(), problem),
-                None => slice.problems.remove(&self.plan.interface),
-            };
+            slice.problems.insert(self.plan.interface.clone(), problems);
             changed
         });
     }

@@ -12,7 +12,13 @@ pub(super) async fn read(ruleset: Option<&Ruleset>) -> Firewall {
     let Some(ruleset) = ruleset else { return Firewall { forwarding, ..Firewall::default() } };
     // Where the counters cannot be read the network task finds out why.
     let counters = nft::counters(ruleset).await.unwrap_or_default();
-    Firewall { loaded: true, forwarding, ..sort(&counters) }
+    let mut firewall = Firewall { loaded: true, forwarding, ..sort(&counters) };
+    if let Ok(dropped) = nft::sources::dropped().await
+        && dropped.packets > 0
+    {
+        firewall.dropped.insert("source is not of this hardware address".to_owned(), dropped);
+    }
+    firewall
 }
 
 /// Rules say by the beginning of their comment what they count.
