@@ -42,23 +42,21 @@ pub(super) fn remove_private(name: &Name, message: &mut Message, plan: &Dns64Pla
         .filter_map(|net| Pref64::new(net.network(), net.prefix_len()).ok())
         .chain([Pref64::WELL_KNOWN])
         .collect();
-    let exempt = plan.translate_non_global.iter().chain(plan.prefixes.iter().map(|(net, _)| net)).copied().collect();
-    let private = Private { prefixes, exempt };
     let mut removed = Vec::new();
     for section in [&mut message.answers, &mut message.authorities, &mut message.additionals] {
         section.retain_mut(|record| {
             let kind = record.record_type();
-            let goes = match &mut record.data {
-                RData::A(address) => private.has_v4(address.0),
-                RData::AAAA(address) => private.has_v6(address.0),
-                RData::SVCB(service) => return keep_hints(service, &private, || removed.push(kind)),
-                RData::HTTPS(service) => return keep_hints(&mut service.0, &private, || removed.push(kind)),
+            let private = match &mut record.data {
+                RData::A(address) => is_private_v4(address.0),
+                RData::AAAA(address) => is_private_v6(address.0, &prefixes),
+                RData::SVCB(service) => return keep_hints(service, &prefixes, || removed.push(kind)),
+                RData::HTTPS(service) => return keep_hints(&mut service.0, &prefixes, || removed.push(kind)),
                 _ => false,
             };
-            if goes {
+            if private {
                 removed.push(kind);
             }
-            !goes
+            !private
         });
     }
     if removed.is_empty() {
@@ -72,7 +70,7 @@ pub(super) fn remove_private(name: &Name, message: &mut Message, plan: &Dns64Pla
 }
 
 /// A service without an address hint is still a service.
-fn keep_hints(service: &mut SVCB, private: &Private, changed: impl FnOnce()) -> bool {
+fn keep_hints(service: &mut SVCB, prefixes: &[Pref64], changed: impl FnOnce()) -> bool {
     let hints = |params: &[_]| {
         let count = |(_, value): &(_, SvcParamValue)| match value {
             SvcParamValue::Ipv4Hint(IpHint(hints)) => hints.len(),
@@ -84,11 +82,11 @@ fn keep_hints(service: &mut SVCB, private: &Private, changed: impl FnOnce()) -> 
     let before = hints(&service.svc_params);
     service.svc_params.retain_mut(|(_, value)| match value {
         SvcParamValue::Ipv4Hint(IpHint(hints)) => {
-            hints.retain(|hint| !private.has_v4(hint.0));
+            hints.retain(|hint| !is_private_v4(hint.0));
             !hints.is_empty()
         }
         SvcParamValue::Ipv6Hint(IpHint(hints)) => {
-            hints.retain(|hint| !private.has_v6(hint.0));
+            hints.retain(|hint| !is_private_v6(hint.0, prefixes));
             !hints.is_empty()
         }
         _ => true,
@@ -99,23 +97,13 @@ fn keep_hints(service: &mut SVCB, private: &Private, changed: impl FnOnce()) -> 
     true
 }
 
-/// What counts as private. IPv4 addresses that the operator has translated openly lie outside, behind NAT64.
-struct Private {
-    prefixes: Vec<Pref64>,
-    exempt: Vec<Ipv4Net>,
+fn is_private_v4(address: Ipv4Addr) -> bool {
+    PRIVATE_V4.iter().any(|net| net.contains(&address))
 }
 
-impl Private {
-    fn has_v4(&self, address: Ipv4Addr) -> bool {
-        let among = |nets: &[Ipv4Net]| nets.iter().any(|net| net.contains(&address));
-        among(&PRIVATE_V4) && !among(&self.exempt)
-    }
-
-    fn has_v6(&self, address: Ipv6Addr) -> bool {
-        let embedded =
-            self.prefixes.iter().find_map(|pref64| pref64.extract(address)).or_else(|| address.to_ipv4_mapped());
-        PRIVATE_V6.iter().any(|net| net.contains(&address)) || embedded.is_some_and(|embedded| self.has_v4(embedded))
-    }
+fn is_private_v6(address: Ipv6Addr, prefixes: &[Pref64]) -> bool {
+    let embedded = prefixes.iter().find_map(|pref64| pref64.extract(address)).or_else(|| address.to_ipv4_mapped());
+    PRIVATE_V6.iter().any(|net| net.contains(&address)) || embedded.is_some_and(is_private_v4)
 }
 
 #[cfg(test)]
@@ -132,7 +120,6 @@ mod tests {
             refuse_private: true,
             pref64: Some("2001:db8:64::/96".parse().unwrap()),
             private_domains: vec![Name::from_ascii("home.example.").unwrap()],
-            translate_non_global: vec!["10.64.0.0/16".parse().unwrap()],
             ..Dns64Plan::default()
         }
     }
@@ -180,8 +167,6 @@ mod tests {
             ("www.example.com.", "2001:db8:64::8.8.8.8"),
             ("www.example.com.", "2001:db8::1"),
             ("nas.home.example.", "192.168.1.1"),
-            ("www.example.com.", "10.64.1.1"),
-            ("www.example.com.", "2001:db8:64::10.64.1.1"),
         ] {
             let (name, mut message) = message(name, vec![address(text)]);
             let before = message.clone();

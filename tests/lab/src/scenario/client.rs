@@ -191,8 +191,11 @@ pub(super) fn is_refused_private_ipv4(lab: &mut Lab) -> Result<()> {
         reasons.filter(|(reason, _)| reason.contains("global")).any(|(_, count)| count.as_u64() > Some(0))
     })?;
 
-    // The same addresses work once they are exempted openly.
-    let config = lab.config("").replace("\"192.0.2.0/24\"", "\"192.0.2.0/24\", \"10.64.0.0/16\"");
+    // The same addresses work once they are exempted openly, and the name may have them.
+    let config = lab
+        .config("")
+        .replace("\"192.0.2.0/24\"", "\"192.0.2.0/24\", \"10.64.0.0/16\"")
+        .replace("[dns64]\n", "[dns64]\nprivate_domains = [\"private.lab.test\"]\n");
     let router = lab.router.in_namespace()?;
     router.write_config(&config)?;
     router.signal(rustix::process::Signal::HUP)?;
