@@ -2,6 +2,7 @@
 //!
 //! A packet that a rule does not refuse pays for none of that, and the name of the chain says in a listing why somebody was
 //! turned away.
+use super::icmp;
 use super::ruleset::{Chain, Match, Rule, Statement};
 use crate::config::Policy;
 
@@ -43,6 +44,8 @@ fn ends(reason: &str, end: &Statement, policy: Policy) -> Vec<Rule> {
         let under = Match::RateUnder { per_second: rate.into(), burst: rate.clamp(5, 1000) };
         rules.push(rule(vec![under], counted(end)));
         rules.push(rule(Vec::new(), counted(&Statement::Drop)));
+    } else if *end == Statement::Reset {
+        rules.push(rule(vec![Match::Protocol(vec![icmp::TCP])], counted(end)));
     } else {
         rules.push(rule(Vec::new(), counted(end)));
     }
