@@ -1,11 +1,13 @@
 //! Learns which host has which address on the LANs, and tells the network task whom to admit.
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use sixgate_engine::facts::{Discovered, MacAddr};
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::savi::{Savi, SaviPlan, Sources};
+use sixgate_linux::netlink::Netlink;
 use sixgate_linux::nft::sources::{self, Unadmitted, Unknown};
 use sixgate_linux::packet_socket::{Kind, PacketSocket};
 use tokio::sync::watch;
@@ -60,6 +62,7 @@ pub async fn run(mut ends: Ends) {
         let failure = match Sockets::open(&plan).await {
             Ok(sockets) => {
                 backoff.succeeded();
+                heard_before(&plan, &mut savi).await;
                 match serve(&mut ends, sockets, &plan, &mut savi, &mut told).await {
                     Ok(Next::Again) => continue,
                     Ok(Next::End) => return,
@@ -72,6 +75,18 @@ pub async fn run(mut ends: Ends) {
         tokio::select! {
             () = sleep(backoff.failed()) => {}
             changed = ends.desired.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Whoever solicited before anybody listened here is in the kernel's neighbour cache, and is asked for its address.
+async fn heard_before(plan: &SaviPlan, savi: &mut Savi) {
+    let Ok(netlink) = Netlink::connect() else { return };
+    for neighbour in netlink.neighbours().await.unwrap_or_default() {
+        let IpAddr::V6(address) = neighbour.address else { continue };
+        let served = plan.links.iter().any(|link| link.link == neighbour.link);
+        if let Some(mac) = neighbour.mac.filter(|_| served && neighbour.seen) {
+            savi.handle_unknown(neighbour.link, address, mac, now());
         }
     }
 }
