@@ -300,7 +300,7 @@ pub(super) fn document(surroundings: &Surroundings, tables: &str, engine: &str) 
          Client, router and server are network namespaces joined by veth links with their usual offloads, and share the processors. \
          Each contestant has namespaces of its own; they take turns within a round, and another one begins each round. The \
          kernel forwards IPv6 to IPv6 without a firewall, and masquerades IPv4 by one rule, without a flowtable, which this kernel {flowtable}; \
-         sixgate translates with its firewall; Tayga translates statelessly without a firewall.\n\n\
+         sixgate translates with its firewall, and with anti-spoofing where hosts answer Neighbor Discovery, which the generator does not; Tayga translates statelessly without a firewall.\n\n\
          - TCP is what iperf3's receiver got, with the two ends kept to a processor each.\n\
          - Processor time a packet is what one processor was busy with for each packet that arrived at the server's link: a generator, \
          kept to the other processor, writes ready-made frames into the router's TAP device, and receive packet steering hands them to the \

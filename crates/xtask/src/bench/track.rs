@@ -189,7 +189,11 @@ impl Track {
                 let text = text.replace("MEMORY", if name == MANY { "600" } else { "32" });
                 fs::write(&config, text).with_context(|| config.display().to_string())?;
                 let (binary, config, control) = (sixgate.display(), config.display(), control.display());
-                let line = format!("{binary} run --config {config} --control {control}");
+                // No contestant begins with the sessions of another one, or of an earlier run.
+                let state = folder.join(format!("{name}.state"));
+                let _ = fs::remove_dir_all(&state);
+                fs::create_dir_all(&state).with_context(|| state.display().to_string())?;
+                let line = format!("{binary} run --config {config} --control {control} --state {}", state.display());
                 Some(router.start(&line, &log("router"))?)
             }
             Contestant::Tayga => {
@@ -465,6 +469,7 @@ addresses = ["2001:db8:1::1/64"]
 name = "generator"
 interface = "eth2"
 addresses = ["2001:db8:4::1/64"]
+anti_spoofing = false
 
 [dns64]
 enabled = false
