@@ -91,8 +91,19 @@ pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
     }
 }
 
-/// What a program at tc makes of a frame with that mark (`BPF_PROG_TEST_RUN`): its verdict, the frame, the mark.
-pub(crate) fn test_run(program: std::os::fd::RawFd, frame: &[u8], mark: u32) -> (u32, Vec<u8>, u32) {
+/// What a program at tc is told of a frame beside its bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Told {
+    /// The mark.
+    pub(crate) mark: u32,
+    /// The interface it came in by.
+    pub(crate) link: u32,
+    /// The payload of each segment; 0 where it is none of several.
+    pub(crate) segment: u32,
+}
+
+/// What a program at tc makes of a frame (`BPF_PROG_TEST_RUN`): its verdict, the frame, the mark.
+pub(crate) fn test_run(program: std::os::fd::RawFd, frame: &[u8], told: Told, flags: u32) -> (u32, Vec<u8>, u32) {
     #[repr(C)]
     #[derive(Default)]
     struct Attributes {
@@ -114,10 +125,12 @@ pub(crate) fn test_run(program: std::os::fd::RawFd, frame: &[u8], mark: u32) -> 
         padding: u32,
     }
     const PROG_TEST_RUN: libc::c_int = 10;
-    /// struct __sk_buff: its third word is the mark.
+    // Words of struct __sk_buff: mark, ifindex, gso_size.
     const MARK: usize = 2;
+    const LINK: usize = 10;
+    const SEGMENT: usize = 44;
     let mut context = [0u32; 48];
-    context[MARK] = mark;
+    (context[MARK], context[LINK], context[SEGMENT]) = (told.mark, told.link, told.segment);
     let mut out = vec![0; frame.len() + 64];
     let mut context_out = [0u32; 48];
     let mut attributes = Attributes {
@@ -130,6 +143,7 @@ pub(crate) fn test_run(program: std::os::fd::RawFd, frame: &[u8], mark: u32) -> 
         context_size_out: 192,
         context_in: context.as_ptr() as u64,
         context_out: context_out.as_mut_ptr() as u64,
+        flags,
         ..Attributes::default()
     };
     // SAFETY: all buffers live until the call returns, and their lengths are given with them.

@@ -5,7 +5,7 @@ use std::path::Path;
 use sixgate_engine::npt::{Pair, translate_inbound, translate_outbound};
 
 use super::*;
-use crate::testing::{in_namespace, run, test_run};
+use crate::testing::{Told, in_namespace, run, test_run};
 
 const ETHERNET: usize = 14;
 
@@ -44,7 +44,7 @@ impl Rig {
     fn kernel(&self, program: &str, packet: &[u8]) -> (Verdict, Vec<u8>) {
         let frame = [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd][..], packet].concat();
         let before = self.npt.counters();
-        let (action, out, _) = test_run(fd(&self.npt, program), &frame, 0);
+        let (action, out, _) = test_run(fd(&self.npt, program), &frame, Told::default(), 0);
         let moved = self.npt.counters().into_iter().find(|(verdict, count)| before[verdict] != *count);
         let verdict = moved.map_or(Verdict::Malformed, |(verdict, _)| verdict);
         assert_eq!(action == 2, verdict.is_drop(), "{verdict:?} {action}");
@@ -176,13 +176,13 @@ fn hosts_on_two_lans_reach_each_other_by_their_addresses_outside() {
         let outbound = |at: usize, address| rig.pairs[at].outbound().unwrap().translate(address).unwrap();
         let packet = header(a, outbound(2, b), 59, &[]);
         let frame = [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd][..], &packet].concat();
-        let (_, inside, mark) = test_run(fd(&rig.npt, npt::LAN_IN), &frame, 1);
+        let (_, inside, mark) = test_run(fd(&rig.npt, npt::LAN_IN), &frame, Told { mark: 1, ..Told::default() }, 0);
         assert_eq!(inside[ETHERNET..], header(a, b, 59, &[]), "the firewall sees both inside");
         assert_eq!(mark & 1, 1, "what others have marked stays");
-        let (_, out, mark) = test_run(fd(&rig.npt, npt::LAN_OUT), &inside, mark);
+        let (_, out, mark) = test_run(fd(&rig.npt, npt::LAN_OUT), &inside, Told { mark, ..Told::default() }, 0);
         assert_eq!(out[ETHERNET..], header(outbound(1, a), b, 59, &[]));
         assert_eq!(mark, 1);
-        let (_, unmarked, _) = test_run(fd(&rig.npt, npt::LAN_OUT), &inside, 1);
+        let (_, unmarked, _) = test_run(fd(&rig.npt, npt::LAN_OUT), &inside, Told { mark: 1, ..Told::default() }, 0);
         assert_eq!(unmarked, inside, "what was not translated on its way in is not on its way out");
     });
 }

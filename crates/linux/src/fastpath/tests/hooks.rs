@@ -144,7 +144,7 @@ fn programs_of_others_on_the_same_hook_see_what_is_left_alone() {
         run(&format!("ip neighbour replace 192.0.2.2 lladdr {mac} dev far0"));
         socket.send_to(b"hello", "192.0.2.2:53").unwrap();
         let seen = |program: &FastPath| program.counters().reasons[Reason::NoSession as usize];
-        crate::testing::wait_for("the packet in both", || programs.iter().all(|one| seen(one) == 1).then_some(()));
+        testing::wait_for("the packet in both", || programs.iter().all(|one| seen(one) == 1).then_some(()));
     });
 }
 

@@ -11,7 +11,7 @@ use sixgate_fastpath::reason::Reason;
 
 use super::{FastPath, Session, Settings};
 use crate::clock::now;
-use crate::testing::run;
+use crate::testing::{self, Told, run};
 
 mod complete;
 mod fuzz;
@@ -110,52 +110,12 @@ impl Rig {
         }
     }
 
-    /// BPF_PROG_TEST_RUN.
     fn test_run(&self, frame: &[u8], link: u32, segment: u32, flags: u32) -> (u32, Vec<u8>) {
-        #[repr(C)]
-        #[derive(Default)]
-        struct Attributes {
-            program: u32,
-            verdict: u32,
-            size_in: u32,
-            size_out: u32,
-            data_in: u64,
-            data_out: u64,
-            repeat: u32,
-            duration: u32,
-            context_size_in: u32,
-            context_size_out: u32,
-            context_in: u64,
-            context_out: u64,
-            flags: u32,
-            cpu: u32,
-            batch_size: u32,
-            padding: u32,
-        }
-        const PROG_TEST_RUN: libc::c_int = 10;
-        // struct __sk_buff: ifindex is its 11th word, gso_segs its 42nd, gso_size its 45th.
-        let mut context = [0u32; 48];
-        context[10] = link;
-        context[44] = segment;
-        let mut out = vec![0; frame.len() + 64];
         let program = self.fast_path.program.program(super::PROGRAM).unwrap();
         let aya::programs::Program::SchedClassifier(program) = program else { panic!("another type") };
-        let mut attributes = Attributes {
-            program: program.fd().unwrap().as_fd().as_raw_fd() as u32,
-            size_in: frame.len() as u32,
-            size_out: out.len() as u32,
-            data_in: frame.as_ptr() as u64,
-            data_out: out.as_mut_ptr() as u64,
-            context_size_in: 192,
-            context_in: context.as_ptr() as u64,
-            flags,
-            ..Attributes::default()
-        };
-        // SAFETY: all buffers live until the call returns, and their lengths are given with them.
-        let done = unsafe { libc::syscall(libc::SYS_bpf, PROG_TEST_RUN, &raw mut attributes, size_of::<Attributes>()) };
-        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
-        out.truncate(attributes.size_out as usize);
-        (attributes.verdict, out)
+        let told = Told { link, segment, ..Told::default() };
+        let (verdict, out, _) = testing::test_run(program.fd().unwrap().as_fd().as_raw_fd(), frame, told, flags);
+        (verdict, out)
     }
 }
 
