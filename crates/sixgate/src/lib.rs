@@ -13,6 +13,7 @@ pub mod denials;
 pub mod durable;
 pub mod init;
 pub mod instance;
+pub mod lan_http;
 pub mod lifecycle;
 pub mod look;
 pub mod recorder;

@@ -18,7 +18,7 @@ mod forward;
 mod groups;
 mod keys;
 mod lan;
-mod metrics;
+mod lan_port;
 mod nat64;
 mod nat64_log;
 mod npt;
@@ -33,7 +33,6 @@ mod route;
 mod scalar;
 mod time;
 mod vm;
-mod vm_prefixes;
 mod wan;
 
 pub use advertise::{Advertise, AdvertisedRoute, EncryptedResolver, PrefixVariables};
@@ -43,13 +42,12 @@ pub use difference::Difference;
 pub use dns64::{Clients, Dns64, DnsHost};
 pub use error::{ConfigError, ConfigErrors};
 pub use forward::{Forward, Inside};
-pub use metrics::Metrics;
+pub use lan_port::LanPort;
 pub use outbound::{Below, Outbound};
 pub use parse::parse;
 pub use policy::{Between, Policy, Refuse};
 pub use sixgate_wire::mac::MacAddr;
 pub use time::Time;
-pub use vm_prefixes::VmPrefixes;
 
 /// A valid configuration. Everything in it has been checked at the door.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +67,7 @@ pub struct Config {
     /// Names outside.
     pub ddns: Vec<Ddns>,
     /// Where VMs ask for their prefixes; absent where they cannot.
-    pub vm_prefixes: Option<VmPrefixes>,
+    pub vm_prefixes: Option<LanPort>,
     /// The resolver.
     pub dns64: Dns64,
     /// The translator; absent when switched off.
@@ -85,7 +83,7 @@ pub struct Config {
     /// What of the outside leads inside without translation between the families.
     pub forwards: Vec<Forward>,
     /// Where metrics are served; absent when they are not.
-    pub metrics: Option<Metrics>,
+    pub metrics: Option<LanPort>,
     /// Who is asked what time it is; where it is absent, the image asks whoever the uplink names.
     pub time: Option<Time>,
     /// What the console asks for.

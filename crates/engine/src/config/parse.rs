@@ -11,8 +11,8 @@ use super::groups::Groups;
 use super::keys;
 use super::lan::Delegates;
 use super::{
-    Config, Dns64, Ipv6Source, Policy, allow, console, ddns, dns64, forward, lan, metrics, nat64, npt, outbound,
-    policy, publish, raw, relative, route, time, vm, vm_prefixes, wan,
+    Config, Dns64, Ipv6Source, Policy, allow, console, ddns, dns64, forward, lan, lan_port, nat64, npt, outbound,
+    policy, publish, raw, relative, route, time, vm, wan,
 };
 
 /// Name of a router that has none.
@@ -47,14 +47,14 @@ struct Sections {
     routes: Vec<Spanned<raw::Route>>,
     npt: Vec<Spanned<raw::Npt>>,
     ddns: Vec<Spanned<raw::Ddns>>,
-    vm_prefixes: Option<Spanned<raw::VmPrefixes>>,
+    vm_prefixes: Option<Spanned<raw::LanPort>>,
     dns64: Option<Spanned<raw::Dns64>>,
     nat64: Option<Spanned<raw::Nat64>>,
     allow: Vec<Spanned<raw::Allow>>,
     outbound: Vec<Spanned<raw::Outbound>>,
     groups: Groups,
     policy: Option<Spanned<raw::Policy>>,
-    metrics: Option<Spanned<raw::Metrics>>,
+    metrics: Option<Spanned<raw::LanPort>>,
     time: Option<Spanned<raw::Time>>,
     console: Option<Spanned<raw::Console>>,
     publish: Vec<Spanned<raw::Publish>>,
@@ -179,9 +179,12 @@ impl Sections {
             })
             .collect();
         let ddns: Vec<_> = self.ddns.into_iter().filter_map(|raw| ddns::validate(raw, names, errors)).collect();
-        let vm_prefixes = self.vm_prefixes.and_then(|raw| vm_prefixes::validate(&raw, &lans, errors));
+        let vm_prefixes = self
+            .vm_prefixes
+            .and_then(|raw| lan_port::validate("vm_prefixes", lan_port::VM_PREFIXES, &raw, &lans, errors));
         let console = console::validate(self.console, errors);
-        let metrics = self.metrics.and_then(|raw| metrics::validate(&raw, &lans, errors));
+        let metrics =
+            self.metrics.and_then(|raw| lan_port::validate("metrics", lan_port::METRICS, &raw, &lans, errors));
         let time = self.time.map(|raw| time::validate(raw, errors));
         claims.check(nat64.as_ref().map_or(&[], |(_, prefixes)| prefixes.as_slice()), errors);
         let nat64 = nat64.map(|(nat64, _)| nat64);

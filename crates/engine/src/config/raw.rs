@@ -167,14 +167,6 @@ pub(super) struct Ddns {
     pub(super) password: Key<String>,
 }
 
-/// `[vm_prefixes]`.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct VmPrefixes {
-    pub(super) lan: Key<String>,
-    pub(super) port: Key<i64>,
-}
-
 /// `[dns64]`.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -301,10 +293,10 @@ pub(super) struct Console {
     pub(super) password: Key<String>,
 }
 
-/// `[metrics]`.
+/// `[metrics]` and `[vm_prefixes]`.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Metrics {
+pub(super) struct LanPort {
     pub(super) lan: Key<String>,
     pub(super) port: Key<i64>,
 }

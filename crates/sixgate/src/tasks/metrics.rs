@@ -7,19 +7,15 @@ use std::time::Duration;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::status::Status;
-use sixgate_linux::dns_socket;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use crate::backoff::Backoff;
+use crate::lan_http::{self, Listeners};
 use crate::tasks::network;
 use crate::wiring::{Ask, Desired};
 
@@ -31,8 +27,6 @@ use exposition::Format;
 const MAX_CONNECTIONS: usize = 8;
 /// How long a connection may last: a scraper that keeps it open comes again.
 const CONNECTION: Duration = Duration::from_secs(300);
-/// How long a request's head may take to arrive.
-const HEAD: Duration = Duration::from_secs(5);
 /// How long the state may take to be put together.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -57,76 +51,57 @@ pub struct Slice {
 
 /// Runs until the plan's sender is gone. As the resolver, it listens only while a ruleset keeps the uplink out.
 pub async fn run(mut ends: Ends) {
-    let mut listeners = JoinSet::new();
-    let mut places: BTreeMap<SocketAddr, AbortHandle> = BTreeMap::new();
+    let mut listeners = Listeners::default();
     loop {
         let desired = ends.desired.borrow_and_update().clone();
         let guarded = ends.network.borrow_and_update().ruleset.is_some();
         let plan = desired.plan().filter(|_| guarded);
         let wanted = plan.map(|plan| plan.metrics.clone()).unwrap_or_default();
-        places.retain(|address, listener| {
-            let stays = wanted.contains(address);
-            if !stays {
-                listener.abort();
-                ends.slice.send_modify(|slice| drop(slice.problems.remove(address)));
-            }
-            stays
-        });
-        for address in wanted {
-            places
-                .entry(address)
-                .or_insert_with(|| listeners.spawn(listen(address, ends.ask.clone(), ends.slice.clone())));
-        }
+        listeners.follow(
+            &wanted,
+            |address| ends.slice.send_modify(|slice| drop(slice.problems.remove(address))),
+            |address| listen(address, ends.ask.clone(), ends.slice.clone()),
+        );
         tokio::select! {
             changed = ends.desired.changed() => if changed.is_err() { return },
             changed = ends.network.changed() => if changed.is_err() { return },
-            Some(ended) = listeners.join_next() => match ended {
-                Err(error) if error.is_panic() => return tracing::error!("the metrics' listener ended: {error}"),
-                Ok(()) | Err(_) => {}
-            },
+            error = listeners.panicked() => return tracing::error!("the metrics' listener ended: {error}"),
         }
     }
 }
 
-/// Listens until it is aborted.
 async fn listen(address: SocketAddr, ask: mpsc::Sender<Ask>, slice: watch::Sender<Slice>) {
-    let mut backoff = Backoff::default();
-    loop {
-        let cause = match dns_socket::tcp(address, None) {
-            Ok(listener) => {
-                slice.send_modify(|slice| drop(slice.problems.remove(&address)));
-                backoff.succeeded();
-                serve(&listener, &ask).await.to_string()
-            }
-            Err(error) => error.to_string(),
-        };
-        let finding = Finding::new(
-            Severity::Warning,
-            "metrics-not-listening",
-            address.to_string(),
-            format!("metrics are not served: {cause}"),
-            "stop whoever has the port, or set another `metrics.port`; it is tried again by itself",
-        );
-        slice.send_modify(|slice| drop(slice.problems.insert(address, finding)));
-        sleep(backoff.failed()).await;
-    }
+    let problem = |cause: Option<String>| {
+        let finding = cause.map(|cause| not_listening(address, &cause));
+        slice.send_modify(|slice| {
+            drop(match finding {
+                Some(finding) => slice.problems.insert(address, finding),
+                None => slice.problems.remove(&address),
+            });
+        });
+    };
+    lan_http::listen(address, problem, |listener| serve(listener, ask.clone())).await;
+}
+
+fn not_listening(address: SocketAddr, cause: &str) -> Finding {
+    Finding::new(
+        Severity::Warning,
+        "metrics-not-listening",
+        address.to_string(),
+        format!("metrics are not served: {cause}"),
+        "stop whoever has the port, or set another `metrics.port`; it is tried again by itself",
+    )
 }
 
 /// Accepts until the kernel refuses to, and tells why.
-async fn serve(listener: &TcpListener, ask: &mpsc::Sender<Ask>) -> std::io::Error {
+async fn serve(listener: TcpListener, ask: mpsc::Sender<Ask>) -> std::io::Error {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                 Ok((stream, _)) => {
                     let ask = ask.clone();
-                    connections.spawn(async move {
-                        let service = service_fn(move |request| answer(request, ask.clone()));
-                        let mut server = http1::Builder::new();
-                        server.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(16 << 10);
-                        // How a scraper's connection ends is the scraper's affair.
-                        let _ = timeout(CONNECTION, server.serve_connection(TokioIo::new(stream), service)).await;
-                    });
+                    connections.spawn(lan_http::connection(stream, CONNECTION, move |request| answer(request, ask.clone())));
                 }
                 Err(error) => return error,
             },
@@ -180,7 +155,7 @@ mod tests {
         let listener = TcpListener::bind("[::1]:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (ask, mut asked) = mpsc::channel::<Ask>(1);
-        let server = tokio::spawn(async move { serve(&listener, &ask).await });
+        let server = tokio::spawn(async move { serve(listener, ask).await });
         let state = tokio::spawn(async move {
             while let Some(asked) = asked.recv().await {
                 asked.send(Status::default()).unwrap();

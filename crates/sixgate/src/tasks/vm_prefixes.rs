@@ -7,21 +7,17 @@ use std::time::{Duration, SystemTime};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::status;
 use sixgate_engine::vm_prefixes::{VmPrefixes, VmPrefixesPlan};
-use sixgate_linux::dns_socket;
 use sixgate_linux::netlink::Netlink;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
-use crate::backoff::Backoff;
+use crate::lan_http::{self, Listeners};
 use crate::tasks::network;
 use crate::wiring::Desired;
 
@@ -33,8 +29,6 @@ const MAX_OF_ONE: usize = 4;
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// How long a connection may last.
 const CONNECTION: Duration = Duration::from_secs(900);
-/// How long a request's head may take to arrive.
-const HEAD: Duration = Duration::from_secs(5);
 const PATH: &str = "/v1/containers";
 
 /// This task's ends of the channels.
@@ -65,62 +59,51 @@ struct Source {
 
 /// Runs until the plan's sender is gone. It listens only while a ruleset keeps the uplink out.
 pub async fn run(mut ends: Ends) {
-    let mut listeners = JoinSet::new();
-    let mut places: BTreeMap<SocketAddr, AbortHandle> = BTreeMap::new();
+    let mut listeners = Listeners::default();
     let source = Source { desired: ends.desired.clone(), slice: ends.slice.clone() };
     loop {
         let desired = ends.desired.borrow_and_update().clone();
         let guarded = ends.network.borrow_and_update().ruleset.is_some();
         let plan = desired.plan().filter(|_| guarded).and_then(|plan| plan.vm_prefixes.as_ref());
         let wanted = plan.map(|plan| plan.listen.clone()).unwrap_or_default();
-        places.retain(|address, listener| {
-            let stays = wanted.contains(address);
-            if !stays {
-                listener.abort();
-                ends.slice.send_modify(|slice| drop(slice.problems.remove(address)));
-            }
-            stays
-        });
-        for address in wanted {
-            places.entry(address).or_insert_with(|| listeners.spawn(listen(address, source.clone())));
-        }
+        listeners.follow(
+            &wanted,
+            |address| ends.slice.send_modify(|slice| drop(slice.problems.remove(address))),
+            |address| listen(address, source.clone()),
+        );
         tokio::select! {
             changed = ends.desired.changed() => if changed.is_err() { return },
             changed = ends.network.changed() => if changed.is_err() { return },
-            Some(ended) = listeners.join_next() => match ended {
-                Err(error) if error.is_panic() => return tracing::error!("the VMs' listener ended: {error}"),
-                Ok(()) | Err(_) => {}
-            },
+            error = listeners.panicked() => return tracing::error!("the VMs' listener ended: {error}"),
         }
     }
 }
 
-/// Listens until it is aborted.
 async fn listen(address: SocketAddr, source: Source) {
-    let mut backoff = Backoff::default();
-    loop {
-        let cause = match dns_socket::tcp(address, None) {
-            Ok(listener) => {
-                source.slice.send_modify(|slice| drop(slice.problems.remove(&address)));
-                backoff.succeeded();
-                serve(&listener, &source).await.to_string()
-            }
-            Err(error) => error.to_string(),
-        };
-        let finding = Finding::new(
-            Severity::Warning,
-            "vm-prefixes-not-listening",
-            address.to_string(),
-            format!("VMs are not told their prefixes: {cause}"),
-            "stop whoever has the port, or set another `vm_prefixes.port`; it is tried again by itself",
-        );
-        source.slice.send_modify(|slice| drop(slice.problems.insert(address, finding)));
-        sleep(backoff.failed()).await;
-    }
+    let problem = |cause: Option<String>| {
+        let finding = cause.map(|cause| not_listening(address, &cause));
+        source.slice.send_modify(|slice| {
+            drop(match finding {
+                Some(finding) => slice.problems.insert(address, finding),
+                None => slice.problems.remove(&address),
+            });
+        });
+    };
+    lan_http::listen(address, problem, |listener| serve(listener, source.clone())).await;
+}
+
+fn not_listening(address: SocketAddr, cause: &str) -> Finding {
+    Finding::new(
+        Severity::Warning,
+        "vm-prefixes-not-listening",
+        address.to_string(),
+        format!("VMs are not told their prefixes: {cause}"),
+        "stop whoever has the port, or set another `vm_prefixes.port`; it is tried again by itself",
+    )
 }
 
 /// Accepts until the kernel refuses to, and tells why. No host keeps the others out.
-async fn serve(listener: &TcpListener, source: &Source) -> std::io::Error {
+async fn serve(listener: TcpListener, source: Source) -> std::io::Error {
     let mut connections = JoinSet::new();
     let mut held: BTreeMap<IpAddr, usize> = BTreeMap::new();
     loop {
@@ -134,11 +117,8 @@ async fn serve(listener: &TcpListener, source: &Source) -> std::io::Error {
                     *count += 1;
                     let source = source.clone();
                     connections.spawn(async move {
-                        let service = service_fn(move |request| answer(request, peer.ip(), source.clone()));
-                        let mut server = http1::Builder::new();
-                        server.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(16 << 10);
-                        // How a VM's connection ends is the VM's affair.
-                        let _ = timeout(CONNECTION, server.serve_connection(TokioIo::new(stream), service)).await;
+                        let answered = move |request| answer(request, peer.ip(), source.clone());
+                        lan_http::connection(stream, CONNECTION, answered).await;
                         peer.ip()
                     });
                 }

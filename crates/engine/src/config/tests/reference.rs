@@ -86,12 +86,12 @@ fn tables() -> Vec<(&'static str, Vec<&'static str>)> {
         ("outbound", fields::<raw::Outbound>()),
         ("policy", fields::<raw::Policy>()),
         ("console", fields::<raw::Console>()),
-        ("metrics", fields::<raw::Metrics>()),
+        ("metrics", fields::<raw::LanPort>()),
         ("time", fields::<raw::Time>()),
         ("publish", fields::<raw::Publish>()),
         ("npt", fields::<raw::Npt>()),
         ("ddns", fields::<raw::Ddns>()),
-        ("vm_prefixes", fields::<raw::VmPrefixes>()),
+        ("vm_prefixes", fields::<raw::LanPort>()),
     ]
 }
 
