@@ -120,7 +120,7 @@ fn rule(matches: Vec<Match>, statements: &[Statement], comment: impl Into<String
         Match::Protocol(list) | Match::IcmpType(list) | Match::Icmpv6Type(list) => list.is_empty(),
         Match::DestinationPort(ports) | Match::SourcePort(ports) => ports.is_empty(),
         Match::ConntrackState(states) => states.is_empty(),
-        Match::Family(_) | Match::HopLimit(_) | Match::Mark { .. } => false,
+        Match::Family(_) | Match::HopLimit(_) | Match::OpensNothing | Match::Mark { .. } => false,
         Match::InTimedSet(_) | Match::Translated | Match::DestinationIsLocal => false,
         Match::InSet { .. } | Match::ConnectionMark { .. } | Match::Before(_) | Match::RateUnder { .. } => false,
     });

@@ -142,6 +142,7 @@ impl Display for Match {
             Self::IcmpType(types) => write!(out, "icmp type {}", set(types)),
             Self::Icmpv6Type(types) => write!(out, "icmpv6 type {}", set(types)),
             Self::HopLimit(limit) => write!(out, "ip6 hoplimit {limit}"),
+            Self::OpensNothing => out.write_str("tcp flags & (syn | rst | ack) != syn"),
             Self::ConntrackState(states) => {
                 write!(out, "ct state {}", set(states.iter().map(|state| state_name(*state))))
             }

@@ -70,7 +70,8 @@ pub(super) fn rules(scene: &Scene<'_>) -> Option<Vec<Option<Rule>>> {
     Some(rules)
 }
 
-/// What a host answers through the translator by a port that is published: no state in the kernel knows it.
+/// What a host answers through the translator by a port that is published: no state in the kernel knows it. A segment that
+/// opens a connection is no answer; a datagram does not tell.
 fn answers(config: &Config) -> Vec<Option<Rule>> {
     let mut rules = Vec::new();
     for publish in &config.publish {
@@ -82,8 +83,15 @@ fn answers(config: &Config) -> Vec<Option<Rule>> {
                 (Service::Udp(ports), Some(first)) => (UDP, moved(ports, first)),
                 (Service::Echo, _) | (_, None) => continue,
             };
-            let matches =
-                vec![Match::Source6(host.clone()), Match::Protocol(vec![protocol]), Match::SourcePort(vec![ports])];
+            let mut matches = vec![
+                Match::OutputInterface(vec![NAT64_DEVICE.to_owned()]),
+                Match::Source6(host.clone()),
+                Match::Protocol(vec![protocol]),
+                Match::SourcePort(vec![ports]),
+            ];
+            if protocol == TCP {
+                matches.push(Match::OpensNothing);
+            }
             rules.push(rule(matches, &[Statement::Return], format!("answers of publish line {}", publish.line)));
         }
     }

@@ -157,6 +157,9 @@ pub enum Match {
     Icmpv6Type(Vec<u8>),
     /// IPv6 hop limit equals.
     HopLimit(u8),
+    /// A TCP segment that does not open a connection: another one than SYN without RST and ACK; a `Protocol` match
+    /// precedes it.
+    OpensNothing,
     /// Conntrack state is one of these.
     ConntrackState(Vec<ConntrackState>),
     /// `meta mark & mask == value`.

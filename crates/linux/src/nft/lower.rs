@@ -129,6 +129,13 @@ impl Sets {
                 spec.push(Expr::Payload { dreg: KEY, base: PayloadBase::Network, offset: 7, len: 1 });
                 spec.push(equal(vec![*limit]));
             }
+            Match::OpensNothing => {
+                // RFC 9293 section 3.1: the flags SYN, RST and ACK in the header's 14th octet.
+                const SYN: u8 = 2;
+                spec.push(Expr::Payload { dreg: KEY, base: PayloadBase::Transport, offset: 13, len: 1 });
+                spec.push(Expr::Bitwise { sreg: KEY, dreg: KEY, len: 1, mask: vec![SYN | 4 | 16], xor: vec![0] });
+                spec.push(Expr::Cmp { sreg: KEY, op: CmpOp::Neq, data: vec![SYN] });
+            }
             Match::ConntrackState(states) => {
                 if states.is_empty() {
                     return Ok(false);

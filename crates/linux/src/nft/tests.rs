@@ -76,6 +76,7 @@ fn full() -> Ruleset {
         ),
         rule(vec![Match::Source6(nets(&["::/0"])), states(&[ConntrackState::Untracked])], vec![Counter], "any"),
         rule(vec![Match::Protocol(vec![1]), Match::IcmpType(vec![0, 3, 11, 12])], vec![Accept], "errors"),
+        rule(vec![Match::Protocol(vec![6]), Match::OpensNothing], vec![Accept], "answers"),
     ];
     let icmp6 = vec![rule(
         vec![Match::Icmpv6Type(vec![133, 134, 135, 136]), Match::HopLimit(255)],
@@ -150,6 +151,7 @@ fn every_condition_and_statement_reads_back_from_nft_as_it_was_meant() {
             r#"iifname { "lan0", "lan1" } oifname { "nat64", "wan" } ip6 saddr { 2001:db8:1::/64, 2001:db8:2::/80, 2001:db8:3::5 } accept comment "out""#,
             r#"meta nfproto 10 ct state 0x40 counter comment "any""#,
             r#"icmp type { 0, 11, 12, 3 } accept comment "errors""#,
+            r#"tcp flags != 0x2 / 0x2,0x4,0x10 accept comment "answers""#,
             "}",
             "chain icmp6 {",
             r#"icmpv6 type { 133, 134, 135, 136 } ip6 hoplimit 255 counter accept comment "RFC 4890 section 4.4.1""#,

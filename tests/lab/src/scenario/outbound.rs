@@ -7,7 +7,7 @@ use serde_json::json;
 use super::client::ping;
 use super::container::serve;
 use crate::lab::{Lab, SOON, await_connection, connect, ensure_refused, fetch};
-use crate::network::{PRIVATE, SITE_V4, SITE_V6, UPSTREAM, synthesized};
+use crate::network::{PRIVATE, ROUTER_V4, SITE_V4, SITE_V6, UPSTREAM, synthesized};
 use crate::wait;
 
 const RESTRICTED: &str = r#"
@@ -23,6 +23,10 @@ tcp = 80
 from = "vm1/containers"
 to = "198.51.100.53/32"
 icmp = true
+
+[[publish]]
+listen = "wan:tcp/8500"
+to = "[2001:db8:1:2:21::5]:8080"
 
 [[allow]]
 to = "vm1/containers::5"
@@ -40,6 +44,12 @@ pub(super) fn is_restricted(lab: &mut Lab) -> Result<()> {
     // Nobody has asked for the name yet: its address is closed, as everything else is.
     ensure_refused(restricted, site, 80)?;
     ensure_refused(restricted, SITE_V6, 80)?;
+    // A published port answers, and is no way out, neither by NAT64 nor by IPv6.
+    for (to, server) in [(site, &lab.site_v4), (SITE_V6, &lab.site_v6)] {
+        let line = format!("curl --silent --max-time 3 --local-port 8080 --noproxy * http://[{to}]/");
+        let refused = restricted.run(&line)?;
+        ensure!(!refused.success && server.peers().is_empty(), "{refused}");
+    }
     // With the answer the way is open, at the first attempt.
     for attempt in 0..5 {
         fetch(restricted, "http://v4.lab.test/").with_context(|| format!("attempt {attempt}"))?;
@@ -58,6 +68,7 @@ pub(super) fn is_restricted(lab: &mut Lab) -> Result<()> {
     let address = lab.vm1.containers()?.address;
     let _server = serve(&lab.vm1, 8080)?;
     await_connection(&lab.internet, address, 8080)?;
+    fetch(&lab.internet, &format!("http://{ROUTER_V4}:8500/"))?;
     fetch(&lab.vm2.namespace, &format!("http://[{address}]:8080/"))?;
 
     // A busy connection goes on in the fast path, over a reload of all rules too, which keeps what was learnt.
