@@ -15,7 +15,7 @@ use sixgate_wire::ndp::{Message, NdpOption, Writer, solicited_node};
 use crate::ndp_proxy::{Transmit, icmpv6_message, packet};
 use crate::time::Instant;
 
-/// Bindings of all links: what scans and inventions cost at most.
+/// Bindings of all links, but for those of VMs that the configuration names: what scans and inventions cost at most.
 const MOST_BINDINGS: usize = 4096;
 /// Addresses of one hardware address; privacy addresses of a week in three prefixes are fewer.
 const MOST_ADDRESSES: usize = 64;
@@ -303,7 +303,8 @@ impl Savi {
 
     fn begin(&mut self, link: u32, address: Ipv6Addr, from: MacAddr, evidence: Evidence, now: Instant) -> Claim {
         let addresses = self.bindings.values().filter(|binding| binding.mac == from).count();
-        if self.bindings.len() >= MOST_BINDINGS || addresses >= MOST_ADDRESSES {
+        let is_full = self.bindings.len() >= MOST_BINDINGS && !self.is_named(link, address, from);
+        if is_full || addresses >= MOST_ADDRESSES {
             return Claim::Full;
         }
         let state = match evidence {
@@ -316,6 +317,12 @@ impl Savi {
             self.probe(link, address, now);
         }
         Claim::Asked
+    }
+
+    /// Whether the configuration names the host: invented ones leave it room.
+    fn is_named(&self, link: u32, address: Ipv6Addr, mac: MacAddr) -> bool {
+        let mut vms = self.plan.links.iter().filter(|at| at.link == link).flat_map(|at| &at.vms);
+        vms.any(|vm| vm.mac == Some(mac) || vm.address == Some(address))
     }
 
     /// Whether a host on that link can have the address by itself: it is link-local or lies in a prefix of the link, but in

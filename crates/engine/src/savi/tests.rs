@@ -249,6 +249,29 @@ fn inventions_cost_bounded_memory_and_few_solicitations() {
 }
 
 #[test]
+fn invented_hosts_take_no_room_from_those_that_the_configuration_names() {
+    let mut savi = savi();
+    let invented = |number: u16| {
+        let [high, low] = number.to_be_bytes();
+        (MacAddr([2, 8, 0, 0, high, low]), Ipv6Addr::new(0x2001, 0xdb8, 1, 2, 8, 0, 0, number))
+    };
+    let mut number = 0;
+    while savi.bindings.len() < MOST_BINDINGS {
+        let (mac, source) = invented(number);
+        assert_eq!(savi.handle_unknown(LINK, source, mac, at(1)), Claim::Asked);
+        number += 1;
+    }
+    let (mac, source) = invented(number);
+    assert_eq!(savi.handle_unknown(LINK, source, mac, at(2)), Claim::Full);
+    let new = detection("2001:db8:1:2::11");
+    assert_eq!(savi.handle_discovery(LINK, &new, ONE, at(2)), Some(Claim::Asked), "vm1, by its hardware address");
+    for number in 0..MOST_ADDRESSES as u16 {
+        savi.handle_unknown(LINK, Ipv6Addr::new(0x2001, 0xdb8, 1, 2, 9, 0, 0, number), ONE, at(2));
+    }
+    assert!(savi.bindings.len() <= MOST_BINDINGS + MOST_ADDRESSES, "one that is named has its limit, too");
+}
+
+#[test]
 fn a_router_solicitation_shows_a_link_local_address() {
     let mut savi = savi();
     let mut buffer = [0; 64];
