@@ -3,7 +3,6 @@
 //! `scenario` holds the table of all scenarios and their bodies; the rest builds the world that they happen in.
 #![forbid(unsafe_code)]
 
-mod again;
 pub mod appliance;
 pub mod capture;
 pub mod lab;

@@ -11,7 +11,6 @@ use std::time::Instant;
 use anyhow::{Result, anyhow};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use crate::again;
 use crate::lab::Lab;
 use crate::network::Network;
 use crate::program;
@@ -60,7 +59,6 @@ pub fn main(back_end: BackEnd) -> ExitCode {
         trials.push(trial);
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
-    again::report();
     // Machines end before the process does, so that their namespaces go with them.
     for shared in machines.values() {
         shared.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -87,21 +85,14 @@ fn obstacle(back_end: BackEnd) -> Option<String> {
 }
 
 fn in_namespaces(scenario: &Scenario) -> Result<(), Failed> {
-    again::if_it_fails(scenario.name, || {
-        let begin = Instant::now();
-        let mut lab =
-            Lab::build(scenario.name, scenario.network, BackEnd::Namespace).map_err(|error| failed(&error))?;
-        let outcome = attempt(scenario, &mut lab, true);
-        conclude(scenario, lab, outcome, begin)
-    })
+    let begin = Instant::now();
+    let mut lab = Lab::build(scenario.name, scenario.network, BackEnd::Namespace).map_err(|error| failed(&error))?;
+    let outcome = attempt(scenario, &mut lab, true);
+    conclude(scenario, lab, outcome, begin)
 }
 
 /// One machine per network serves its scenarios one after the other; a failure or a power-off ends it.
 fn on_machine(scenario: &Scenario, shared: &SharedLab) -> Result<(), Failed> {
-    again::if_it_fails(scenario.name, || once_on_machine(scenario, shared))
-}
-
-fn once_on_machine(scenario: &Scenario, shared: &SharedLab) -> Result<(), Failed> {
     let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
     let begin = Instant::now();
     let (mut lab, fresh) = match shared.take() {

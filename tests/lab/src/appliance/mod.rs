@@ -17,7 +17,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 pub use unit::Unit;
 
-use crate::{again, program};
+use crate::program;
 
 /// What a case does.
 pub type Body = Box<dyn Fn(&mut Unit) -> Result<()> + Send>;
@@ -44,13 +44,11 @@ pub fn main() -> ExitCode {
     let obstacle = obstacle();
     let required = std::env::var_os("LAB_REQUIRED").is_some_and(|value| value == "1");
     let trials = cases().into_iter().map(|case| match obstacle.clone() {
-        None => Trial::test(case.name.clone(), move || again::if_it_fails(&case.name, || run(&case))),
+        None => Trial::test(case.name.clone(), move || run(&case)),
         Some(obstacle) if required => Trial::test(case.name, move || Err(Failed::from(obstacle))),
         Some(obstacle) => Trial::ignorable_test(case.name, move || Ok(Completion::ignored_with(obstacle))),
     });
-    let conclusion = libtest_mimic::run(&arguments, trials.collect());
-    again::report();
-    conclusion.exit_code()
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
 fn cases() -> Vec<Case> {
