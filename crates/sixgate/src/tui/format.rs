@@ -53,6 +53,21 @@ pub(super) fn duration(seconds: u64) -> String {
     }
 }
 
+/// A time in microseconds as milliseconds.
+pub(super) fn millis(micros: u64) -> String {
+    if micros < 100_000 {
+        format!("{}.{} ms", micros / 1_000, micros / 100 % 10)
+    } else {
+        format!("{} ms", count(micros / 1_000))
+    }
+}
+
+/// A part of a whole in percent, rounded down: 100 is all of it.
+pub(super) fn share(part: u64, whole: u64) -> u64 {
+    let percent = u128::from(part) * 100 / u128::from(whole.max(1));
+    u64::try_from(percent.min(100)).unwrap_or(100)
+}
+
 /// `1 error`, `2 errors`.
 pub(super) fn plural(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
@@ -117,6 +132,12 @@ mod tests {
         assert_eq!(per_second(0.25), "0.2/s");
         assert_eq!(per_second(12.4), "12/s");
         assert_eq!(per_second(999.6), "1.00k/s");
+    }
+
+    #[test]
+    fn times_and_shares_are_short() {
+        assert_eq!((millis(0), millis(9_449), millis(250_000)), ("0.0 ms".into(), "9.4 ms".into(), "250 ms".into()));
+        assert_eq!((share(1, 0), share(999, 1_000), share(u64::MAX, u64::MAX)), (100, 99, 100));
     }
 
     #[test]

@@ -2,9 +2,9 @@
 use ratatui::text::Line;
 use sixgate_engine::status::Uplink;
 
-use super::detail::Sheet;
 use super::format::{count, duration};
 use super::page::{Item, harmless, labelled};
+use super::sheet::Sheet;
 use super::theme::Role;
 use crate::change::utc;
 use crate::control::{Event, PastConfiguration};

@@ -15,25 +15,31 @@ use tokio::signal::unix::{SignalKind, signal};
 
 mod act;
 mod app;
-mod detail;
 mod editor;
 mod feed;
 mod findings;
+mod firewall;
 mod format;
 mod graph;
 mod help;
 mod keys;
 mod log;
+mod machine;
+mod network;
 mod output;
 mod overview;
 mod page;
 mod rates;
+mod resolver;
 mod screen;
 mod sessions;
+mod sheet;
 mod terminal;
 mod theme;
+mod translator;
 mod typed;
 mod view;
+mod vms;
 mod wizard;
 
 #[cfg(test)]

@@ -4,11 +4,11 @@ use ratatui::text::Line;
 use sixgate_engine::plan::Obstacle;
 use sixgate_engine::status::{Dns64, Interface, Nat64, Status};
 
-use super::detail::{Sheet, level};
 use super::findings;
 use super::format::{bit_rate, bytes, count, duration, per_second};
 use super::page::{Item, beside, harmless, labelled};
 use super::rates::{Trend, messages, packets, total};
+use super::sheet::{Sheet, level};
 use super::theme::Role;
 
 /// From this width on graphs stand side by side.

@@ -5,13 +5,13 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph};
 
 use super::app::{App, View};
-use super::detail::{self, Sheet};
 use super::feed::Trouble;
 use super::format::{bytes, duration};
 use super::keys::{EDITING, legend};
 use super::page::{clip, harmless, rule, width, wrap};
+use super::sheet::Sheet;
 use super::theme::Role;
-use super::{act, findings, help, log, overview, sessions};
+use super::{act, findings, firewall, help, log, machine, network, overview, resolver, sessions, translator, vms};
 
 /// A daemon that does not answer is starting rather than gone for so many seconds after the appliance's console came up.
 const BOOT_SECONDS: u64 = 15;
@@ -85,19 +85,19 @@ fn page(app: &mut App, columns: usize, rows: usize) -> Vec<Line<'static>> {
         let sheet = Sheet { theme: app.theme, columns, status, history: &app.history, filter: &app.filter };
         lines.extend(match app.view {
             View::Overview | View::Help => overview::page(&sheet, rows),
-            View::Network => detail::network(&sheet),
-            View::Vms => detail::vms(&sheet),
+            View::Network => network::page(&sheet),
+            View::Vms => vms::page(&sheet),
             View::Prefixes => log::prefixes(&sheet),
             View::Log => log::log(&sheet, app.log.iter()),
             View::Configurations => log::configurations(&sheet, app.past.as_deref()),
             View::Output | View::Editor => {
                 app.output.as_ref().map_or_else(Vec::new, |output| output.page(app.theme, columns))
             }
-            View::Translator => detail::translator(&sheet),
+            View::Translator => translator::page(&sheet),
             View::Sessions => sessions::page(&sheet, app.sessions.as_ref(), app.order),
-            View::Resolver => detail::resolver(&sheet),
-            View::Firewall => detail::firewall(&sheet, app.denials.as_deref()),
-            View::System => detail::system(&sheet),
+            View::Resolver => resolver::page(&sheet),
+            View::Firewall => firewall::page(&sheet, app.denials.as_deref()),
+            View::System => machine::page(&sheet),
             View::Findings => findings::all(app.theme, columns, status),
         });
     }

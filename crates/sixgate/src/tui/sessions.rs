@@ -4,9 +4,9 @@ use core::cmp::Reverse;
 use ratatui::text::Line;
 use sixgate_engine::status::Session;
 
-use super::detail::Sheet;
 use super::format::{bytes, count, duration};
 use super::page::{Item, harmless};
+use super::sheet::Sheet;
 use super::theme::Role;
 
 /// From this width on there is room for how long it is idle, and its state.

@@ -181,7 +181,7 @@ fn denials(number: u64) -> Vec<Denial> {
     let denial = |number: u64| Denial {
         number,
         time: 1_795_500_000 + number,
-        packets: 10_000 / number,
+        packets: 1 + 10_000 / number,
         reason: "through the router, not admitted".to_owned(),
         link: "eth0".to_owned(),
         source: "2001:db8:bad::1".parse().expect("an address"),
@@ -195,7 +195,9 @@ fn denials(number: u64) -> Vec<Denial> {
 
 #[test]
 fn page_of_the_firewall_with_what_was_refused() {
-    for (name, number, state) in [("few", 3, normal as fn(u64) -> Status), ("many", 256, overloaded)] {
+    for (name, number, state) in
+        [("none", 0, normal as fn(u64) -> Status), ("few", 3, normal), ("many", 10_000, overloaded)]
+    {
         both_sizes(&format!("denials_{name}"), told(state, 'w', Observation::Denials(denials(number))));
     }
 }
@@ -397,9 +399,28 @@ fn a_filter_leaves_the_rows_that_contain_it_and_says_how_many_it_hides() {
 
 #[test]
 fn all_findings_in_full() {
-    let mut app = showing((0..4).map(overloaded));
-    press(&mut app, KeyCode::Char('f'));
-    snapshot("findings", app);
+    page_snapshots("findings", 'f');
+}
+
+#[test]
+fn upstreams_that_fail_and_those_that_were_never_asked_are_told_apart() {
+    let upstreams = |second: u64| {
+        let mut status = normal(second);
+        let dns64 = status.dns64.as_mut().expect("a resolver");
+        let upstream = |answers, failures| {
+            let address = "[2001:db8::53]:53".parse().expect("an address");
+            sixgate_engine::status::Upstream { address, answers, failures, latency_us: 0 }
+        };
+        dns64.upstreams =
+            vec![upstream(9, second), upstream(second, second), upstream(second, 0), upstream(0, 9), upstream(0, 0)];
+        status
+    };
+    let mut app = showing((0..4).map(upstreams));
+    press(&mut app, KeyCode::Char('d'));
+    let shown = rows(&mut app, SIZES[1]);
+    let at = |word: &str| shown.find(word).unwrap_or_else(|| panic!("{word} is missing:\n{shown}"));
+    let words = ["FAILING", "LOSES SOME", "answers    ", "NEVER ANSWERED", "not asked yet"];
+    assert!(words.map(at).is_sorted(), "{shown}");
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use sixgate_engine::facts::AddressState;
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::status::{
-    self, Advertised, AdvertisedPrefix, Client, Dns64, Interface, Lan, Nat64, Sessions, Status, Traffic, Upstream, Vm,
+    self, Advertised, AdvertisedPrefix, Appliance, Client, Dns64, Interface, Lan, Milestone, Nat64, Sessions, Status,
+    Traffic, Upstream, Vm,
 };
 
 pub(super) fn traffic(packets: u64, bytes: u64) -> Traffic {
@@ -132,7 +133,7 @@ pub(super) fn normal(second: u64) -> Status {
         upstreams: vec![
             Upstream {
                 address: "[2620:fe::fe]:53".parse().expect("an address"),
-                answers: 119_800,
+                answers: 119_800 + 2 * second,
                 failures: 3,
                 latency_us: 9_400,
             },
@@ -145,10 +146,27 @@ pub(super) fn normal(second: u64) -> Status {
         ],
         synthesizing: true,
         queries: 120_311 + swinging(second, 40),
+        cached: 90_211 + swinging(second, 30),
+        stale: 3,
+        cache_answers: 4_120,
+        cache_bytes: 3_400_000,
+        validating: true,
+        validated: 30_100,
         synthesized: 88_012 + 9 * second,
         failures: 12,
         dropped: BTreeMap::new(),
         ..Dns64::default()
+    });
+    let milestone = |(name, seconds): (&str, f64)| Milestone { name: name.to_owned(), seconds };
+    let reached = [("init", 2.91), ("modules", 3.52), ("state", 3.6), ("daemon", 4.1), ("first advertisement", 4.78)];
+    status.appliance = Some(Appliance {
+        slot: Some("a".to_owned()),
+        healthy: true,
+        state: true,
+        configuration: "as it was kept".to_owned(),
+        locked: true,
+        timeline: reached.map(milestone).to_vec(),
+        ..Appliance::default()
     });
     status.firewall.loaded = true;
     status.firewall.forwarding = true;
@@ -191,6 +209,10 @@ pub(super) fn overloaded(second: u64) -> Status {
     if let Some(dns64) = &mut status.dns64 {
         dns64.failures += 40 * second;
         dns64.dropped = reasons([("malformed", 1_000 * second)]);
+        dns64.upstreams[0].answers = 119_800;
+        dns64.upstreams[0].failures += 3 * second;
+        dns64.upstreams[1].latency_us = 1_240_000;
+        dns64.bogus = 7;
     }
     status.findings = vec![
         finding(
