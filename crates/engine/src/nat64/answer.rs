@@ -7,12 +7,12 @@ use crate::xlat::originate::{self, Error};
 
 /// What a sender in IPv6 is told of what the stateless translator refused.
 pub(super) fn refused_v6(refusal: Refusal) -> Refused {
-    Refused { reason: reason(refusal), answer: originate::answer_v6(refusal) }
+    Refused { reason: refusal.into(), answer: originate::answer_v6(refusal) }
 }
 
 /// What a sender in IPv4 is told of what the stateless translator refused.
 pub(super) fn refused_v4(refusal: Refusal) -> Refused {
-    Refused { reason: reason(refusal), answer: originate::answer_v4(refusal) }
+    Refused { reason: refusal.into(), answer: originate::answer_v4(refusal) }
 }
 
 /// RFC 6146 sections 3.5.1 to 3.5.3: a client that cannot get a session is told that the address is unreachable.
@@ -42,17 +42,19 @@ pub(super) const OWN_ADDRESS: Refused = Refused {
     answer: Some(Error { kind: icmpv6::DESTINATION_UNREACHABLE, code: icmpv6::PROHIBITED, word: 0 }),
 };
 
-const fn reason(refusal: Refusal) -> Reason {
-    match refusal {
-        Refusal::Malformed => Reason::Malformed,
-        Refusal::Address => Reason::NotForUs,
-        Refusal::Checksum => Reason::BadChecksum,
-        Refusal::HopLimit => Reason::HopLimitExceeded,
-        Refusal::TooBig { .. } => Reason::TooBig,
-        Refusal::SegmentsLeft { .. } => Reason::RoutingHeader,
-        Refusal::SourceRoute => Reason::SourceRoute,
-        Refusal::IcmpType => Reason::IcmpType,
-        Refusal::UdpChecksum => Reason::UdpWithoutChecksum,
-        Refusal::FragmentedIcmp | Refusal::FragmentedExtension => Reason::FragmentInvalid,
+impl From<Refusal> for Reason {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Malformed => Reason::Malformed,
+            Refusal::Address => Reason::NotForUs,
+            Refusal::Checksum => Reason::BadChecksum,
+            Refusal::HopLimit => Reason::HopLimitExceeded,
+            Refusal::TooBig { .. } => Reason::TooBig,
+            Refusal::SegmentsLeft { .. } => Reason::RoutingHeader,
+            Refusal::SourceRoute => Reason::SourceRoute,
+            Refusal::IcmpType => Reason::IcmpType,
+            Refusal::UdpChecksum => Reason::UdpWithoutChecksum,
+            Refusal::FragmentedIcmp | Refusal::FragmentedExtension => Reason::FragmentInvalid,
+        }
     }
 }

@@ -6,7 +6,6 @@ use sixgate_wire::ipv6::Ipv6Packet;
 
 use super::Nat64;
 use super::verdict::{Reason, Verdict};
-use crate::status::Traffic;
 use crate::time::Instant;
 use crate::xlat::offload::{self, Inspected, Layout, Parts, Unfinished};
 use crate::xlat::segment::{self, SuperPacket};
@@ -99,17 +98,8 @@ impl Nat64 {
     /// Handles the segments by themselves, finished, or the last one. The verdict is the last one's; each is counted.
     fn handle_parts(&mut self, whole: &SuperPacket<'_>, parts: Parts, out: &mut Transmit, now: Instant) -> Verdict {
         let mut part = core::mem::take(&mut self.part);
-        let count = whole.count();
-        let step = if parts == Parts::LastApart { count - 1 } else { 1 };
-        let finish = parts == Parts::Each;
         let mut verdict = Verdict::Dropped(Reason::Malformed);
-        for first in (0..count).step_by(step.max(1)) {
-            let mut offload = whole.cut(first..count.min(first + step), &mut part);
-            if let Some(checksum) = offload.checksum.take_if(|_| finish) {
-                segment::complete(&mut part, checksum);
-            }
-            verdict = self.handle_part(&part, offload, out, now);
-        }
+        whole.each_part(parts, &mut part, |bytes, offload| verdict = self.handle_part(bytes, offload, out, now));
         self.part = part;
         verdict
     }
@@ -126,16 +116,5 @@ impl Nat64 {
     pub(super) fn drop_malformed(&mut self) -> Verdict {
         self.counters.count(Reason::Malformed);
         Verdict::Dropped(Reason::Malformed)
-    }
-}
-
-impl Unfinished {
-    /// What a packet of `length` bytes is on the wire.
-    pub(super) fn on_the_wire(&self, length: usize, layout: impl FnOnce() -> Layout) -> Traffic {
-        let Some(segments) = self.segments else { return Traffic { packets: 1, bytes: length as u64 } };
-        let layout = layout();
-        let count = segments.count(layout.upper_length);
-        let headers = layout.upper_at + usize::from(segments.header);
-        Traffic { packets: count as u64, bytes: (length + (count - 1) * headers) as u64 }
     }
 }

@@ -9,6 +9,7 @@ use sixgate_wire::virtio_net::{Offload, PartialChecksum, Segmentation, Segmentat
 use sixgate_wire::{tcp, udp};
 
 use super::{FRAGMENTABLE_V4, Mtus, Policy};
+use crate::status::Traffic;
 
 /// Where the upper layer of a packet lies.
 #[derive(Clone, Copy, Debug)]
@@ -219,5 +220,14 @@ impl Unfinished {
             ecn: segments.ecn,
         });
         Offload { checksum: Some(PartialChecksum { start: start as u16, offset }), segmentation }
+    }
+
+    /// What a packet of `length` bytes is on the wire.
+    pub(crate) fn on_the_wire(&self, length: usize, layout: impl FnOnce() -> Layout) -> Traffic {
+        let Some(segments) = self.segments else { return Traffic { packets: 1, bytes: length as u64 } };
+        let layout = layout();
+        let count = segments.count(layout.upper_length);
+        let headers = layout.upper_at + usize::from(segments.header);
+        Traffic { packets: count as u64, bytes: (length + (count - 1) * headers) as u64 }
     }
 }

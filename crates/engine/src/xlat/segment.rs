@@ -5,7 +5,7 @@ use sixgate_wire::checksum::{self, Sum, pseudo_v4, pseudo_v6};
 use sixgate_wire::tcp;
 use sixgate_wire::virtio_net::{Offload, PartialChecksum, SegmentationKind};
 
-use super::offload::{Field, Layout, Unfinished, Version, checksum_offset};
+use super::offload::{Field, Layout, Parts, Unfinished, Version, checksum_offset};
 use super::transmit::Transmit;
 
 /// An unfinished packet; `bytes` are as long as its header says.
@@ -48,6 +48,19 @@ impl SuperPacket<'_> {
         };
         let segments = several.map(|segments| super::offload::Segments { ecn: ecn && range.start == 0, ..segments });
         Unfinished { field: Field::PseudoHeader, segments }.offload(upper_at, self.layout.protocol, tcp)
+    }
+
+    /// Hands out the parts one by one, in `part`, with what is left to do to them.
+    pub(crate) fn each_part(&self, parts: Parts, part: &mut Vec<u8>, mut handle: impl FnMut(&[u8], Offload)) {
+        let count = self.count();
+        let step = if parts == Parts::LastApart { count - 1 } else { 1 };
+        for first in (0..count).step_by(step.max(1)) {
+            let mut offload = self.cut(first..count.min(first + step), part);
+            if let Some(checksum) = offload.checksum.take_if(|_| parts == Parts::Each) {
+                complete(part, checksum);
+            }
+            handle(part, offload);
+        }
     }
 
     /// Writes the first segment to `out`, finished: what an ICMP error quotes.

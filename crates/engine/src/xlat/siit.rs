@@ -1,5 +1,6 @@
 //! The stateless translator: RFC 7915 with the addresses of RFC 7757 and RFC 6052. It keeps nothing of a packet.
 use core::net::{Ipv4Addr, Ipv6Addr};
+use core::ops::ControlFlow;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
@@ -13,10 +14,13 @@ use sixgate_wire::rfc6890::is_global_v4;
 use super::eam::Eamt;
 use super::identification::Identifications;
 use super::limiter::Limiter;
-use super::offload::Unfinished;
-use super::transmit::Transmit;
+use super::offload::{Layout, Unfinished};
+use super::transmit::{Offload, Transmit};
 use super::{Flow, Identifiers, Mtus, Policy, Refusal, icmp, originate, v4_to_v6, v6_to_v4};
+use crate::status::Traffic;
 use crate::time::Instant;
+
+mod unfinished;
 
 /// The way through the translator itself is no link and has no MTU.
 const NO_LINK: u32 = u16::MAX as u32;
@@ -48,6 +52,18 @@ pub struct Siit {
     limiter: Limiter,
     /// Packets on their way through a hairpin; kept for its memory.
     turned: Transmit,
+    /// A part of a super-packet; kept for its memory.
+    part: Vec<u8>,
+    traffic: Translated,
+}
+
+/// What was translated, as it is on the wire before the translation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Translated {
+    /// From IPv4 to IPv6.
+    pub v4_to_v6: Traffic,
+    /// From IPv6 to IPv4.
+    pub v6_to_v4: Traffic,
 }
 
 /// A packet's two ends in IPv4, and whether the far one is inside as well.
@@ -62,64 +78,91 @@ impl Siit {
     pub fn new(plan: SiitPlan, seed: [u8; 32]) -> Self {
         let identifications = Identifications::new(&mut ChaCha8Rng::from_seed(seed));
         let limiter = Limiter::new(plan.icmp_errors_per_second);
-        Self { plan, identifications, limiter, turned: Transmit::new() }
+        let (turned, part, traffic) = (Transmit::new(), Vec::new(), Translated::default());
+        Self { plan, identifications, limiter, turned, part, traffic }
+    }
+
+    /// Translates by another plan from now on; identifications and counters go on.
+    pub fn reconfigure(&mut self, plan: SiitPlan) {
+        if plan.icmp_errors_per_second != self.plan.icmp_errors_per_second {
+            self.limiter = Limiter::new(plan.icmp_errors_per_second);
+        }
+        self.plan = plan;
+    }
+
+    /// What was translated so far.
+    pub fn translated(&self) -> Translated {
+        self.traffic
     }
 
     /// Handles a packet from either side and writes to `out` what leaves in its place: the translation, in fragments if
     /// need be, or an ICMP error, or nothing. What was in `out` is forgotten.
     pub fn handle_input(&mut self, packet: &[u8], out: &mut Transmit, now: Instant) -> Result<(), Refusal> {
-        out.clear();
-        match packet.first().map(|first| first >> 4) {
-            Some(6) => self.handle_v6(packet, out, now),
-            Some(4) => self.handle_v4(packet, out, now),
-            Some(_) | None => Err(Refusal::Malformed),
-        }
+        self.handle_offloaded(packet, Offload::NONE, out, now)
     }
 
-    fn handle_v6(&mut self, bytes: &[u8], out: &mut Transmit, now: Instant) -> Result<(), Refusal> {
+    fn handle_v6(&mut self, bytes: &[u8], offload: Offload, out: &mut Transmit, now: Instant) -> Result<(), Refusal> {
         let packet = Ipv6Packet::parse(bytes).map_err(|_| Refusal::Malformed)?;
-        let result = self.v6_to_v4(&packet, out);
-        if let Err(refusal) = result {
-            out.clear();
+        let unfinished = match self.unfinished_v6(&packet, bytes, offload, out, now) {
+            ControlFlow::Continue(unfinished) => unfinished,
+            ControlFlow::Break(result) => return result,
+        };
+        let before = out.len();
+        let result = self.v6_to_v4(&packet, unfinished, out);
+        if result.is_ok() {
+            self.traffic.v6_to_v4.add(unfinished.on_the_wire(bytes.len(), || Layout::of_v6(&packet)));
+        } else if let Err(refusal) = result {
+            out.truncate(before);
             if let (Some(error), Some(router)) = (originate::answer_v6(refusal), self.plan.router_v6)
                 && !is_illegal_v6(packet.source())
                 && originate::may_answer_v6(&packet)
                 && self.limiter.admit(now)
             {
-                originate::emit_v6(error, router, packet.source(), bytes, out);
+                let quoted = self.quoted(bytes, Layout::of_v6(&packet), unfinished);
+                originate::emit_v6(error, router, packet.source(), quoted, out);
             }
         }
         result
     }
 
-    fn handle_v4(&mut self, bytes: &[u8], out: &mut Transmit, now: Instant) -> Result<(), Refusal> {
+    fn handle_v4(&mut self, bytes: &[u8], offload: Offload, out: &mut Transmit, now: Instant) -> Result<(), Refusal> {
         let packet = Ipv4Packet::parse(bytes).map_err(|_| Refusal::Malformed)?;
-        let result = self.v4_to_v6(&packet, None, out);
-        if let Err(refusal) = result {
-            out.clear();
+        let unfinished = match self.unfinished_v4(&packet, bytes, offload, out, now) {
+            ControlFlow::Continue(unfinished) => unfinished,
+            ControlFlow::Break(result) => return result,
+        };
+        let before = out.len();
+        let result = self.v4_to_v6(&packet, None, unfinished, out);
+        if result.is_ok() {
+            self.traffic.v4_to_v6.add(unfinished.on_the_wire(bytes.len(), || Layout::of_v4(&packet)));
+        } else if let Err(refusal) = result {
+            out.truncate(before);
             if let (Some(error), Some(router)) = (originate::answer_v4(refusal), self.plan.router_v4)
                 && originate::may_answer_v4(&packet)
                 && self.limiter.admit(now)
             {
                 let identification = self.identifications.next(router, packet.source(), icmpv4::PROTOCOL);
-                originate::emit_v4(error, router, packet.source(), identification, bytes, out);
+                let quoted = self.quoted(bytes, Layout::of_v4(&packet), unfinished);
+                originate::emit_v4(error, router, packet.source(), identification, quoted, out);
             }
         }
         result
     }
 
-    fn v6_to_v4(&mut self, packet: &Ipv6Packet<'_>, out: &mut Transmit) -> Result<(), Refusal> {
+    fn v6_to_v4(&mut self, packet: &Ipv6Packet<'_>, unfinished: Unfinished, out: &mut Transmit) -> Result<(), Refusal> {
         let message = error_v6(packet);
         let ends = self.ends(packet, message.is_some())?;
         let flow = Flow { source: ends.source, destination: ends.destination, identifiers: Identifiers::Same };
         let Mtus { v4, v6 } = self.plan.mtus;
+        let count = unfinished.count(packet.upper_length());
         let egress = v6_to_v4::Egress {
             mtus: Mtus { v4: if ends.turns_back { NO_LINK } else { v4 }, v6 },
             policy: if ends.turns_back { Policy { tos: None, ..self.plan.policy } } else { self.plan.policy },
-            identification: self.identifications.next(flow.source, flow.destination, packet.protocol()),
+            identification: self.identifications.take(flow.source, flow.destination, packet.protocol(), count),
             reassembled_from: None,
-            unfinished: Unfinished::NONE,
+            unfinished,
         };
+        let before = out.len();
         match message {
             None => v6_to_v4::translate(packet, &flow, &egress, out)?,
             Some(message) => {
@@ -137,7 +180,7 @@ impl Siit {
                 v6_to_v4::translate_error(packet, &flow, &quoted, &egress, out)?;
             }
         }
-        if ends.turns_back { self.turn_back(out) } else { Ok(()) }
+        if ends.turns_back { self.turn_back(before, out) } else { Ok(()) }
     }
 
     /// Translates a packet. RFC 7757 section 4.2: the far end of one that `turns_back` is represented by the prefix, so
@@ -146,6 +189,7 @@ impl Siit {
         &mut self,
         packet: &Ipv4Packet<'_>,
         turns_back: Option<Pref64>,
+        unfinished: Unfinished,
         out: &mut Transmit,
     ) -> Result<(), Refusal> {
         let message = error_v4(packet);
@@ -166,7 +210,7 @@ impl Siit {
             mtus: Mtus { v4: if turns_back.is_some() { NO_LINK } else { v4 }, v6 },
             policy: self.plan.policy,
             reassembled_from: None,
-            unfinished: Unfinished::NONE,
+            unfinished,
         };
         let Some(message) = message else { return v4_to_v6::translate(packet, &flow, &egress, out) };
         let (original, _) = icmp::split_v4(&message);
@@ -200,24 +244,6 @@ impl Siit {
         // RFC 7757 section 4.2: an address by the prefix that stands for a host inside.
         let turns_back = explicit.is_none() && self.plan.eamt.to_v6(destination).is_some();
         Ok(Ends { source, destination, turns_back })
-    }
-
-    /// RFC 7757 section 4.2: what is in `out` comes back as if from IPv4.
-    fn turn_back(&mut self, out: &mut Transmit) -> Result<(), Refusal> {
-        let pref64 = self.plan.pref64.ok_or(Refusal::Address)?;
-        let mut turned = core::mem::take(&mut self.turned);
-        core::mem::swap(&mut turned, out);
-        out.clear();
-        let result = turned.iter().try_for_each(|bytes| {
-            let packet = Ipv4Packet::parse(bytes).map_err(|_| Refusal::Malformed)?;
-            // The sender hears in IPv6 of what does not fit.
-            self.v4_to_v6(&packet, Some(pref64), out).map_err(|refusal| match refusal {
-                Refusal::TooBig { mtu } => Refusal::TooBig { mtu: mtu + super::GROWTH },
-                other => other,
-            })
-        });
-        self.turned = turned;
-        result
     }
 
     /// RFC 7757 section 3.3.1.

@@ -77,6 +77,16 @@ impl Transmit {
         self.packets.truncate(count);
     }
 
+    /// Holds what was behind the first `count` packets of another, and nothing else; the other loses it.
+    pub(crate) fn take_behind(&mut self, count: usize, other: &mut Self) {
+        self.clear();
+        for (range, offload) in other.packets.drain(count.min(other.packets.len())..) {
+            let start = self.bytes.len();
+            self.bytes.extend_from_slice(&other.bytes[range]);
+            self.packets.push((start..self.bytes.len(), offload));
+        }
+    }
+
     /// Takes the last packet back; its bytes stay for [`Self::push_again`].
     pub(crate) fn withdraw(&mut self) -> Range<usize> {
         self.packets.pop().map(|(range, _)| range).unwrap_or_default()

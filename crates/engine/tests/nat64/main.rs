@@ -16,6 +16,7 @@ mod requirements;
 mod restart;
 mod router;
 mod siit;
+mod siit_unfinished;
 mod stateless;
 mod tcp;
 mod translation;

@@ -9,16 +9,16 @@ use sixgate_engine::xlat::{Mtus, Policy, Refusal};
 use crate::packet::{SYN, fragment_v4, fragment_v6, icmpv4, icmpv6, is_intact, join, tcp, udp, v4, v6};
 
 /// Two hosts with explicit mappings, and a server somewhere in IPv4.
-const ONE: &str = "2001:db8:1::1";
-const ONE_V4: &str = "198.51.100.1";
-const TWO: &str = "2001:db8:1::2";
-const TWO_V4: &str = "198.51.100.2";
-const SERVER: &str = "1.2.3.4";
-const SERVER_V6: &str = "2001:db8:64::1.2.3.4";
+pub(crate) const ONE: &str = "2001:db8:1::1";
+pub(crate) const ONE_V4: &str = "198.51.100.1";
+pub(crate) const TWO: &str = "2001:db8:1::2";
+pub(crate) const TWO_V4: &str = "198.51.100.2";
+pub(crate) const SERVER: &str = "1.2.3.4";
+pub(crate) const SERVER_V6: &str = "2001:db8:64::1.2.3.4";
 const ROUTER_V4: &str = "198.51.100.254";
-const ROUTER_V6: &str = "2001:db8:1::ff";
+pub(crate) const ROUTER_V6: &str = "2001:db8:1::ff";
 
-fn plan() -> SiitPlan {
+pub(crate) fn plan() -> SiitPlan {
     let mappings = [("198.51.100.1/32", "2001:db8:1::1/128"), ("198.51.100.2/32", "2001:db8:1::2/128")];
     let eams = mappings.map(|(v4, v6)| Eam::new(v4.parse().unwrap(), v6.parse().unwrap()).unwrap());
     SiitPlan {

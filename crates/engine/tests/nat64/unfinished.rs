@@ -8,14 +8,14 @@ use sixgate_wire::virtio_net::{PartialChecksum, Segmentation, SegmentationKind};
 use crate::packet::{ACK, FIN, SYN, dont_fragment, icmpv6, is_intact, join, sum, tcp, udp, unsealed, v4, v6};
 use crate::router::{CLIENT, OTHER_CLIENT, POOL, POOL_V6, ROUTER, Router, SERVER, SERVER_V6, plan};
 
-const PSH: u8 = 8;
-const CWR: u8 = 0x80;
+pub(crate) const PSH: u8 = 8;
+pub(crate) const CWR: u8 = 0x80;
 
 /// A packet with what is left to do to it.
-type Unfinished = (Vec<u8>, Offload);
+pub(crate) type Unfinished = (Vec<u8>, Offload);
 
 /// Takes the checksum out of a packet of TCP or UDP: the field holds the pseudo-header's sum.
-fn without_checksum(packet: Vec<u8>) -> Unfinished {
+pub(crate) fn without_checksum(packet: Vec<u8>) -> Unfinished {
     let (start, protocol) = if packet[0] >> 4 == 6 { (40, packet[6]) } else { (20, packet[9]) };
     let offset = if protocol == 6 { 16 } else { 6 };
     let offload = Offload { checksum: Some(PartialChecksum { start, offset }), segmentation: None };
@@ -23,7 +23,7 @@ fn without_checksum(packet: Vec<u8>) -> Unfinished {
 }
 
 /// Makes one super-packet of what a whole packet carries.
-fn in_segments(packet: Vec<u8>, size: u16, ecn: bool) -> Unfinished {
+pub(crate) fn in_segments(packet: Vec<u8>, size: u16, ecn: bool) -> Unfinished {
     let (kind, header_length) = match (packet[0] >> 4, packet[6], packet[9]) {
         (6, 6, _) => (SegmentationKind::TcpV6, 60),
         (6, ..) => (SegmentationKind::Udp, 48),
@@ -36,7 +36,7 @@ fn in_segments(packet: Vec<u8>, size: u16, ecn: bool) -> Unfinished {
 }
 
 /// What a card makes of a packet, with code that shares nothing with the translator.
-fn card((packet, offload): &Unfinished) -> Vec<Vec<u8>> {
+pub(crate) fn card((packet, offload): &Unfinished) -> Vec<Vec<u8>> {
     let Some(PartialChecksum { start, offset }) = offload.checksum else {
         assert_eq!(offload.segmentation, None);
         return vec![packet.clone()];
@@ -118,7 +118,7 @@ fn router(change: impl Fn(&mut sixgate_engine::plan::Nat64Plan)) -> (Router, u16
     (router, tcp_port, udp_port)
 }
 
-fn data(length: usize) -> Vec<u8> {
+pub(crate) fn data(length: usize) -> Vec<u8> {
     (0..length).map(|byte| (byte * 7 % 251) as u8).collect()
 }
 
@@ -281,7 +281,7 @@ fn segments_without_a_partial_checksum_get_their_own() {
 }
 
 /// RFC 1624: a sum of zero has two ways to be written, of which TCP may use either.
-fn one_zero(mut packet: Vec<u8>) -> Vec<u8> {
+pub(crate) fn one_zero(mut packet: Vec<u8>) -> Vec<u8> {
     let (start, protocol) = if packet[0] >> 4 == 6 { (40, packet[6]) } else { (20, packet[9]) };
     if protocol == 6 && packet.get(start + 16..start + 18) == Some(&[0xff; 2]) {
         packet[start + 16..start + 18].fill(0);
