@@ -3,6 +3,9 @@ mod asker;
 mod dns64;
 mod dns64_report;
 mod engine;
+mod firewall;
+mod firewall_report;
+mod firewall_track;
 mod generator;
 mod host;
 mod nat64;
@@ -29,6 +32,8 @@ enum Subject {
     Nat64(nat64::Options),
     /// The resolver against unbound and BIND; writes docs/benchmarks/dns64.md.
     Dns64(dns64::Options),
+    /// The firewall against rules by hand, ufw and no firewall at all; writes docs/benchmarks/firewall.md.
+    Firewall(firewall::Options),
     /// Sends datagrams as fast as it can, inside a namespace of the benchmark.
     #[command(hide = true)]
     Generate(generator::Options),
@@ -48,6 +53,7 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
     match &options.subject {
         Subject::Nat64(options) => nat64::run(options),
         Subject::Dns64(options) => dns64::run(options),
+        Subject::Firewall(options) => firewall::run(options),
         Subject::Generate(options) => generator::run(options),
         Subject::Respond(options) => responder::respond(options),
         Subject::AskBack(options) => responder::ask_back(options),

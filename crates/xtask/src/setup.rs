@@ -19,6 +19,8 @@ pub(crate) enum Purpose {
     Bench,
     /// Measuring the resolver beside others.
     BenchDns,
+    /// Measuring the firewall beside others.
+    BenchFirewall,
 }
 
 /// A Debian package, the program that shows whether it is there, and from which purpose on it is needed.
@@ -29,14 +31,17 @@ struct Need {
 }
 
 const EVERYTHING: &[Purpose] = &[Purpose::Image, Purpose::Run, Purpose::Test];
-const BUILDS: &[Purpose] = &[Purpose::Image, Purpose::Run, Purpose::Test, Purpose::Bench, Purpose::BenchDns];
+const BUILDS: &[Purpose] =
+    &[Purpose::Image, Purpose::Run, Purpose::Test, Purpose::Bench, Purpose::BenchDns, Purpose::BenchFirewall];
 const MACHINES: &[Purpose] = &[Purpose::Run, Purpose::Test];
 const TESTS: &[Purpose] = &[Purpose::Test];
-const LABS: &[Purpose] = &[Purpose::Test, Purpose::Bench, Purpose::BenchDns];
+const LABS: &[Purpose] = &[Purpose::Test, Purpose::Bench, Purpose::BenchDns, Purpose::BenchFirewall];
 const RESOLVERS: &[Purpose] = &[Purpose::BenchDns];
 /// Takes signed updates in the lab, and is a peer of the resolver.
 const SIGNED: &[Purpose] = &[Purpose::Test, Purpose::BenchDns];
 const BENCHES: &[Purpose] = &[Purpose::Bench];
+const FORWARDERS: &[Purpose] = &[Purpose::Bench, Purpose::BenchFirewall];
+const FIREWALLS: &[Purpose] = &[Purpose::BenchFirewall];
 
 const NEEDS: &[Need] = &[
     Need { program: "cc", package: "gcc", purposes: EVERYTHING },
@@ -55,14 +60,16 @@ const NEEDS: &[Need] = &[
     Need { program: "rdisc6", package: "ndisc6", purposes: TESTS },
     Need { program: "traceroute", package: "traceroute", purposes: TESTS },
     Need { program: "tcpdump", package: "tcpdump", purposes: TESTS },
-    Need { program: "iperf3", package: "iperf3", purposes: BENCHES },
+    Need { program: "iperf3", package: "iperf3", purposes: FORWARDERS },
     Need { program: "tayga", package: "tayga", purposes: BENCHES },
     Need { program: "dnsperf", package: "dnsperf", purposes: RESOLVERS },
     Need { program: "unbound", package: "unbound", purposes: RESOLVERS },
     Need { program: "named", package: "bind9", purposes: SIGNED },
     Need { program: "python3", package: "python3", purposes: TESTS },
     Need { program: "nsd", package: "nsd", purposes: RESOLVERS },
-    Need { program: "taskset", package: "util-linux", purposes: BENCHES },
+    Need { program: "conntrack", package: "conntrack", purposes: FIREWALLS },
+    Need { program: "ufw", package: "ufw", purposes: FIREWALLS },
+    Need { program: "taskset", package: "util-linux", purposes: FORWARDERS },
 ];
 
 /// Servers that the lab's provider is made of. Installed, they would run on the host: they are unpacked into
@@ -108,7 +115,7 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
 }
 
 /// Packages whose service is not wanted: the programs are run by the benchmark itself.
-const SERVICES: &[&str] = &["unbound", "bind9", "nsd"];
+const SERVICES: &[&str] = &["unbound", "bind9", "nsd", "ufw"];
 /// Debian's way to say that packages may not start services.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 

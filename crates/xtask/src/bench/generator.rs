@@ -11,6 +11,8 @@ use tun::Layer;
 /// Source ports; flows have one after the other.
 const SOURCES: usize = 10_000;
 const FIRST_SOURCE: u16 = 20_000;
+/// Source ports there are at all.
+const MOST_SOURCES: usize = 40_000;
 /// Flows beyond that go to further ports.
 pub(super) const FIRST_DESTINATION: u16 = 5_000;
 /// Ports that somebody answers on.
@@ -36,6 +38,9 @@ pub(crate) struct Options {
     target: IpAddr,
     #[arg(long)]
     flows: usize,
+    /// Flows go to so many IPv6 addresses, from the target on, in turn, and to one port.
+    #[arg(long)]
+    targets: Option<usize>,
     /// Until this is over.
     #[arg(long, default_value_t = 3600.0)]
     seconds: f64,
@@ -60,13 +65,24 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.flows > SOURCES * usize::from(DESTINATIONS) {
         bail!("{} flows are too many", options.flows);
     }
+    if options.targets.is_some_and(|targets| targets == 0 || options.flows / targets > MOST_SOURCES) {
+        bail!("{} flows are too many", options.flows);
+    }
     let step = if options.passes.is_some() { 1 } else { STEP };
     let mut frames = Vec::new();
     let mut size = 0;
     for turn in 0..options.flows {
         let flow = turn * step % options.flows;
-        let ports = [FIRST_SOURCE + (flow % SOURCES) as u16, FIRST_DESTINATION + (flow / SOURCES) as u16];
-        let frame = frame([router, own], options.source, options.target, ports)?;
+        let (target, ports) = match options.targets {
+            None => {
+                (options.target, [FIRST_SOURCE + (flow % SOURCES) as u16, FIRST_DESTINATION + (flow / SOURCES) as u16])
+            }
+            Some(targets) => {
+                let ports = [FIRST_SOURCE + (flow / targets) as u16, FIRST_DESTINATION];
+                (further(options.target, flow % targets)?, ports)
+            }
+        };
+        let frame = frame([router, own], options.source, target, ports)?;
         size = frame.len();
         frames.extend(frame);
     }
@@ -99,6 +115,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let sent = Sent { packets, seconds: begin.elapsed().as_secs_f64() };
     println!("{}", serde_json::to_string(&sent)?);
     Ok(())
+}
+
+/// That address which comes so many later.
+pub(super) fn further(first: IpAddr, later: usize) -> Result<IpAddr> {
+    let IpAddr::V6(first) = first else { bail!("{first} is not of IPv6") };
+    Ok(IpAddr::V6((first.to_bits() + later as u128).into()))
 }
 
 fn mac(text: &str) -> Result<[u8; 6]> {

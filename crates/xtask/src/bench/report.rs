@@ -54,7 +54,7 @@ impl Surroundings {
 }
 
 /// Whether the kernel was built with flowtables.
-fn has_flowtable() -> bool {
+pub(super) fn has_flowtable() -> bool {
     let symbols = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
     symbols.contains("nf_flow_table_init") || symbols.contains("nf_flow_offload_ip_hook")
 }

@@ -12,6 +12,9 @@ use super::generator::{DESTINATIONS, FIRST_DESTINATION, PAYLOAD};
 #[derive(clap::Args)]
 pub(crate) struct Respond {
     addresses: Vec<IpAddr>,
+    /// On so many ports of each.
+    #[arg(long, default_value_t = DESTINATIONS)]
+    ports: u16,
 }
 
 /// Whom to ask, and how long.
@@ -33,7 +36,7 @@ pub(super) struct RoundTrips {
 pub(crate) fn respond(options: &Respond) -> Result<()> {
     let mut threads = Vec::new();
     for address in &options.addresses {
-        for port in FIRST_DESTINATION..FIRST_DESTINATION + DESTINATIONS {
+        for port in FIRST_DESTINATION..FIRST_DESTINATION + options.ports {
             let socket = UdpSocket::bind((*address, port)).with_context(|| format!("{address} port {port}"))?;
             threads.push(thread::Builder::new().stack_size(128 << 10).spawn(move || {
                 let mut payload = [0; 2048];

@@ -23,6 +23,11 @@ impl Series {
         }
     }
 
+    /// What each is to its turn's other one.
+    pub(super) fn over(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(one, other)| one / other).collect())
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -407,12 +407,12 @@ fn counted(status: &Value) -> f64 {
     number(&status["v6_to_v4"]["packets"])
 }
 
-fn myself() -> Result<String> {
+pub(super) fn myself() -> Result<String> {
     Ok(std::env::current_exe().context("this program")?.display().to_string())
 }
 
 /// Time that a processor, or all together, have been busy.
-fn busy(processor: Option<u32>) -> Result<Duration> {
+pub(super) fn busy(processor: Option<u32>) -> Result<Duration> {
     let text = fs::read_to_string("/proc/stat")?;
     let name = processor.map_or_else(|| "cpu".to_owned(), |number| format!("cpu{number}"));
     let line = text.lines().find(|line| line.split_whitespace().next() == Some(&name));
