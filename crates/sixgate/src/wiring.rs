@@ -403,7 +403,7 @@ impl Wiring {
         tasks.spawn(named("planner", planner::run(self.planner)));
         let pins = bpffs.clone();
         tasks.spawn(named("network", async move { network::run(self.network, &pins).await }));
-        tasks.spawn(named("ra", ra::run(self.ra)));
+        tasks.spawn(named("ra", ra::run(self.ra, kept.state.to_owned())));
         tasks.spawn(named("denials", denials::run(self.denials)));
         tasks.spawn(named("dns64", dns64::run(self.dns64)));
         tasks.spawn(named("nat64", nat64::run(self.nat64, nat64::Places { saved, bpffs })));

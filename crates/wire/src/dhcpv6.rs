@@ -24,10 +24,16 @@ pub mod code {
     pub const PREFERENCE: u16 = 7;
     /// Hundredths of a second since the exchange began.
     pub const ELAPSED_TIME: u16 = 8;
+    /// Who says it, shown by a key.
+    pub const AUTHENTICATION: u16 = 11;
     /// How it went.
     pub const STATUS_CODE: u16 = 13;
     /// Two messages rather than four.
     pub const RAPID_COMMIT: u16 = 14;
+    /// What a Reconfigure asks for.
+    pub const RECONFIGURE_MESSAGE: u16 = 19;
+    /// The client takes Reconfigure messages, or the server wants to send them.
+    pub const RECONFIGURE_ACCEPT: u16 = 20;
     /// Resolvers.
     pub const DNS_SERVERS: u16 = 23;
     /// Prefixes.
@@ -73,6 +79,8 @@ pub enum Kind {
     Reply,
     /// A client gives back.
     Release,
+    /// A server has a client ask again.
+    Reconfigure,
 }
 
 impl Kind {
@@ -85,6 +93,7 @@ impl Kind {
             6 => Self::Rebind,
             7 => Self::Reply,
             8 => Self::Release,
+            10 => Self::Reconfigure,
             _ => return None,
         })
     }
@@ -98,6 +107,7 @@ impl Kind {
             Self::Rebind => 6,
             Self::Reply => 7,
             Self::Release => 8,
+            Self::Reconfigure => 10,
         }
     }
 }

@@ -138,6 +138,14 @@ pub struct Advertisement {
     pub source_link_layer: Option<[u8; 6]>,
     /// NAT64 prefix, its length and its lifetime in seconds (RFC 8781).
     pub pref64: Option<(Ipv6Addr, u8, u16)>,
+    /// Routes with their length and lifetime in seconds (RFC 4191).
+    pub routes: Vec<(Ipv6Addr, u8, u32)>,
+    /// Lifetimes in seconds of search domains (RFC 8106) and of encrypted resolvers (RFC 9463).
+    pub domains: Vec<u32>,
+    /// See `domains`.
+    pub encrypted: Vec<u32>,
+    /// Captive portals (RFC 8910).
+    pub portals: Vec<String>,
 }
 
 impl Advertisement {
@@ -163,6 +171,10 @@ impl Advertisement {
             mtu: None,
             source_link_layer: None,
             pref64: None,
+            routes: Vec::new(),
+            domains: Vec::new(),
+            encrypted: Vec::new(),
+            portals: Vec::new(),
         };
         for option in advert.get_options() {
             this.add(&option)?;
@@ -183,6 +195,15 @@ impl Advertisement {
                 valid: word(data.get(2..6)?)?,
                 preferred: word(data.get(6..10)?)?,
             }),
+            24 => {
+                let mut octets = [0; 16];
+                let prefix = data.get(6..)?;
+                octets.get_mut(..prefix.len())?.copy_from_slice(prefix);
+                self.routes.push((Ipv6Addr::from(octets), *data.first()?, word(data.get(2..6)?)?));
+            }
+            31 => self.domains.push(word(data.get(2..6)?)?),
+            37 => self.portals.push(String::from_utf8_lossy(data).trim_end_matches('\0').to_owned()),
+            144 => self.encrypted.push(word(data.get(2..6)?)?),
             5 => self.mtu = Some(word(data.get(2..6)?)?),
             25 => {
                 let lifetime = word(data.get(2..6)?)?;

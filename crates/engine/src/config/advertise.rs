@@ -96,7 +96,7 @@ pub struct AdvertisedRoute {
 }
 
 /// An Encrypted DNS option (RFC 9463 section 6).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct EncryptedResolver {
     /// Authentication domain name.
     pub name: String,
@@ -277,7 +277,7 @@ fn captive_portal(uri: &str, span: &Range<usize>, errors: &mut Errors) -> Option
 }
 
 /// RFC 8910 section 2: this says that there is none.
-const UNRESTRICTED: &str = "urn:ietf:params:capport:unrestricted";
+pub const UNRESTRICTED: &str = "urn:ietf:params:capport:unrestricted";
 
 fn prefix_variables(
     raw: Spanned<raw::AdvPrefix>,

@@ -35,7 +35,7 @@ mod time;
 mod vm;
 mod wan;
 
-pub use advertise::{Advertise, AdvertisedRoute, EncryptedResolver, PrefixVariables};
+pub use advertise::{Advertise, AdvertisedRoute, EncryptedResolver, PrefixVariables, UNRESTRICTED};
 pub use console::Console;
 pub use ddns::Ddns;
 pub use difference::Difference;

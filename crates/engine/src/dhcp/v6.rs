@@ -14,6 +14,7 @@ use crate::time::Instant;
 mod binding;
 mod exchange;
 mod message;
+mod reconfigure;
 
 pub use binding::{Binding, Bindings};
 use exchange::{Exchange, Timing};
@@ -74,6 +75,8 @@ pub enum Verdict {
     Unexpected,
     /// The server gives nothing, or nothing that could be used.
     Refused,
+    /// A Reconfigure that does not prove to be the server's, or asks for nothing that is known.
+    Unproven,
 }
 
 impl Verdict {
@@ -85,6 +88,7 @@ impl Verdict {
             Self::NotForUs => "dhcp6-not-for-us",
             Self::Unexpected => "dhcp6-unexpected",
             Self::Refused => "dhcp6-refused",
+            Self::Unproven => "dhcp6-unproven",
         }
     }
 }
@@ -220,6 +224,10 @@ impl Client {
         };
         // RFC 8415 sections 16.3 and 16.10.
         let ours = options.find(code::CLIENT_IDENTIFIER) == Some(&self.duid);
+        if message.kind() == Kind::Reconfigure {
+            let ours = ours && server == self.bindings.server;
+            return if ours { self.ask_again(datagram, &message, now) } else { Verdict::NotForUs };
+        }
         let Some(exchange) =
             self.exchange.as_ref().filter(|exchange| ours && exchange.transaction == message.transaction())
         else {
@@ -261,6 +269,22 @@ impl Client {
         }
     }
 
+    /// RFC 8415 section 18.2.11. One at a time: while an exchange is under way, the next one does not count.
+    fn ask_again(&mut self, datagram: &[u8], message: &Message<'_>, now: Instant) -> Verdict {
+        const RENEW: u8 = 5;
+        const REBIND: u8 = 6;
+        if self.state != State::Bound {
+            return Verdict::Unexpected;
+        }
+        let key = self.bindings.reconfigure.as_mut();
+        match key.and_then(|key| reconfigure::verify(key, datagram, message)) {
+            Some(RENEW) => self.enter(State::Renewing, now),
+            Some(REBIND) => self.enter(State::Rebinding, now),
+            Some(_) | None => return Verdict::Unproven,
+        }
+        Verdict::Taken
+    }
+
     /// RFC 8415 section 18.2.10.1.
     fn take(&mut self, message: &Message<'_>, server: &[u8], asked: Instant, now: Instant) -> Verdict {
         let options = message.options();
@@ -274,6 +298,9 @@ impl Client {
         };
         let unknown = lacks(code::IA_NA) || lacks(code::IA_PD);
         let granted = Bindings::parse(message, self.id, &self.wanted, asked);
+        // RFC 8415 section 20.4.2: the key is in one Reply, and holds until another one has another.
+        let known = self.bindings.reconfigure.take().filter(|_| self.bindings.server == server);
+        let key = reconfigure::key(message).or(known);
         let afresh = matches!(self.state, State::Soliciting { .. } | State::Requesting);
         if afresh {
             if granted.is_empty() {
@@ -286,6 +313,7 @@ impl Client {
         }
         self.bindings.expire(now);
         self.bindings.server = server.to_vec();
+        self.bindings.reconfigure = key;
         if unknown {
             // RFC 8415 section 18.2.10.1: what the server does not know of is requested from it.
             self.enter(State::Requesting, now);

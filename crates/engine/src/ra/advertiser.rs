@@ -11,6 +11,7 @@ use super::content::{self, Phase};
 use super::other_router::OtherRouters;
 use super::solicitor::{Solicitors, Turn};
 use super::verdict::{Reason, Verdict};
+use super::withdrawn::{Known, Withdrawn};
 use crate::plan::RaPlan;
 use crate::status::{Advertised, AdvertisedPrefix};
 use crate::time::Instant;
@@ -52,6 +53,7 @@ pub struct Advertiser {
     solicited: Option<Instant>,
     solicitors: Solicitors,
     others: OtherRouters,
+    withdrawn: Withdrawn,
     last_sent: Option<Instant>,
     /// How many more advertisements are sent at short intervals, or at all when ceasing.
     burst: u8,
@@ -76,6 +78,7 @@ impl Advertiser {
             solicited: None,
             solicitors: Solicitors::default(),
             others: OtherRouters::default(),
+            withdrawn: Withdrawn::default(),
             last_sent: None,
             burst: MAX_INITIAL_RTR_ADVERTISEMENTS,
             outgoing: VecDeque::new(),
@@ -87,6 +90,18 @@ impl Advertiser {
             dropped: BTreeMap::new(),
             omitted: 0,
         }
+    }
+
+    /// Goes on where a former daemon has left: what it told hosts and is not to be advertised any more is taken back.
+    #[must_use]
+    pub fn knowing(mut self, known: &Known, now: Instant, unix: u64) -> Self {
+        self.withdrawn = Withdrawn::recall(known, &self.plan.advertisement, now, unix);
+        self
+    }
+
+    /// What hosts know, for the next daemon.
+    pub fn known(&self, now: Instant, unix: u64) -> Known {
+        self.withdrawn.known(&self.plan.advertisement, now, unix)
     }
 
     /// What is advertised now.
@@ -110,6 +125,7 @@ impl Advertiser {
             let source = self.plan.source;
             self.outgoing.push_back(Transmit { source, destination: ALL_NODES, message });
         }
+        self.withdrawn.note(&self.plan.advertisement, &plan.advertisement, now);
         self.plan = plan.clone();
         if !news && self.phase == Phase::Advertising {
             return;
@@ -226,6 +242,7 @@ impl Advertiser {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.others.forget(now);
+        self.withdrawn.forget(now);
         if self.is_silent() {
             return;
         }
@@ -259,7 +276,7 @@ impl Advertiser {
     }
 
     fn send(&mut self, destinations: &[Ipv6Addr], now: Instant) {
-        let (messages, omitted) = content::build(&self.plan.advertisement, self.phase, now);
+        let (messages, omitted) = content::build(&self.plan.advertisement, &self.withdrawn, self.phase, now);
         (self.packets, self.omitted) = (messages.len(), omitted);
         self.sent += destinations.len() as u64;
         let source = self.plan.source;
@@ -315,6 +332,7 @@ impl Advertiser {
             sent: self.sent,
             unicast: self.unicast,
             packets: self.packets,
+            withdrawn: self.withdrawn.names(),
             other_routers: self.others.list(),
             solicitations: self.solicitations,
             dropped,

@@ -2,10 +2,13 @@
 use core::net::Ipv6Addr;
 use core::time::Duration;
 
-use sixgate_wire::ndp::{EmitError, Pref64, PrefixInformation, RouteInformation, RouterAdvertisement, Writer};
+use sixgate_wire::ndp::{
+    EmitError, Pref64, Preference, PrefixInformation, RouteInformation, RouterAdvertisement, Writer,
+};
 
+use super::withdrawn::{Told, Withdrawn};
 use super::{AdvertisementPlan, PrefixPlan};
-use crate::config::EncryptedResolver;
+use crate::config::{EncryptedResolver, UNRESTRICTED};
 use crate::time::Instant;
 
 /// Room for the ICMPv6 message in an IPv6 packet of the minimum MTU: RFC 6980 section 5 forbids to fragment it.
@@ -36,7 +39,12 @@ pub(super) enum Phase {
 /// routes, resolvers, search domains and the NAT64 prefix: a host with a second router would otherwise go on asking a
 /// resolver and a translator that are gone. It says nothing about prefixes: addresses stay valid on the link, and a router
 /// that comes back finds its hosts as they were.
-pub(super) fn build(plan: &AdvertisementPlan, phase: Phase, now: Instant) -> (Vec<Vec<u8>>, u64) {
+pub(super) fn build(
+    plan: &AdvertisementPlan,
+    withdrawn: &Withdrawn,
+    phase: Phase,
+    now: Instant,
+) -> (Vec<Vec<u8>>, u64) {
     let variables = &plan.variables;
     let header = RouterAdvertisement {
         cur_hop_limit: variables.adv_cur_hop_limit,
@@ -47,7 +55,8 @@ pub(super) fn build(plan: &AdvertisementPlan, phase: Phase, now: Instant) -> (Ve
         reachable_time: variables.adv_reachable_time,
         retrans_timer: variables.adv_retrans_timer,
     };
-    let options = options(plan, phase, now);
+    let mut options = options(plan, phase, now);
+    options.extend(withdrawn.at(now).filter_map(|(told, end)| taken_back(told, end, phase, now)));
     let (mut rest, mut omitted, mut messages) = (options.as_slice(), 0, Vec::new());
     loop {
         let mut buffer = [0; ROOM];
@@ -153,8 +162,37 @@ fn options(plan: &AdvertisementPlan, phase: Phase, now: Instant) -> Vec<Item<'_>
     options
 }
 
+/// What hosts are to forget. Final advertisements say nothing of prefixes.
+fn taken_back(told: &Told, end: Instant, phase: Phase, now: Instant) -> Option<Item<'_>> {
+    Some(match told {
+        Told::Prefix { .. } if phase == Phase::Final => return None,
+        Told::Prefix { prefix, on_link, autonomous } => Item::Prefix(PrefixInformation {
+            prefix: prefix.network(),
+            length: prefix.prefix_len(),
+            on_link: *on_link,
+            autonomous: *autonomous,
+            pd_preferred: false,
+            valid: seconds(end.saturating_since(now)),
+            preferred: 0,
+        }),
+        Told::Resolver(address) => Item::Resolvers(0, core::slice::from_ref(address)),
+        Told::Domain(domain) => Item::Domains(0, core::slice::from_ref(domain)),
+        Told::Pref64(prefix) => {
+            Item::Pref64(Pref64 { prefix: prefix.network(), length: prefix.prefix_len(), lifetime: 0 })
+        }
+        Told::Route(prefix) => Item::Route(RouteInformation {
+            prefix: prefix.network(),
+            length: prefix.prefix_len(),
+            preference: Preference::Medium,
+            lifetime: 0,
+        }),
+        Told::Encrypted(resolver) => Item::Encrypted(0, resolver),
+        Told::Portal => Item::Portal(UNRESTRICTED),
+    })
+}
+
 /// Valid and preferred lifetime of a prefix: what is configured, and no more than what lies ahead.
-fn lifetimes(prefix: &PrefixPlan, now: Instant) -> (Duration, Duration) {
+pub(super) fn lifetimes(prefix: &PrefixPlan, now: Instant) -> (Duration, Duration) {
     let Some(ends) = &prefix.ends else { return (prefix.valid, prefix.preferred) };
     let ahead = |end: Option<Instant>| end.map_or(Duration::MAX, |end| end.saturating_since(now));
     // RFC 9096 section 3.4: what is delegated may go without a word; hosts are to notice within these limits.
@@ -172,7 +210,7 @@ pub(super) fn router_lifetime(plan: &AdvertisementPlan, phase: Phase) -> u16 {
 }
 
 /// RFC 8106 section 5.1: three times MaxRtrAdvInterval, so that two lost advertisements do no harm.
-fn resolver_lifetime(plan: &AdvertisementPlan, phase: Phase) -> u32 {
+pub(super) fn resolver_lifetime(plan: &AdvertisementPlan, phase: Phase) -> u32 {
     match phase {
         Phase::Advertising => seconds(plan.variables.max_rtr_adv_interval.saturating_mul(3)),
         Phase::Final => 0,
@@ -180,14 +218,14 @@ fn resolver_lifetime(plan: &AdvertisementPlan, phase: Phase) -> u32 {
 }
 
 /// RFC 4191 section 2.3: as configured, else as long as the router itself.
-fn route_lifetime(plan: &AdvertisementPlan, configured: Option<Duration>) -> u32 {
+pub(super) fn route_lifetime(plan: &AdvertisementPlan, configured: Option<Duration>) -> u32 {
     let router = plan.variables.adv_default_lifetime;
     let intervals = plan.variables.max_rtr_adv_interval.saturating_mul(3);
     seconds(configured.unwrap_or(if router.is_zero() { intervals } else { router }))
 }
 
 /// RFC 8781 section 4.1: three times MaxRtrAdvInterval, and not less than the router lifetime.
-fn pref64_lifetime(plan: &AdvertisementPlan) -> u16 {
+pub(super) fn pref64_lifetime(plan: &AdvertisementPlan) -> u16 {
     let intervals = plan.variables.max_rtr_adv_interval.saturating_mul(3);
     Pref64::scaled_lifetime(intervals.max(plan.variables.adv_default_lifetime).as_secs())
 }

@@ -4,6 +4,7 @@ mod content;
 mod other_router;
 mod solicitor;
 mod verdict;
+mod withdrawn;
 
 use core::net::Ipv6Addr;
 use core::time::Duration;
@@ -18,6 +19,7 @@ pub use advertiser::{
 pub use content::{ND_PREFERRED_LIMIT, ND_VALID_LIMIT};
 pub use sixgate_wire::mac::MacAddr;
 pub use verdict::{Reason, Verdict};
+pub use withdrawn::Known;
 
 /// Lifetimes from upstream are whole seconds and jitter; what ends earlier by less is no news.
 const EARLIER: Duration = Duration::from_secs(5);

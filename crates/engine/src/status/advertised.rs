@@ -37,6 +37,9 @@ pub struct Advertised {
     /// Packets that one advertisement takes (RFC 6980).
     #[serde(default)]
     pub packets: usize,
+    /// What hosts are told to forget, because it is not advertised any more.
+    #[serde(default)]
+    pub withdrawn: Vec<String>,
     /// Other routers on the link.
     #[serde(default)]
     pub other_routers: Vec<OtherRouter>,

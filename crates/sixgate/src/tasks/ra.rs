@@ -1,5 +1,6 @@
 //! Advertises the router: one advertiser, with a socket of its own, for each link.
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use sixgate_engine::finding::Finding;
 use sixgate_engine::plan::RaPlan;
@@ -10,6 +11,7 @@ use tokio::task::JoinSet;
 use crate::wiring::{Desired, Resumed, Withdraw};
 
 mod station;
+mod told;
 
 /// This task's ends of the channels.
 pub struct Ends {
@@ -43,8 +45,8 @@ enum Order {
     Leave,
 }
 
-/// Runs until nobody can ask it to withdraw.
-pub async fn run(mut ends: Ends) {
+/// Runs until nobody can ask it to withdraw. What hosts were told is kept in the folder `state`.
+pub async fn run(mut ends: Ends, state: PathBuf) {
     let mut stations = JoinSet::new();
     let mut orders: BTreeMap<(String, u32), watch::Sender<Order>> = BTreeMap::new();
     loop {
@@ -52,7 +54,7 @@ pub async fn run(mut ends: Ends) {
         if desired != Desired::Unknown {
             let plans = desired.plan().map(|plan| plan.ra.as_slice()).unwrap_or_default();
             instruct(plans, &mut orders, |order| {
-                stations.spawn(station::run(order, ends.resumed.clone(), ends.slice.clone()));
+                stations.spawn(station::run(order, ends.resumed.clone(), ends.slice.clone(), state.clone()));
             });
         }
         tokio::select! {

@@ -1,4 +1,6 @@
 //! Router advertisements beyond the ordinary: what real clients make of them, and other routers on the link.
+use std::net::Ipv6Addr;
+
 use anyhow::{Context, Result, ensure};
 
 use super::client::ping;
@@ -135,4 +137,93 @@ pub(super) fn notices_others(lab: &mut Lab) -> Result<()> {
             && status["lans"][0]["advertised"]["other_routers"][0]["expected"] == true
     })?;
     Ok(())
+}
+
+/// A second prefix, and everything else that has a lifetime.
+const MORE: &str = r#"[lan.advertise]
+max_rtr_adv_interval = 30
+route = [{ prefix = "2001:db8:77::/48" }, { prefix = "2001:db8:78::/48" }]
+captive_portal = "https://portal.lab.test/api"
+encrypted_dns = [{ name = "dns.lab.test", addresses = ["2001:db8:1:2::1"], alpn = "dot" }]
+
+[[vm]]
+"#;
+const TWO: &str = "addresses = [\"2001:db8:1:2::1/64\", \"2001:db8:1:7::1/64\"]";
+
+/// A host's address in a prefix, and whether it is deprecated.
+fn held(lab: &Lab, prefix: &str) -> Result<Option<bool>> {
+    let shown = lab.client.namespace.ip("-6 address show dev eth0 scope global")?;
+    let line = shown.lines().find(|line| line.contains(&format!("inet6 {prefix}")));
+    Ok(line.map(|line| line.contains("deprecated")))
+}
+
+pub(super) fn takes_back(lab: &mut Lab) -> Result<()> {
+    let plain = lab.config("").replace("advertise = true\n", "");
+    let full = plain.replacen("[[vm]]\n", MORE, 1).replace("addresses = [\"2001:db8:1:2::1/64\"]", TWO);
+    let full = full.replace("dnssec = false", "dnssec = false\nsearch = [\"lab.test\"]");
+    lab.client.namespace.set_sysctl("net/ipv6/conf/eth0/accept_ra_rt_info_max_plen", "64")?;
+    lab.client.bring_up()?;
+    lab.router.start(&full)?;
+    lab.await_service()?;
+    wait::until_ok("an address out of each prefix, and both routes", SOON, || {
+        for prefix in ["2001:db8:1:2:", "2001:db8:1:7:"] {
+            ensure!(held(lab, prefix)? == Some(false), "{prefix}");
+        }
+        for prefix in ["2001:db8:77::/48", "2001:db8:78::/48"] {
+            ensure!(!route(lab, prefix)?.is_empty(), "{prefix}");
+        }
+        Ok(())
+    })?;
+
+    // A reload without the second prefix, and without most of what was advertised.
+    let less =
+        plain.replacen("[[vm]]\n", "[lan.advertise]\nroute = [{ prefix = \"2001:db8:77::/48\" }]\n\n[[vm]]\n", 1);
+    let mut tap = Tap::open(&lab.client.namespace, "eth0")?;
+    let router = lab.router.in_namespace()?;
+    router.write_config(&less)?;
+    router.signal(rustix::process::Signal::HUP)?;
+    let old: Ipv6Addr = "2001:db8:1:7::".parse()?;
+    let said = tap.advertisement("the old prefix as deprecated", SOON, |said| {
+        said.prefixes.iter().any(|info| info.prefix == (old, 64) && info.preferred == 0)
+    })?;
+    // RFC 9096 section 3.5.
+    ensure!(said.prefixes.iter().any(|info| info.prefix.0 == old && (1..=5400).contains(&info.valid)), "{said:?}");
+    let lifetime = |prefix: &str| said.routes.iter().find(|route| route.0.to_string() == prefix).map(|route| route.2);
+    ensure!(lifetime("2001:db8:78::") == Some(0) && lifetime("2001:db8:77::") > Some(0), "{said:?}");
+    ensure!(said.domains == [0] && said.encrypted == [0], "{said:?}");
+    ensure!(said.portals == ["urn:ietf:params:capport:unrestricted"], "{said:?}");
+    wait::until_ok("the host to believe it", SOON, || {
+        ensure!(held(lab, "2001:db8:1:2:")? == Some(false) && held(lab, "2001:db8:1:7:")? == Some(true));
+        let (kept, gone) = (route(lab, "2001:db8:77::/48")?, route(lab, "2001:db8:78::/48")?);
+        ensure!(!kept.is_empty() && gone.is_empty(), "{kept}{gone}");
+        Ok(())
+    })?;
+    let status = lab.router.status()?;
+    let withdrawn = &status["lans"][0]["advertised"]["withdrawn"];
+    ensure!(withdrawn.as_array().is_some_and(|all| all.contains(&"2001:db8:1:7::/64".into())), "{withdrawn}");
+
+    // A file that is changed while no daemon is there is the same, and what was taken back before goes on to be.
+    lab.router.in_namespace()?.end(rustix::process::Signal::USR1)?;
+    let mut tap = Tap::open(&lab.client.namespace, "eth0")?;
+    let router = lab.router.in_namespace()?;
+    router.write_config(&plain)?;
+    router.start_again()?;
+    let said = tap.advertisement("all of it after a restart", SOON, |said| said.routes.len() == 2)?;
+    ensure!(said.routes.iter().all(|route| route.2 == 0) && said.encrypted == [0], "{said:?}");
+    ensure!(said.prefixes.iter().any(|info| info.prefix == (old, 64) && info.preferred == 0), "{said:?}");
+    wait::until_ok("the host to forget the other route", SOON, || {
+        let gone = route(lab, "2001:db8:77::/48")?;
+        ensure!(gone.is_empty(), "{gone}");
+        Ok(())
+    })?;
+
+    // What comes back is preferred again.
+    let router = lab.router.in_namespace()?;
+    router.write_config(&full)?;
+    router.signal(rustix::process::Signal::HUP)?;
+    wait::until_ok("the second prefix to be preferred again", SOON, || {
+        ensure!(held(lab, "2001:db8:1:7:")? == Some(false));
+        ensure!(!route(lab, "2001:db8:78::/48")?.is_empty());
+        Ok(())
+    })
 }

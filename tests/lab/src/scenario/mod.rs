@@ -98,6 +98,7 @@ table! {
     without_ipv4_pref64_is_withdrawn_and_synthesis_stops:          NAMESPACE, Slaac, Running => client::loses_and_regains_nat64;
 
     everything_that_is_advertised_reaches_hosts:                   NAMESPACE, Slaac, ByBody => advertisement::tells_everything;
+    what_a_reload_removes_is_taken_back_from_hosts:                NAMESPACE, Slaac, ByBody => advertisement::takes_back;
     another_router_on_a_lan_is_noticed:                            NAMESPACE, Slaac, Running => advertisement::notices_others;
 
     // The resolver.

@@ -42,6 +42,8 @@ pub struct Bindings {
     pub resolvers: Vec<Ipv6Addr>,
     /// Time servers.
     pub time_servers: Vec<Ipv6Addr>,
+    /// What the server proves itself by when it has the client ask again.
+    pub reconfigure: Option<super::reconfigure::Key>,
     #[serde(skip)]
     /// Taken back by a lifetime of zero.
     withdrawn: Vec<Ipv6Net>,

@@ -26,6 +26,7 @@ pub(super) fn ask(client: &Client, kind: Kind, exchange: &Exchange, now: Instant
     }
     writer.option(code::OPTION_REQUEST, &wanted)?;
     writer.option(code::ELAPSED_TIME, &exchange.elapsed(now).to_be_bytes())?;
+    writer.option(code::RECONFIGURE_ACCEPT, &[])?;
     if kind == Kind::Solicit {
         writer.option(code::RAPID_COMMIT, &[])?;
     }

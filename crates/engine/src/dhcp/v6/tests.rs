@@ -257,3 +257,88 @@ proptest! {
         prop_assert!(client.poll_timeout().is_some());
     }
 }
+
+/// RFC 8415 section 20.4: the option with that replay value, kind, and key or digest.
+fn authentication(replay: u64, kind: u8, value: [u8; 16]) -> Vec<u8> {
+    [&[3, 1, 0][..], &replay.to_be_bytes(), &[kind], &value].concat()
+}
+
+const SECRET: [u8; 16] = [0x5a; 16];
+
+/// A server's Reconfigure that asks for that message.
+fn reconfigure_message(replay: u64, asked: u8, secret: &[u8]) -> Vec<u8> {
+    use hmac::Mac as _;
+    let unsigned = |digest: [u8; 16]| {
+        let mut buffer = [0; 300];
+        let mut writer = Writer::new(&mut buffer, Kind::Reconfigure, [0; 3]).unwrap();
+        writer.option(code::CLIENT_IDENTIFIER, &duid(MAC)).unwrap();
+        writer.option(code::SERVER_IDENTIFIER, &SERVER).unwrap();
+        writer.option(code::RECONFIGURE_MESSAGE, &[asked]).unwrap();
+        writer.option(code::AUTHENTICATION, &authentication(replay, 2, digest)).unwrap();
+        writer.finish().to_vec()
+    };
+    let mut mac = hmac::Hmac::<md5::Md5>::new_from_slice(secret).unwrap();
+    mac.update(&unsigned([0; 16]));
+    unsigned(mac.finalize().into_bytes().into())
+}
+
+/// A client whose server has given it a key.
+fn reconfigurable() -> Client {
+    let mut client = client(Bindings::default(), at(1));
+    let (_, solicit) = said(&mut client, at(1)).unwrap();
+    assert!(Message::parse(&solicit).unwrap().options().find(code::RECONFIGURE_ACCEPT).is_some());
+    let answer = Answer { rapid: true, ..Answer::new(Kind::Reply, &[prefix("2001:db8:0:ff00::/56", 4000, 8000)]) };
+    let mut reply = answer.to(&solicit);
+    let mut more = [0; 100];
+    let mut writer = Writer::new(&mut more, Kind::Reply, [0; 3]).unwrap();
+    writer.option(code::RECONFIGURE_ACCEPT, &[]).unwrap();
+    writer.option(code::AUTHENTICATION, &authentication(7, 1, SECRET)).unwrap();
+    reply.extend(&writer.finish()[4..]);
+    assert_eq!(client.handle_input(&reply, at(1)), Verdict::Taken);
+    client
+}
+
+#[test]
+fn a_server_with_the_key_has_the_client_renew_or_rebind_at_once() {
+    for (asked, kind) in [(5, Kind::Renew), (6, Kind::Rebind)] {
+        let mut client = reconfigurable();
+        assert_eq!(client.handle_input(&reconfigure_message(8, asked, &SECRET), at(100)), Verdict::Taken);
+        let (said, message) = said(&mut client, at(100)).unwrap();
+        assert_eq!(said, kind);
+        // While that is under way the next one does not count; afterwards a new one does.
+        assert_eq!(client.handle_input(&reconfigure_message(9, asked, &SECRET), at(100)), Verdict::Unexpected);
+        let reply = Answer::new(Kind::Reply, &[prefix("2001:db8:0:ee00::/56", 4000, 8000)]);
+        assert_eq!(client.handle_input(&reply.to(&message), at(101)), Verdict::Taken);
+        assert!(prefixes(&client).contains(&net("2001:db8:0:ee00::/56")));
+        assert_eq!(
+            client.handle_input(&reconfigure_message(8, asked, &SECRET), at(102)),
+            Verdict::Unproven,
+            "a replay"
+        );
+        assert_eq!(client.handle_input(&reconfigure_message(9, asked, &SECRET), at(102)), Verdict::Taken);
+    }
+}
+
+#[test]
+fn nobody_without_the_key_has_the_client_do_anything() {
+    let mut client = reconfigurable();
+    for message in
+        [reconfigure_message(8, 5, b"another"), reconfigure_message(7, 5, &SECRET), reconfigure_message(8, 11, &SECRET)]
+    {
+        assert_eq!(client.handle_input(&message, at(100)), Verdict::Unproven);
+    }
+    let good = reconfigure_message(9, 5, &SECRET);
+    for bit in 0..good.len() * 8 {
+        let mut bent = good.clone();
+        bent[bit / 8] ^= 1 << (bit % 8);
+        assert_ne!(client.handle_input(&bent, at(100)), Verdict::Taken, "{bit}");
+    }
+    assert_eq!(client.state(), "bound");
+    // A server that has given no key is none to be believed.
+    let mut without = bound();
+    assert_eq!(without.handle_input(&good, at(100)), Verdict::Unproven);
+    // The key outlives the daemon.
+    let bindings = client.bindings().clone();
+    let text = serde_json::to_string(&bindings).unwrap();
+    assert_eq!(serde_json::from_str::<Bindings>(&text).unwrap(), bindings);
+}

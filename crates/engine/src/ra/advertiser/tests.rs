@@ -8,6 +8,7 @@ use crate::config::{Advertise, AdvertisedRoute, EncryptedResolver};
 use crate::ra::{AdvertisementPlan, PrefixPlan};
 
 mod solicited;
+mod withdrawn;
 
 const HOST: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x20);
 const NOBODY: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
@@ -282,7 +283,7 @@ fn a_changed_plan_is_advertised_promptly_but_not_within_min_delay_between_ras() 
     changed.advertisement.dnssl.clear();
     advertiser.reconfigure(&changed, last + Duration::from_secs(1));
     assert_eq!(wake(&mut advertiser), last + MIN_DELAY_BETWEEN_RAS);
-    assert_eq!(transmit(&mut advertiser).unwrap().len(), 16 + 8 + 8 + 32 + 16);
+    assert_eq!(transmit(&mut advertiser).unwrap().len(), 16 + 8 + 8 + 32 + 16 + 24 + 24, "both with lifetime 0");
     let again = advertiser.poll_timeout().unwrap().saturating_since(last + MIN_DELAY_BETWEEN_RAS);
     assert!(again <= MAX_INITIAL_RTR_ADVERT_INTERVAL, "a change is repeated like a start");
     let much_later = last + Duration::from_secs(60);

@@ -1,5 +1,6 @@
 //! One link's advertiser with its socket.
 use std::io;
+use std::path::PathBuf;
 
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::plan::RaPlan;
@@ -8,6 +9,7 @@ use sixgate_linux::icmpv6::{ALL_NODES, RaSocket};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use super::told::{Told, unix};
 use super::{Order, Slice};
 use crate::backoff::Backoff;
 use crate::clock::{now, seed, sleep_until};
@@ -21,10 +23,12 @@ pub(super) async fn run(
     mut orders: watch::Receiver<Order>,
     mut resumed: watch::Receiver<Resumed>,
     slice: watch::Sender<Slice>,
+    state: PathBuf,
 ) {
     let Order::Advertise(plan) = orders.borrow_and_update().clone() else { return };
-    let mut station =
-        Station { advertiser: Advertiser::new(&plan, seed(), now()), link: plan.link, plan: *plan, slice };
+    let told = Told::open(&state, &plan.lan);
+    let advertiser = Advertiser::new(&plan, seed(), now()).knowing(told.known(), now(), unix());
+    let mut station = Station { advertiser, told, link: plan.link, plan: *plan, slice };
     let mut backoff = Backoff::default();
     loop {
         let failure = match RaSocket::open(&station.plan.interface, station.link) {
@@ -51,6 +55,7 @@ pub(super) async fn run(
 
 struct Station {
     advertiser: Advertiser,
+    told: Told,
     link: u32,
     plan: RaPlan,
     slice: watch::Sender<Slice>,
@@ -76,6 +81,7 @@ impl Station {
                 refused = sent.err().filter(|_| matters).or(refused);
             }
             self.report(refused.as_ref());
+            self.told.keep(self.advertiser.known(now(), unix()));
             if leaves || self.advertiser.is_finished() {
                 return Ok(());
             }
