@@ -22,6 +22,11 @@ enum { PROTOCOL_ICMP = 1, PROTOCOL_TCP = 6, PROTOCOL_UDP = 17, PROTOCOL_ICMPV6 =
 enum { ECHO_REQUEST = 8, ECHO_REPLY = 0, ECHO_REQUEST_V6 = 128, ECHO_REPLY_V6 = 129 };
 enum { FIN = 1, SYN = 2, RST = 4 };
 
+struct ethernet {
+    struct mac destination, source;
+    u16 type;
+} __attribute__((packed));
+
 struct ipv6 {
     u8 class_and_flow[4];
     u16 payload_length;
@@ -207,6 +212,15 @@ ALWAYS_INLINE int usable(const struct packet *packet, const struct session *sess
     return -1;
 }
 
+/* Whether a packet comes from the host that its address was admitted for. Who else sends from there is refused, or has it
+ * now, by what the packet meets next. */
+ALWAYS_INLINE int is_sender(const struct ipv6 *ip, const struct mac *mac)
+{
+    const struct ethernet *ethernet = (const void *)ip - ETHERNET;
+    return !(mac->first | mac->last) ||
+           (ethernet->source.first == mac->first && ethernet->source.last == mac->last);
+}
+
 /* How many packets on the wire a packet is, and the length of the longest one behind its IP header. */
 ALWAYS_INLINE u32 segments(const struct packet *packet, u32 *longest)
 {
@@ -353,6 +367,8 @@ ALWAYS_INLINE int v6_to_v4(struct packet *packet)
     obstacle = usable(packet, &value->session, now);
     if (UNLIKELY(obstacle >= 0))
         return leave(packet, obstacle);
+    if (UNLIKELY(!is_sender(ip, &value->client_mac)))
+        return leave(packet, OTHER_SENDER);
 
     u32 longest, count = segments(packet, &longest);
     longest += IPV4;

@@ -21,6 +21,7 @@ enum reason {
     IDLE,
     UNATTENDED,
     OTHER_INTERFACE,
+    OTHER_SENDER,
     TOO_BIG,
     NO_ROUTE,
     FAILED,
@@ -98,6 +99,12 @@ struct route {
     u16 reserved[3];
 };
 
+/* An Ethernet address. */
+struct mac {
+    u32 first;
+    u16 last;
+} __attribute__((packed));
+
 struct value_v6 {
     struct session session;
     u32 mapped, server;
@@ -105,13 +112,17 @@ struct value_v6 {
     u16 identification;
     u32 next_hop;
     struct route route;
+    /* The only one that the client's packets come from; zero where anybody may send them. */
+    struct mac client_mac;
+    u16 reserved;
 };
 
 struct value_v4 {
     struct session session;
     u64 server[2], client[2];
     u16 client_port;
-    u16 reserved[3];
+    /* For the next daemon to find. */
+    struct mac client_mac;
     struct route route;
     u32 next_hop[4];
 };

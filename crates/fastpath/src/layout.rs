@@ -2,19 +2,20 @@
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use sixgate_wire::checksum::Sum;
+use sixgate_wire::mac::MacAddr;
 use sixgate_wire::{icmpv4, icmpv6};
 
 use crate::reason::Reason;
 
 /// Raised whenever anything in here changes its meaning: maps of another version are not adopted.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Prefixes that the program can look for.
 pub const PREFIXES: usize = 8;
 
 /// Bytes of a key of [`crate::SESSIONS_V6`].
 pub const KEY_V6: usize = 40;
 /// Bytes of a value of [`crate::SESSIONS_V6`].
-pub const VALUE_V6: usize = 72;
+pub const VALUE_V6: usize = 80;
 /// Bytes of a key of [`crate::SESSIONS_V4`].
 pub const KEY_V4: usize = 16;
 /// Bytes of a value of [`crate::SESSIONS_V4`].
@@ -37,6 +38,12 @@ const OUT: usize = 32;
 const ADDRESSES: usize = 36;
 const PORTS: usize = 38;
 const REST: usize = 40;
+/// Where the client's hardware address lies, in both.
+const CLIENT_MAC_V6: usize = 72;
+const CLIENT_MAC_V4: usize = REST + 34;
+
+/// Stands for any hardware address.
+const ANY: MacAddr = MacAddr([0; 6]);
 
 /// A session as both maps know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +52,8 @@ pub struct Session {
     pub protocol: u8,
     /// The host inside and its port or identifier.
     pub client: (Ipv6Addr, u16),
+    /// The only hardware address that its packets may come from; absent where any may.
+    pub client_mac: Option<MacAddr>,
     /// The server's address as the client knows it.
     pub server_v6: Ipv6Addr,
     /// The address and port, or identifier, that stand for the client.
@@ -112,6 +121,7 @@ impl Session {
         value[REST + 4..REST + 8].copy_from_slice(&self.server.0.octets());
         value[REST + 8..REST + 10].copy_from_slice(&self.mapped.1.to_be_bytes());
         value[REST + 10..REST + 12].copy_from_slice(&identification.to_ne_bytes());
+        value[CLIENT_MAC_V6..CLIENT_MAC_V6 + 6].copy_from_slice(&self.client_mac.unwrap_or(ANY).0);
         value
     }
 
@@ -125,6 +135,7 @@ impl Session {
         value[REST..REST + 16].copy_from_slice(&self.server_v6.octets());
         value[REST + 16..REST + 32].copy_from_slice(&self.client.0.octets());
         value[REST + 32..REST + 34].copy_from_slice(&self.client.1.to_be_bytes());
+        value[CLIENT_MAC_V4..CLIENT_MAC_V4 + 6].copy_from_slice(&self.client_mac.unwrap_or(ANY).0);
         value
     }
 
@@ -138,9 +149,12 @@ impl Session {
             Ipv6Addr::from(octets)
         };
         let link = |at: usize| u32::from_ne_bytes([value[at], value[at + 1], value[at + 2], value[at + 3]]);
+        let mut mac = ANY;
+        mac.0.copy_from_slice(&value[CLIENT_MAC_V4..CLIENT_MAC_V4 + 6]);
         Self {
             protocol: key[12],
             client: (v6(REST + 16), port(&value[REST + 32..])),
+            client_mac: (mac != ANY).then_some(mac),
             server_v6: v6(REST),
             mapped: (v4(&key[4..]), port(&key[10..])),
             server: (v4(key), port(&key[8..])),
@@ -340,6 +354,7 @@ mod tests {
         Session {
             protocol: 6,
             client: ("2001:db8::2".parse().unwrap(), 1234),
+            client_mac: Some(MacAddr([2, 0, 0, 0, 0, 9])),
             server_v6: "64:ff9b::1.2.3.4".parse().unwrap(),
             mapped: (Ipv4Addr::new(198, 51, 100, 1), 40_000),
             server: (Ipv4Addr::new(1, 2, 3, 4), 80),
@@ -351,6 +366,8 @@ mod tests {
     #[test]
     fn a_session_is_known_again_by_its_entry() {
         let session = session();
+        assert_eq!(Session::parse_v4(&session.key_v4(), &session.value_v4(9, 77)), session);
+        let session = Session { client_mac: None, ..session };
         assert_eq!(Session::parse_v4(&session.key_v4(), &session.value_v4(9, 77)), session);
         let usage = Usage::parse(&session.value_v6(9, 77, 1)).unwrap();
         assert_eq!(usage, Usage { last_used: 77, traffic: Traffic::default() });

@@ -39,6 +39,7 @@ reasons! {
     Idle "idle" "The session was idle for its lifetime: whether it goes on is the translator's decision."
     Unattended "unattended" "The daemon has been away for too long."
     OtherInterface "other-interface" "The packet came from, or would leave by, another interface than the rules have admitted the session for."
+    OtherSender "other-sender" "The packet comes from another hardware address than the session's client: whether that may send from there is seen next."
     TooBig "too-big" "The translated packet would not fit the next link, or has to be fragmented."
     NoRoute "no-route" "The kernel has no route for the translated packet, or does not forward."
     Failed "failed" "The kernel refused in the middle of the translation, mostly for lack of memory: the packet was dropped."

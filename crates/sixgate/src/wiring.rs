@@ -286,7 +286,7 @@ impl Wiring {
             network: network::Ends {
                 desired: desired_seen.clone(),
                 kernel: kernel_seen,
-                sources: sources_seen,
+                sources: sources_seen.clone(),
                 withdraw: network_withdrawn,
                 reached,
                 slice: network_slice,
@@ -324,6 +324,7 @@ impl Wiring {
                 leave: nat64_left,
                 list: sessions_wanted,
                 network: network_slice_seen.clone(),
+                sources: sources_seen,
                 events: nat64_events,
                 slice: nat64_slice,
             },

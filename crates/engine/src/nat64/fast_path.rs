@@ -299,6 +299,17 @@ impl Nat64 {
         }
     }
 
+    /// Takes back the sessions of these clients: by whom their packets may be sent has changed.
+    pub fn withdraw_clients(&mut self, is_meant: impl Fn(Ipv6Addr) -> bool) {
+        let Sessions { fast_path, .. } = &self.tables.sessions;
+        let held = (0..fast_path.marks.len() as u32).filter(|index| fast_path.mark(*index) & HELD != 0);
+        let meant: Vec<u32> = held.filter(|index| is_meant(self.tables.sessions[*index].client.address)).collect();
+        for index in meant {
+            let session = self.tables.sessions[index];
+            self.tables.sessions.fast_path.withdraw(index, &session);
+        }
+    }
+
     fn hand_over(&self, index: u32, session: &Session) -> Option<HandOver> {
         let Session { protocol, client, mapped, server, .. } = *session;
         // What turns back is translated twice.

@@ -197,7 +197,10 @@ impl Sessions {
         if self.prefixes.len() <= index {
             self.prefixes.resize(index + 1, 0);
         }
-        self.prefixes[index] = prefix;
+        if std::mem::replace(&mut self.prefixes[index], prefix) != prefix {
+            // The fast path would answer by the other one still.
+            self.fast_path.withdraw(index as u32, &self.sessions[index]);
+        }
     }
 
     /// The prefix that the client uses.

@@ -413,6 +413,8 @@ pub struct FastPathPlan {
     pub lans: Vec<(u32, String)>,
     /// On which LAN hosts are, by prefix; the longest counts.
     pub clients: Vec<(Ipv6Net, u32)>,
+    /// LANs on which each hardware address sends from its own addresses alone.
+    pub validated: Vec<u32>,
 }
 
 impl Nat64Plan {

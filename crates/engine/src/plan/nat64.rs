@@ -87,7 +87,9 @@ fn fast_path(topology: &Topology<'_>) -> Option<FastPathPlan> {
         IpNet::V4(_) => None,
     });
     let clients = clients.chain(routed).filter(|(net, _)| !net.addr().is_unicast_link_local()).collect();
-    Some(FastPathPlan { uplink, lans: lans.map(|lan| (lan.link.index, lan.link.name.clone())).collect(), clients })
+    let validated = lans.clone().filter(|lan| lan.lan.anti_spoofing).map(|lan| lan.link.index).collect();
+    let lans = lans.map(|lan| (lan.link.index, lan.link.name.clone())).collect();
+    Some(FastPathPlan { uplink, lans, clients, validated })
 }
 
 /// VMs that have an address or a prefix of their own are clients of their own, and so are their containers.

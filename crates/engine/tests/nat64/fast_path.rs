@@ -13,7 +13,8 @@ const LAN: u32 = 7;
 
 fn fast_plan() -> Nat64Plan {
     let clients = vec![("2001:db8:1::/64".parse().unwrap(), LAN), ("2001:db8::/32".parse().unwrap(), 8)];
-    let fast_path = FastPathPlan { uplink: (2, "eth0".to_owned()), lans: vec![(LAN, "eth1".to_owned())], clients };
+    let (uplink, lans) = ((2, "eth0".to_owned()), vec![(LAN, "eth1".to_owned())]);
+    let fast_path = FastPathPlan { uplink, lans, clients, validated: Vec::new() };
     Nat64Plan { fast_path: Some(fast_path), ports: 40_000..=40_000, ..plan(40_000..=40_000) }
 }
 
@@ -278,4 +279,37 @@ fn pings_are_handed_over_by_their_identifier() {
     let handed = orders(&mut router);
     let [Order::Insert(hand_over)] = handed[..] else { panic!("{handed:?}") };
     assert_eq!((hand_over.client.port, hand_over.mapped.port, hand_over.server.port), (0x1234, 40_000, 0));
+}
+
+#[test]
+fn sessions_of_clients_that_have_changed_are_taken_back_and_handed_over_again() {
+    let mut router = router();
+    let session = tuple(&handed_over(&mut router));
+    router.nat64.withdraw_clients(|client| client == OTHER_CLIENT.parse::<core::net::Ipv6Addr>().unwrap());
+    assert_eq!(orders(&mut router), []);
+    router.nat64.withdraw_clients(|client| client == CLIENT.parse::<core::net::Ipv6Addr>().unwrap());
+    assert_eq!(orders(&mut router), [Order::Remove(session)]);
+    let last = usage(&router, 0, 9);
+    router.nat64.handle_usage(&session, Some(last), router.now);
+    assert_eq!(router.nat64.handed_over(), 0);
+    handed_over(&mut router);
+}
+
+#[test]
+fn a_client_that_goes_over_to_another_prefix_is_answered_by_that_one() {
+    let other = "2001:db8:64::/96".parse().unwrap();
+    let mut router = Router::with(&Nat64Plan { further_pref64: vec![other], ..fast_plan() });
+    router.nat64.begin_fast_path(0);
+    let session = tuple(&handed_over(&mut router));
+    router.pass(&v6(CLIENT, "2001:db8:64::102:304", 64, udp(5000, 53, b"question")));
+    assert_eq!(orders(&mut router), [Order::Remove(session)]);
+    let last = usage(&router, 0, 9);
+    router.nat64.handle_usage(&session, Some(last), router.now);
+    for packet in [from_server(), v6(CLIENT, "2001:db8:64::102:304", 64, udp(5000, 53, b"question"))] {
+        router.pass(&packet);
+    }
+    router.pass(&from_server());
+    let orders = orders(&mut router);
+    let [Order::Insert(hand_over)] = orders[..] else { panic!("{orders:?}") };
+    assert_eq!(hand_over.server_v6.to_string(), "2001:db8:64::102:304");
 }

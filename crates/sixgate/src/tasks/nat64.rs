@@ -6,6 +6,7 @@ use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::firewall::ruleset::Ruleset;
 use sixgate_engine::nat64::event::Event;
 use sixgate_engine::plan::{NAT64_DEVICE, Nat64Plan, Obstacle};
+use sixgate_engine::savi::Sources;
 use sixgate_engine::status;
 use sixgate_linux::tun::Tun;
 use tokio::sync::{mpsc, watch};
@@ -17,6 +18,7 @@ use crate::wiring::{Desired, ListSessions, Withdraw};
 
 mod fast_path;
 mod saved;
+mod senders;
 mod shortage;
 mod worker;
 
@@ -34,6 +36,8 @@ pub struct Ends {
     pub list: mpsc::Receiver<ListSessions>,
     /// Which ruleset is in force.
     pub network: watch::Receiver<network::Slice>,
+    /// Who may send from where on the LANs.
+    pub sources: watch::Receiver<Arc<Vec<Sources>>>,
     /// What happens to bindings and sessions.
     pub events: mpsc::Sender<Vec<Event>>,
     /// What the console shows.
@@ -69,7 +73,8 @@ pub struct Slice {
 pub async fn run(mut ends: Ends, places: Places) {
     let (worker, retry, backoff) = (None, None, Backoff::default());
     let outlets = Outlets { slice: ends.slice, events: ends.events };
-    let mut translator = Translator { worker, retry, backoff, outlets, places, ruleset: None };
+    let (ruleset, sources) = (None, Arc::clone(&ends.sources.borrow_and_update()));
+    let mut translator = Translator { worker, retry, backoff, outlets, places, ruleset, sources };
     loop {
         let desired = ends.desired.borrow_and_update().clone();
         match &desired {
@@ -86,6 +91,13 @@ pub async fn run(mut ends: Ends, places: Places) {
                 if changed.is_err() { return }
                 let ruleset = ends.network.borrow_and_update().ruleset.clone();
                 translator.rules_changed(ruleset);
+            }
+            changed = ends.sources.changed() => {
+                if changed.is_err() { return }
+                translator.sources = Arc::clone(&ends.sources.borrow_and_update());
+                if let Some(worker) = &translator.worker {
+                    worker.admit(&translator.sources);
+                }
             }
             () = translator.news() => {}
             wanted = ends.list.recv() => {
@@ -122,6 +134,8 @@ struct Translator {
     places: Places,
     /// The ruleset in force.
     ruleset: Option<Arc<Ruleset>>,
+    /// Who may send from where.
+    sources: Arc<Vec<Sources>>,
 }
 
 impl Translator {
@@ -144,6 +158,7 @@ impl Translator {
                 if let Some(ruleset) = &self.ruleset {
                     worker.judge(ruleset);
                 }
+                worker.admit(&self.sources);
                 self.worker = Some(worker);
                 self.retry = None;
                 self.outlets.slice.send_modify(|slice| slice.findings.clear());

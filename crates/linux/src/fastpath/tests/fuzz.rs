@@ -46,6 +46,7 @@ impl Traffic {
         Session {
             protocol,
             client: (client, self.next() as u16),
+            client_mac: None,
             server_v6: self.pref64.embed(server),
             mapped: (self.pool, self.next() as u16 | 1024),
             server: (server, server_port),

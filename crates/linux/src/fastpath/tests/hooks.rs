@@ -36,6 +36,7 @@ fn a_session() -> Session {
     Session {
         protocol: 17,
         client: ("2001:db8:1::2".parse().unwrap(), 1000),
+        client_mac: Some(MacAddr([2, 0, 0, 0, 0, 9])),
         server_v6: "64:ff9b::1.2.3.4".parse().unwrap(),
         mapped: ("198.51.100.1".parse().unwrap(), 40_000),
         server: ("1.2.3.4".parse().unwrap(), 53),

@@ -8,6 +8,7 @@ use sixgate_engine::nat64::{Nat64, Transmit};
 use sixgate_engine::plan::{Nat64Plan, plan as planned, preview_facts};
 use sixgate_engine::time::Instant;
 use sixgate_fastpath::reason::Reason;
+use sixgate_wire::mac::MacAddr;
 
 use super::{FastPath, Session, Settings};
 use crate::clock::now;
@@ -17,12 +18,15 @@ mod complete;
 mod fuzz;
 mod hooks;
 mod routes;
+mod senders;
 mod vectors;
 
 const EPOCH: u32 = 1;
 const ETHERNET: usize = 14;
 /// Hardware address of every link here.
 const ADDRESS: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// And of whoever sends to them.
+const SENDER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 
 /// A configuration for which vectors are written.
 const CONFIG: &str = "[wan]\ninterface = \"eth0\"\nipv4 = { address = \"198.51.100.1/24\" }\n[nat64]\n";
@@ -84,7 +88,7 @@ impl Rig {
 
     fn run_with(&self, packet: &[u8], segment: u32, flags: u32) -> Outcome {
         let (kind, link) = if packet[0] >> 4 == 6 { (0x86dd_u16, self.lan) } else { (0x0800, self.uplink) };
-        let mut frame = [&ADDRESS[..], &[2, 0, 0, 0, 0, 2], &kind.to_be_bytes(), packet].concat();
+        let mut frame = [&ADDRESS[..], &SENDER.0, &kind.to_be_bytes(), packet].concat();
         // Ethernet's padding, unless it would pass for bytes that are missing.
         if declared_length(packet) == packet.len() {
             frame.resize(frame.len().max(60), 0);
@@ -166,6 +170,7 @@ fn session(rig: &Rig, verdict: Verdict, packet: &[u8], translated: &[u8]) -> Opt
     Some(Session {
         protocol: v4[9],
         client: (v6_address(client_at), client),
+        client_mac: None,
         server_v6: v6_address(server_at),
         mapped: (v4_address(mapped_at), mapped),
         server: (v4_address(server_v4_at), server),

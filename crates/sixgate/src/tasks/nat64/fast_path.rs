@@ -1,5 +1,6 @@
 //! Carries the engine's orders to the fast path in the kernel, and back what that says of sessions.
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sixgate_engine::finding::{Finding, Severity};
@@ -7,10 +8,13 @@ use sixgate_engine::nat64::Nat64;
 use sixgate_engine::nat64::fast_path::{HandOver, Order, Usage};
 use sixgate_engine::nat64::tuple::{Protocol, TransportV4, TransportV6, TupleV4};
 use sixgate_engine::plan::{FastPathPlan, NAT64_DEVICE, Nat64Plan};
+use sixgate_engine::savi::Sources;
 use sixgate_engine::status::{self, Traffic};
 use sixgate_engine::time::Instant;
 use sixgate_linux::fastpath::{self, FastPath, FastPathError, InsertError, Reason, Session, layout};
 use sixgate_linux::system::Machine;
+
+use super::senders::{Sender, Senders};
 
 /// Without a daemon, sessions are translated for this long. A restart takes a second.
 const ATTENDED: Duration = Duration::from_secs(300);
@@ -39,6 +43,9 @@ pub(super) struct Offloading {
     refused: u64,
     /// When it was last refused for want of room.
     full_at: Option<Instant>,
+    /// From which hardware address clients send.
+    senders: Senders,
+    sources: Arc<Vec<Sources>>,
     /// Why it does not run, or not everywhere.
     failed: Option<Finding>,
 }
@@ -57,6 +64,8 @@ impl Offloading {
             full_until: Instant::ZERO,
             refused: 0,
             full_at: None,
+            senders: Senders::default(),
+            sources: Arc::default(),
             failed: None,
         }
     }
@@ -80,6 +89,7 @@ impl Offloading {
             }
         }
         self.plan = Some(wanted.clone());
+        self.compare_senders(engine);
         if self.is_unadopted && !plan.pool4.is_empty() {
             self.is_unadopted = false;
             self.adopt(engine, now);
@@ -105,15 +115,40 @@ impl Offloading {
         }
     }
 
+    /// Takes who may send from where now.
+    pub(super) fn admit(&mut self, sources: Arc<Vec<Sources>>, engine: &mut Nat64, now: Instant) {
+        self.sources = sources;
+        self.compare_senders(engine);
+        self.carry_out(engine, now);
+    }
+
+    /// Sessions of hosts that are admitted no more go.
+    fn compare_senders(&mut self, engine: &mut Nat64) {
+        let Some(plan) = &self.plan else { return };
+        let changed = self.senders.follow(plan, &self.sources);
+        if !changed.is_empty() {
+            engine.withdraw_clients(|client| changed.contains(client));
+        }
+    }
+
     /// Does what the engine has ordered.
     pub(super) fn carry_out(&mut self, engine: &mut Nat64, now: Instant) {
         let Some(kernel) = &mut self.kernel else { return };
         while let Some(order) = engine.poll_order() {
             match order {
                 Order::Insert(hand_over) => {
+                    let client_mac = match self.senders.of(hand_over.lan, hand_over.client.address) {
+                        Sender::Anybody => None,
+                        Sender::Host(mac) => Some(mac),
+                        // It shows itself again.
+                        Sender::Unknown => {
+                            engine.handle_refusal(&hand_over);
+                            continue;
+                        }
+                    };
                     let inserted = match &self.plan {
                         Some(plan) if self.full_until <= now => {
-                            let session = session(&hand_over, plan.uplink.0);
+                            let session = Session { client_mac, ..session(&hand_over, plan.uplink.0) };
                             kernel.insert(&session, engine.epoch(), now.as_nanos(), hand_over.mapped.port)
                         }
                         _ => Err(InsertError::Full),
@@ -216,6 +251,7 @@ impl Offloading {
         for (session, used, epoch) in found {
             if hand_over(&session).is_some_and(|found| engine.adopt(&found, epoch, &usage(used), now)) {
                 kept += 1;
+                self.senders.inherit(session.lan, session.client.0, session.client_mac);
             } else {
                 kernel.remove(&session.key_v4());
                 removed += 1;
@@ -259,6 +295,7 @@ fn session(hand_over: &HandOver, uplink: u32) -> Session {
     Session {
         protocol: number(protocol),
         client: (client.address, client.port),
+        client_mac: None,
         server_v6,
         mapped: (mapped.address, mapped.port),
         server: (server.address, server.port),

@@ -2,12 +2,14 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::mpsc::{self as std_mpsc, TryRecvError};
 use std::time::Duration;
 
 use sixgate_engine::firewall::ruleset::Ruleset;
 use sixgate_engine::nat64::{Nat64, Transmit};
 use sixgate_engine::plan::Nat64Plan;
+use sixgate_engine::savi::Sources;
 use sixgate_engine::time::Instant;
 use sixgate_linux::clock::seed;
 use sixgate_linux::shortcut::Shortcut;
@@ -38,6 +40,8 @@ enum Order {
     List(ListSessions),
     /// These rules are in force: what others have admitted is judged again.
     Judge(u32),
+    /// These may send from where; so have the LANs been told.
+    Admit(Arc<Vec<Sources>>),
     /// Save the sessions and end; the device stays.
     Leave,
     Remove,
@@ -100,6 +104,11 @@ impl Worker {
         let mut hasher = DefaultHasher::new();
         format!("{ruleset:?}").hash(&mut hasher);
         self.order(Order::Judge(hasher.finish() as u32 | 1));
+    }
+
+    /// Other hosts may send than before, or from elsewhere.
+    pub(super) fn admit(&self, sources: &Arc<Vec<Sources>>) {
+        self.order(Order::Admit(Arc::clone(sources)));
     }
 
     /// The plan that the thread follows.
@@ -224,6 +233,7 @@ impl Desk {
                     self.report();
                 }
                 Ok(Order::Judge(rules)) => self.offloading.judge(rules, &mut self.engine, now()),
+                Ok(Order::Admit(sources)) => self.offloading.admit(sources, &mut self.engine, now()),
                 Ok(Order::List(ListSessions { from, clients, answer })) => {
                     // Whoever asked may have gone away meanwhile.
                     let _ = answer.send(self.engine.list(from, PAGE, clients, now()));
