@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::lab::{Lab, SOON, UDP_PORT, connect, fetch};
+use crate::namespace::Namespace;
 use crate::network::{ROUTER_V4, SITE_V4, synthesized};
 use crate::router::Router;
 use crate::server::web::{digest, noise};
@@ -22,11 +23,11 @@ const MACHINE_SIZE: usize = 4_000_000;
 const MUCH: usize = 60_000_000;
 
 /// Packets or bytes that the fast path has counted.
-fn counted(status: &Value, direction: &str, unit: &str) -> u64 {
+pub(super) fn counted(status: &Value, direction: &str, unit: &str) -> u64 {
     status["nat64"]["fast_path"][direction][unit].as_u64().unwrap_or_default()
 }
 
-fn left(status: &Value, reason: &str) -> u64 {
+pub(super) fn left(status: &Value, reason: &str) -> u64 {
     status["nat64"]["fast_path"]["reasons"][reason].as_u64().unwrap_or_default()
 }
 
@@ -77,7 +78,7 @@ pub(super) fn takes_over(lab: &mut Lab) -> Result<()> {
 }
 
 /// A download that is read in parts.
-struct Download {
+pub(super) struct Download {
     stream: TcpStream,
     rest: usize,
     expected: Vec<u8>,
@@ -85,7 +86,12 @@ struct Download {
 
 impl Download {
     fn begin(lab: &Lab) -> Result<Self> {
-        let mut stream = connect(&lab.client.namespace, synthesized(SITE_V4), 80)?;
+        Self::begin_from(&lab.client.namespace)
+    }
+
+    /// By any host.
+    pub(super) fn begin_from(host: &Namespace) -> Result<Self> {
+        let mut stream = connect(host, synthesized(SITE_V4), 80)?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         // Little is on the way at a time, so that what is read has crossed the router lately.
         rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 256 << 10)?;
@@ -99,7 +105,7 @@ impl Download {
         Ok(Self { stream, rest: MUCH, expected: noise(MUCH) })
     }
 
-    fn read(&mut self, count: usize) -> Result<()> {
+    pub(super) fn read(&mut self, count: usize) -> Result<()> {
         let mut bytes = vec![0; count.min(self.rest)];
         self.stream.read_exact(&mut bytes).context("the download stands still")?;
         let at = MUCH - self.rest;

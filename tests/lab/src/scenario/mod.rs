@@ -33,6 +33,7 @@ mod publish;
 mod repair;
 mod resolver;
 mod scan;
+mod senders;
 mod shared_address;
 mod shortcut;
 mod sources;
@@ -187,6 +188,8 @@ table! {
     a_new_route_counts_for_the_fast_paths_next_packet:             NAMESPACE, Slaac, Running => fast_path::follows_routes;
     a_smaller_mtu_under_the_fast_path_loses_nothing:               NAMESPACE, Slaac, Running => fast_path::follows_mtus;
     the_fast_path_comes_back_with_its_interface:                   NAMESPACE, Slaac, Running => fast_path::comes_back_with_its_interface;
+    a_forged_address_gets_nothing_out_of_a_fast_paths_session:     NAMESPACE, Slaac, Running => senders::are_told_apart;
+    a_restricted_hosts_busy_flow_ends_with_its_entry:              NAMESPACE, Slaac, ByBody => senders::end_with_their_entry;
     without_the_fast_path_everything_works_and_a_finding_says_why: NAMESPACE, Slaac, ByBody => fast_path::does_without;
     a_fast_path_that_is_switched_off_leaves_nothing_behind:        NAMESPACE, Slaac, Running => fast_path::is_switched_off;
 
