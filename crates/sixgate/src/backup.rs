@@ -73,19 +73,20 @@ impl Backup {
 }
 
 /// `sixgate backup FILE`.
-pub fn backup(control: &Path, file: &Path) -> anyhow::Result<ExitCode> {
+pub fn backup(control: &Path, file: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let text = Client::connect(control)?.backup()?.emit();
     if file == Path::new("-") {
         std::io::stdout().write_all(text.as_bytes())?;
     } else {
         crate::durable::replace(file, text.as_bytes())
             .with_context(|| format!("{} cannot be written", file.display()))?;
+        change::accepted("the backup is written", json);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// `sixgate restore FILE`.
-pub fn restore(control: &Path, file: &Path, confirm: Option<Duration>) -> anyhow::Result<ExitCode> {
+pub fn restore(control: &Path, file: &Path, confirm: Option<Duration>, json: bool) -> anyhow::Result<ExitCode> {
     let text = fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
     let backup = Box::new(Backup::parse(&text).map_err(anyhow::Error::msg)?);
     let request = Request::Restore { backup, confirm: confirm.map(|length| length.as_secs()) };
@@ -93,6 +94,7 @@ pub fn restore(control: &Path, file: &Path, confirm: Option<Duration>) -> anyhow
         control,
         &request,
         &change::told(confirm, "the configuration is in force; leases count from the next start"),
+        json,
     )
 }
 

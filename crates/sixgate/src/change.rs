@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::control::{Client, PastConfiguration, Request, Session};
+use crate::control::{Client, PastConfiguration, Reply, Request, Session, emit_reply};
 use crate::tasks::configuration::read_text;
 
 /// What takes long shows how long it has taken this often.
@@ -14,23 +14,35 @@ const PROGRESS: Duration = Duration::from_secs(1);
 pub const DEFAULT_TRIAL: &str = "60s";
 
 /// Puts a file's content into force, for a trial where there is to be one.
-pub fn apply(control: &Path, file: &Path, confirm: Option<Duration>, force: bool) -> anyhow::Result<ExitCode> {
+pub fn apply(
+    control: &Path,
+    file: &Path,
+    confirm: Option<Duration>,
+    force: bool,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let text = read_text(file).map_err(anyhow::Error::msg)?;
     let session = session().filter(|_| !force);
     let request = Request::Apply { text, confirm: confirm.map(|length| length.as_secs()), session };
-    ask(control, &request, &told(confirm, "the configuration is in force and kept"))
+    ask(control, &request, &told(confirm, "the configuration is in force and kept"), json)
 }
 
 /// Keeps what is on trial.
-pub fn confirm(control: &Path) -> anyhow::Result<ExitCode> {
-    ask(control, &Request::Confirm, "the configuration is kept")
+pub fn confirm(control: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    ask(control, &Request::Confirm, "the configuration is kept", json)
 }
 
 /// Goes back.
-pub fn revert(control: &Path, to: Option<u64>, confirm: Option<Duration>, force: bool) -> anyhow::Result<ExitCode> {
+pub fn revert(
+    control: &Path,
+    to: Option<u64>,
+    confirm: Option<Duration>,
+    force: bool,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let session = session().filter(|_| !force);
     let request = Request::Revert { to, confirm: confirm.map(|length| length.as_secs()), session };
-    ask(control, &request, &told(confirm, "the earlier configuration is in force"))
+    ask(control, &request, &told(confirm, "the earlier configuration is in force"), json)
 }
 
 /// Lists what is kept, or shows what came with one of them.
@@ -75,7 +87,7 @@ pub fn why(control: &Path, from: String, to: String, service: String, json: bool
 }
 
 /// Asks something of the daemon or the machine; what takes long shows that it goes on.
-pub fn machine(control: &Path, request: &Request) -> anyhow::Result<ExitCode> {
+pub fn machine(control: &Path, request: &Request, json: bool) -> anyhow::Result<ExitCode> {
     let progress = std::io::stderr().is_terminal().then(|| {
         let (done, ended) = mpsc::channel::<()>();
         let began = Instant::now();
@@ -89,7 +101,7 @@ pub fn machine(control: &Path, request: &Request) -> anyhow::Result<ExitCode> {
     let outcome = Client::connect(control)?.command(request);
     drop(progress);
     outcome?;
-    println!("it is under way");
+    accepted("it is under way", json);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -103,10 +115,15 @@ pub(crate) fn told(confirm: Option<Duration>, lasting: &str) -> String {
     }
 }
 
-pub(crate) fn ask(control: &Path, request: &Request, told: &str) -> anyhow::Result<ExitCode> {
+pub(crate) fn ask(control: &Path, request: &Request, told: &str, json: bool) -> anyhow::Result<ExitCode> {
     Client::connect(control)?.command(request)?;
-    println!("{told}");
+    accepted(told, json);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells people or programs that it was done.
+pub(crate) fn accepted(told: &str, json: bool) {
+    if json { print!("{}", emit_reply(&Reply::Accepted)) } else { println!("{told}") }
 }
 
 fn list(past: &[PastConfiguration]) -> String {

@@ -1,22 +1,22 @@
 //! The command line.
 use std::io::IsTerminal;
-use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
-use ipnet::Ipv6Net;
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::control::{MachineAction, Request};
 use crate::wiring::Kept;
-use crate::{agent, backup, change, control, init, recorder, tui};
+use crate::{agent, control, init, recorder, schema, tui};
+
+mod ask;
+
+use ask::Ask;
 
 /// A router for IPv6-only virtual machines and containers.
 #[derive(Parser)]
@@ -61,263 +61,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show the state of the running router.
-    Status {
-        /// Print the whole state as JSON.
-        #[arg(long)]
-        json: bool,
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// Show the translator's sessions, with packets and bytes.
-    Sessions {
-        /// Only those of this client, an address or a prefix.
-        #[arg(long, value_name = "PREFIX", value_parser = prefix)]
-        client: Option<Ipv6Net>,
-        /// Print each as JSON, one a line.
-        #[arg(long)]
-        json: bool,
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// Put a configuration into force, all of it or nothing, and keep it.
-    Apply {
-        /// Configuration file.
-        file: PathBuf,
-        /// Take it back by itself unless `sixgate confirm` follows in this time, also over a reboot.
-        #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = change::DEFAULT_TRIAL, value_parser = change::parse_length)]
-        confirm: Option<Duration>,
-        /// Even where that cuts the session that this command runs in.
-        #[arg(long)]
-        force: bool,
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// Write configuration, leases and identifiers into one file.
-    Backup {
-        /// The file; - for standard output.
-        file: PathBuf,
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// Put a backup's configuration into force; its leases and identifiers count from the next start.
-    Restore {
-        /// The file.
-        file: PathBuf,
-        /// Take the configuration back by itself unless `sixgate confirm` follows in this time.
-        #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = change::DEFAULT_TRIAL, value_parser = change::parse_length)]
-        confirm: Option<Duration>,
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// Show what is wrong, and the mends.
-    Findings {
-        /// Print them as JSON.
-        #[arg(long)]
-        json: bool,
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// Keep the configuration that is on trial.
-    Confirm {
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// Show the hosts on the LANs.
-    Neighbours {
-        /// Print them as JSON.
-        #[arg(long)]
-        json: bool,
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// Show what was refused lately, or the entry that would admit one of it.
-    Denials {
-        /// Number of a denial: print the `[[allow]]` entry that would admit it.
-        number: Option<u64>,
-        /// Print them as JSON.
-        #[arg(long)]
-        json: bool,
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// Go back: from a trial, to the configuration before, or to an earlier one.
-    Revert {
-        /// Number of the earlier configuration, see `sixgate history`.
-        number: Option<u64>,
-        /// Take that back by itself unless `sixgate confirm` follows in this time.
-        #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = change::DEFAULT_TRIAL, value_parser = change::parse_length)]
-        confirm: Option<Duration>,
-        /// Even where that cuts the session that this command runs in.
-        #[arg(long)]
-        force: bool,
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// Tell what becomes of a conversation, and the first thing that stops it.
-    Why {
-        /// Who begins it: an address, or a name such as vm1 or vm1/containers::5.
-        from: String,
-        /// With whom.
-        to: String,
-        /// About what: tcp/443, udp/53, icmp, or a protocol's number.
-        service: String,
-        /// Print it as JSON.
-        #[arg(long)]
-        json: bool,
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// List the last configurations, or show what one of them changed.
-    History {
-        /// Number of a configuration.
-        number: Option<u64>,
-        /// Print it as JSON.
-        #[arg(long)]
-        json: bool,
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// Have the resolver forget a name and all names below it, or everything.
-    FlushDns {
-        /// The name, as in `example.com`; without one, everything is forgotten.
-        name: Option<String>,
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// Capture packets into a pcapng file, or show them line by line.
-    Capture {
-        /// Only those of a VM, an address or a prefix.
-        #[arg(long, value_name = "WHO")]
-        of: Option<String>,
-        /// Only on this interface; otherwise on the uplink and all LANs. `nat64` is the translator's device.
-        #[arg(long, value_name = "NAME")]
-        interface: Option<String>,
-        /// The file; `-` for standard output, as in `sixgate capture -w - | wireshark -k -i -`.
-        #[arg(short, long, value_name = "FILE")]
-        write: Option<PathBuf>,
-        /// End after so many packets.
-        #[arg(long, value_name = "NUMBER")]
-        packets: Option<u64>,
-        /// End after that time.
-        #[arg(long, value_name = "TIME", value_parser = change::parse_length)]
-        time: Option<Duration>,
-        /// Keep so many bytes of each packet.
-        #[arg(long, value_name = "BYTES")]
-        snap: Option<u32>,
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// Send echo requests from the router.
-    Ping {
-        /// To whom: an address, a VM, or a name that the resolver knows.
-        to: String,
-        /// How many, one a second.
-        #[arg(short, long, value_name = "NUMBER", default_value_t = 4)]
-        count: u16,
-        /// Print each as JSON, one a line.
-        #[arg(long)]
-        json: bool,
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// Find the routers on the way to a host.
-    Trace {
-        /// The host: an address, a VM, or a name that the resolver knows.
-        to: String,
-        /// Print each as JSON, one a line.
-        #[arg(long)]
-        json: bool,
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// Ask the router's resolver for a name's addresses, as a host on a LAN would.
-    Resolve {
-        /// The name.
-        name: String,
-        /// As it is, without synthesized addresses.
-        #[arg(long)]
-        no_synthesis: bool,
-        /// Print the answer as JSON.
-        #[arg(long)]
-        json: bool,
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// Show what the daemon has logged lately.
-    Log {
-        /// Go on with what it logs from now on.
-        #[arg(short, long)]
-        follow: bool,
-        /// Print each event as JSON, one a line.
-        #[arg(long)]
-        json: bool,
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// Show what the uplink has lent: addresses and prefixes, from whom and how long.
-    Leases {
-        /// Print them as JSON.
-        #[arg(long)]
-        json: bool,
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// Install the update bundle on an attached drive and start the machine anew to try it; the image only.
-    Update {
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// Start the machine anew with the system from before the last update; the image only.
-    Rollback {
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// Withdraw from the networks and start the machine anew; the image only.
-    Reboot {
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// Withdraw from the networks and power the machine off; the image only.
-    PowerOff {
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// Restart the daemon; the network stays as it is.
-    Restart {
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
-    /// Read the configuration file again.
-    Reload {
-        /// Control socket of the router.
-        #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-        control: PathBuf,
-    },
+    #[command(flatten)]
+    Ask(Ask),
     /// Show the console.
     Tui {
         /// Control socket of the router.
@@ -331,6 +76,12 @@ enum Command {
     Completions {
         /// Whose: `sixgate completions bash > /etc/bash_completion.d/sixgate`.
         shell: Shell,
+    },
+    /// Print the JSON Schema of what a command prints with `--json`.
+    Schema {
+        /// Which: a command, or `request` and `reply` for the lines of the control protocol.
+        #[arg(value_parser = schema::names())]
+        command: String,
     },
     /// Write the manual pages into a folder.
     Man {
@@ -358,46 +109,14 @@ pub fn main() -> ExitCode {
             crate::run::run(&config, &control, Kept { state: &state, bpffs: &bpffs }, events)
         }
         Command::Check { file, json } => return crate::check::check(&file, json),
-        Command::Status { json, control } => crate::report::report(&control, json),
-        Command::Findings { json, control } => crate::report::findings(&control, json),
-        Command::Neighbours { json, control } => crate::report::neighbours(&control, json),
-        Command::FlushDns { name, control } => control::Client::connect(&control)
-            .and_then(|mut client| client.command(&Request::FlushDns { name }))
-            .map(|()| ExitCode::SUCCESS)
-            .map_err(Into::into),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "sixgate", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Schema { command } => schema::print(&command),
         Command::Man { folder } => manual(&folder),
-        Command::Sessions { client, json, control } => crate::sessions::sessions(&control, client, json),
-        Command::Apply { file, confirm, force, control } => change::apply(&control, &file, confirm, force),
-        Command::Denials { number: Some(number), control, .. } => crate::denials::propose(&control, number),
-        Command::Denials { number: None, json, control } => crate::denials::list(&control, json),
-        Command::Backup { file, control } => backup::backup(&control, &file),
-        Command::Restore { file, confirm, control } => backup::restore(&control, &file, confirm),
-        Command::Confirm { control } => change::confirm(&control),
-        Command::Revert { number, confirm, force, control } => change::revert(&control, number, confirm, force),
-        Command::Why { from, to, service, json, control } => change::why(&control, from, to, service, json),
-        Command::History { number, json, control } => change::history(&control, number, json),
-        Command::Capture { of, interface, write, packets, time, snap, control } => {
-            let seconds = time.map(|time| time.as_secs());
-            crate::look::capture(&control, control::Capture { interface, of, packets, seconds, snap }, write.as_deref())
-        }
-        Command::Ping { to, count, json, control } => crate::look::probe(&control, &Request::Ping { to, count }, json),
-        Command::Trace { to, json, control } => crate::look::probe(&control, &Request::Trace { to }, json),
-        Command::Resolve { name, no_synthesis, json, control } => {
-            crate::look::resolve(&control, name, !no_synthesis, json)
-        }
-        Command::Log { follow, json, control } => crate::look::log(&control, follow, json),
-        Command::Leases { json, control } => crate::report::leases(&control, json),
-        Command::Update { control } => change::machine(&control, &Request::Machine(MachineAction::Update)),
-        Command::Rollback { control } => change::machine(&control, &Request::Machine(MachineAction::Rollback)),
-        Command::Reboot { control } => change::machine(&control, &Request::Machine(MachineAction::Reboot)),
-        Command::PowerOff { control } => change::machine(&control, &Request::PowerOff),
-        Command::Restart { control } => change::machine(&control, &Request::Restart),
-        Command::Reload { control } => change::machine(&control, &Request::Reload),
         Command::Tui { control, console } => tui::run(&control, console).map(|()| ExitCode::SUCCESS),
+        Command::Ask(request) => return request.run(),
     };
     ended.unwrap_or_else(|error| {
         eprintln!("sixgate: {error:#}");
@@ -410,12 +129,6 @@ fn manual(folder: &Path) -> anyhow::Result<ExitCode> {
     clap_mangen::generate_to(Arguments::command(), folder)
         .with_context(|| format!("the manual pages cannot be written into {}", folder.display()))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// A prefix, or an address as one.
-fn prefix(text: &str) -> Result<Ipv6Net, String> {
-    let address = || text.parse::<Ipv6Addr>().map(Ipv6Net::from);
-    text.parse().or_else(|_| address()).map_err(|_| "no IPv6 address or prefix".to_owned())
 }
 
 /// What is logged unless RUST_LOG says otherwise. hickory logs every query and every odd packet.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use sixgate_engine::firewall::denial::Denial;
 
 use crate::change::utc;
-use crate::control::Client;
+use crate::control::{Client, Reply, emit_reply};
 
 /// Prints the latest denials, the last one first.
 pub fn list(control: &Path, json: bool) -> anyhow::Result<ExitCode> {
@@ -21,9 +21,9 @@ pub fn list(control: &Path, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 /// Prints the entry that would admit a denial.
-pub fn propose(control: &Path, number: u64) -> anyhow::Result<ExitCode> {
-    let (entry, _) = Client::connect(control)?.propose(number)?;
-    print!("{entry}");
+pub fn propose(control: &Path, number: u64, json: bool) -> anyhow::Result<ExitCode> {
+    let (entry, text) = Client::connect(control)?.propose(number)?;
+    print!("{}", if json { emit_reply(&Reply::Proposal { entry, text }) } else { entry });
     Ok(ExitCode::SUCCESS)
 }
 

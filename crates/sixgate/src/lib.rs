@@ -19,6 +19,7 @@ pub mod look;
 pub mod recorder;
 pub mod report;
 pub mod run;
+pub mod schema;
 pub mod sessions;
 pub mod tasks;
 pub mod tui;

@@ -10,13 +10,13 @@ use anyhow::Context as _;
 use ct_codecs::{Base64, Decoder as _};
 
 use crate::change::utc;
-use crate::control::{Capture, Client, Event, Probe, ProbeOutcome, Reply, Request, Resolved};
+use crate::control::{Capture, Client, Event, Probe, ProbeOutcome, Reply, Request, Resolved, emit_reply};
 
 /// How often the log is asked for what is new.
 const FOLLOW: Duration = Duration::from_millis(500);
 
 /// Writes a capture to a file as it comes, or shows a line for each packet.
-pub fn capture(control: &Path, wanted: Capture, file: Option<&Path>) -> anyhow::Result<ExitCode> {
+pub fn capture(control: &Path, wanted: Capture, file: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {
     let mut out: Option<Box<dyn Write>> = match file {
         None => None,
         Some(path) if path == Path::new("-") => {
@@ -35,6 +35,7 @@ pub fn capture(control: &Path, wanted: Capture, file: Option<&Path>) -> anyhow::
         let Some(Reply::Captured { file, lines }) = reply else { return ControlFlow::Continue(()) };
         packets += lines.len();
         let written = match &mut out {
+            None if json => io::stdout().write_all(emit_reply(&Reply::Captured { file, lines }).as_bytes()),
             None => lines.iter().try_for_each(|line| writeln!(io::stdout(), "{line}")),
             Some(out) => match Base64::decode_to_vec(file, None) {
                 Ok(bytes) => out.write_all(&bytes).and_then(|()| out.flush()),
@@ -60,7 +61,14 @@ pub fn capture(control: &Path, wanted: Capture, file: Option<&Path>) -> anyhow::
         // Whoever read it has seen enough.
         Some(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         Some(error) => Err(error).context("the capture cannot be written"),
-        None => ended.map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        None => {
+            ended?;
+            // A file that goes to standard output is all that may go there.
+            if json && file != Some(Path::new("-")) {
+                print!("{}", emit_reply(&Reply::Accepted));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

@@ -66,17 +66,19 @@ const NEEDS: &[Need] = &[
     Need { program: "unbound", package: "unbound", purposes: RESOLVERS },
     Need { program: "named", package: "bind9", purposes: SIGNED },
     Need { program: "python3", package: "python3", purposes: TESTS },
+    Need { program: "jsonschema", package: "python3-jsonschema", purposes: TESTS },
     Need { program: "nsd", package: "nsd", purposes: RESOLVERS },
     Need { program: "conntrack", package: "conntrack", purposes: FIREWALLS },
     Need { program: "ufw", package: "ufw", purposes: FIREWALLS },
     Need { program: "taskset", package: "util-linux", purposes: FORWARDERS },
 ];
 
-/// Servers that the lab's provider is made of. Installed, they would run on the host: they are unpacked into
-/// `target/tools/debian` instead, where the lab looks for programs.
+/// Servers that the lab's provider is made of, and a tool that comes with one. Installed, they would run on the host: they are
+/// unpacked into `target/tools/debian` instead, where the lab looks for programs.
 const UNPACKED: &[Need] = &[
     Need { program: "dhcpd", package: "isc-dhcp-server", purposes: TESTS },
     Need { program: "radvd", package: "radvd", purposes: TESTS },
+    Need { program: "promtool", package: "prometheus", purposes: TESTS },
 ];
 
 /// Subcommands of cargo that the tests use, and the toolchain's components that they come with.
@@ -142,7 +144,9 @@ impl Drop for Silence {
 /// Unpacks what must not be installed, unless it is there already.
 pub(crate) fn unpack(purpose: Purpose) -> Result<()> {
     let home = crate::command::target().join("tools/debian");
-    let lacks = |need: &&Need| !home.join("usr/sbin").join(need.program).is_file() && !on_path(need.program);
+    let unpacked =
+        |need: &Need| ["usr/sbin", "usr/bin"].iter().any(|folder| home.join(folder).join(need.program).is_file());
+    let lacks = |need: &&Need| !unpacked(need) && !on_path(need.program);
     for need in UNPACKED.iter().filter(|need| need.purposes.contains(&purpose)).filter(lacks) {
         eprintln!("unpacking {}", need.package);
         let folder = home.join("packages").join(need.package);

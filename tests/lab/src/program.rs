@@ -78,9 +78,9 @@ pub fn exists(name: &str) -> bool {
 fn search_path() -> String {
     // A user's PATH often lacks the folders of `ip`, `nft` and `tcpdump`.
     // Servers that would start with the host are unpacked there and not installed.
-    let unpacked = crate::world::target_folder().join("tools/debian/usr/sbin");
+    let unpacked = crate::world::target_folder().join("tools/debian/usr");
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
-    format!("{path}:/usr/local/sbin:/usr/sbin:/sbin:{}", unpacked.display())
+    format!("{path}:/usr/local/sbin:/usr/sbin:/sbin:{0}/sbin:{0}/bin", unpacked.display())
 }
 
 fn plain_environment(command: &mut Command) -> &mut Command {

@@ -19,8 +19,22 @@ use crate::scenario::{SCENARIOS, Scenario, Start};
 use crate::world::World;
 
 /// Programs that scenarios use on every back end.
-const PROGRAMS: &[&str] =
-    &["ip", "nft", "curl", "dig", "ping", "rdisc6", "tcpdump", "timeout", "dhcpd", "radvd", "named", "python3"];
+const PROGRAMS: &[&str] = &[
+    "ip",
+    "nft",
+    "curl",
+    "dig",
+    "ping",
+    "rdisc6",
+    "tcpdump",
+    "timeout",
+    "dhcpd",
+    "radvd",
+    "named",
+    "python3",
+    "jsonschema",
+    "promtool",
+];
 
 /// How many scenarios on namespaces run at a time, for each core.
 const SCENARIOS_PER_CORE: usize = 3;

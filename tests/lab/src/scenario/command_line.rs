@@ -1,4 +1,5 @@
 //! The command line, with the binary that runs the router.
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -94,5 +95,87 @@ pub(super) fn looks(lab: &mut Lab) -> Result<()> {
     ensure!(lines.success, "{lines}");
     let nowhere = sixgate("capture --interface nowhere0 --time 1s")?;
     ensure!(!nowhere.success && nowhere.stderr.contains("nowhere0"), "{nowhere}");
+    Ok(())
+}
+
+/// What every command prints with `--json` is what its schema says, whether it asks or changes something, is done or refused.
+pub(super) fn fits_its_schemas(lab: &mut Lab) -> Result<()> {
+    let router = lab.router.in_namespace()?;
+    let (binary, control, config) = (router.binary().display(), router.control().display(), router.config().display());
+    let folder = lab.world.folder();
+    let backup = folder.join("backup.json");
+    let backup = backup.display();
+    let sixgate = |arguments: &str| router.namespace().run_for(&format!("{binary} {arguments}"), SOON);
+    wait::until_ok("vm1 answers", SOON, || sixgate(&format!("ping --count 1 vm1 --control {control}"))?.text())?;
+    // A session, so that there is one to be told.
+    lab.client.namespace.run_for(&format!("ping -c 1 -W 5 {}", synthesized(SITE_V4)), SOON)?;
+
+    // Schema, arguments, exit status, and what must be in it.
+    let commands = [
+        ("status", "status".to_owned(), 0, "\"lab\""),
+        ("findings", "findings".to_owned(), 0, "["),
+        ("neighbours", "neighbours".to_owned(), 0, "52:54:00:00:02:11"),
+        ("leases", "leases".to_owned(), 0, "changes"),
+        ("sessions", "sessions".to_owned(), 0, ""),
+        ("denials", "denials".to_owned(), 0, "["),
+        ("why", format!("why 2001:db8:1:2:21::5 {SITE_V6} tcp/80"), 0, "passes"),
+        ("history", "history".to_owned(), 0, "in_force"),
+        ("log", "log".to_owned(), 0, "starts"),
+        ("ping", "ping --count 1 vm1".to_owned(), 0, "reply"),
+        ("trace", "trace vm1".to_owned(), 0, "reply"),
+        ("resolve", "resolve no.such.name.invalid".to_owned(), 1, "micros"),
+        ("capture", "capture --interface nat64 --time 1s".to_owned(), 0, "accepted"),
+        ("capture", "capture --interface nowhere0 --time 1s".to_owned(), 1, "nowhere0"),
+        ("apply", format!("apply {config} --confirm 60s"), 0, "accepted"),
+        ("confirm", "confirm".to_owned(), 0, "accepted"),
+        ("confirm", "confirm".to_owned(), 1, "error"),
+        ("revert", "revert 4711".to_owned(), 1, "4711"),
+        ("reload", "reload".to_owned(), 0, "accepted"),
+        ("flush-dns", "flush-dns".to_owned(), 0, "accepted"),
+        ("backup", format!("backup {backup}"), 0, "accepted"),
+        ("restore", format!("restore {backup}"), 0, "accepted"),
+        ("denials", "denials 4711".to_owned(), 1, "4711"),
+        ("power-off", "power-off".to_owned(), 1, "refused"),
+        ("update", "update".to_owned(), 1, "refused"),
+    ];
+    let mut told: BTreeMap<&str, String> = BTreeMap::new();
+    for (schema, arguments, code, expected) in commands {
+        let said = sixgate(&format!("{arguments} --json --control {control}"))?;
+        ensure!(said.code == Some(code) && said.stdout.contains(expected), "{said}");
+        // What was refused is told by the control protocol's error, whoever refused it.
+        let refused = code == 1 && schema != "resolve";
+        *told.entry(if refused { "reply" } else { schema }).or_default() += &said.stdout;
+    }
+    told.insert("check", sixgate(&format!("check --json {config}"))?.text()?);
+    let absent = sixgate("status --json --control /nonexistent/control.sock")?;
+    ensure!(absent.code == Some(1), "{absent}");
+    *told.entry("reply").or_default() += &absent.stdout;
+
+    let file = folder.join("schema.json");
+    for (schema, told) in told {
+        fits(&file, &sixgate(&format!("schema {schema}"))?.text()?, &told)?;
+    }
+    // A schema that everything fits says nothing.
+    let status = sixgate("schema status")?.text()?;
+    ensure!(fits(&file, &status, "{\"version\":1}").is_err(), "a status without anything in it is one");
+    Ok(())
+}
+
+/// Each JSON value in there, by the tool of JSON Schema's own makers; it checks the schema as well.
+fn fits(file: &std::path::Path, schema: &str, told: &str) -> Result<()> {
+    std::fs::write(file, schema)?;
+    let values: Vec<Value> =
+        serde_json::Deserializer::from_str(told).into_iter().collect::<Result<_, _>>().context(told.to_owned())?;
+    let instance = file.with_file_name("instance.json");
+    let mut command = vec!["jsonschema".to_owned()];
+    // One process for all of them: each costs half a second.
+    for (number, value) in values.iter().enumerate() {
+        let instance = instance.with_extension(format!("{number}.json"));
+        std::fs::write(&instance, value.to_string())?;
+        command.extend(["--instance".to_owned(), instance.display().to_string()]);
+    }
+    command.push(file.display().to_string());
+    let said = program::run(command, SOON)?;
+    ensure!(said.success && said.stdout.is_empty(), "{told}\n{said}");
     Ok(())
 }

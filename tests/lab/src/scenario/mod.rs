@@ -204,6 +204,7 @@ table! {
 
     // The command line.
     the_command_line_shows_the_status_and_checks_files:            NAMESPACE, Slaac, Running => command_line::speaks;
+    whatever_a_command_prints_as_json_fits_its_schema:             NAMESPACE, Slaac, Running => command_line::fits_its_schemas;
     the_router_pings_traces_resolves_logs_and_captures:            NAMESPACE, Slaac, Running => command_line::looks;
     a_clock_that_time_servers_call_wrong_is_a_finding:             NAMESPACE, Slaac, ByBody => clock::is_compared_and_left_alone;
     metrics_are_told_to_the_lan_and_not_to_the_uplink:             NAMESPACE, Slaac, ByBody => metrics::are_told_to_the_lan_alone;
