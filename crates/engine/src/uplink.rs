@@ -37,6 +37,8 @@ pub struct Wanted {
     pub hint: Option<u8>,
     /// Whether a LAN has a prefix out of the site's own (RFC 4193).
     pub ula: bool,
+    /// Whether a LAN has the uplink's own prefix as well.
+    pub shared: bool,
     /// The name that servers are told.
     pub hostname: String,
 }
@@ -44,12 +46,13 @@ pub struct Wanted {
 impl Wanted {
     /// What a configuration asks for.
     pub fn of(config: &Config) -> Self {
-        let mut prefixes = config.lans.iter().flat_map(|lan| &lan.prefixes);
+        let has = |origin| config.lans.iter().flat_map(|lan| &lan.prefixes).any(|prefix| prefix.origin == origin);
         Self {
             ipv4: config.wan.ipv4_source,
             ipv6: config.wan.ipv6_source,
             hint: config.wan.prefix_hint,
-            ula: prefixes.any(|prefix| prefix.origin == PrefixOrigin::Ula),
+            ula: has(PrefixOrigin::Ula),
+            shared: has(PrefixOrigin::Learnt),
             hostname: config.hostname.clone(),
         }
     }
@@ -356,6 +359,7 @@ impl Uplink {
             addresses: addresses.into_iter().map(|(net, deprecated)| LearntAddress { net, deprecated }).collect(),
             routes: discovery.routes(),
             mtu: discovery.mtu(),
+            prefixes: if self.wanted.shared { discovery.prefixes(now) } else { Vec::new() },
         }
     }
 

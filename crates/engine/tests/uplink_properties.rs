@@ -20,10 +20,15 @@ const FILE: &str = r#"
     [wan]
     interface = "eth0"
     ipv6 = "dhcpv6-pd"
+    ndp_proxy = true
     [[lan]]
     name = "vms"
     interface = "eth1"
     prefix = [{ delegated = "wan", subnet = 1 }, { ula = true, subnet = 1 }]
+    [[lan]]
+    name = "shared"
+    interface = "eth2"
+    prefix = { learnt = "wan" }
     [[vm]]
     name = "vm1"
     lan = "vms"

@@ -14,7 +14,7 @@ use super::{Advertise, Interface, Lan, LanPrefix, PrefixOrigin, advertise, forwa
 /// Checks a LAN. One with errors comes back as far as it could be read, so that references to it are not errors too.
 pub(super) fn validate(
     raw: Spanned<raw::Lan>,
-    delegates: Delegates,
+    uplink: (Delegates, Shares),
     claims: &mut Claims,
     errors: &mut Errors,
 ) -> Option<(Lan, Vec<Placed<LanPrefix>>)> {
@@ -47,7 +47,7 @@ pub(super) fn validate(
                 span if span.is_empty() => (table.into_inner(), whole.clone()),
                 span => (table.into_inner(), span),
             });
-            tables.filter_map(|(table, span)| Some((prefix(&table, &span, delegates, errors)?, span))).collect()
+            tables.filter_map(|(table, span)| Some((prefix(&table, &span, uplink, errors)?, span))).collect()
         })
         .unwrap_or_default();
     let advertise = match scalar::spanned(raw.advertise) {
@@ -79,11 +79,30 @@ pub(super) enum Delegates {
     No,
 }
 
+/// Whether a prefix of the uplink can be a LAN's as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shares {
+    Yes,
+    NothingLearnt,
+    WithoutProxy,
+}
+
 /// One table of `prefix`.
-fn prefix(raw: &raw::LanPrefix, span: &Range<usize>, delegates: Delegates, errors: &mut Errors) -> Option<LanPrefix> {
-    let at = |key| At("lan.prefix", key);
+fn prefix(
+    raw: &raw::LanPrefix,
+    span: &Range<usize>,
+    (delegates, shares): (Delegates, Shares),
+    errors: &mut Errors,
+) -> Option<LanPrefix> {
     let ula = raw.ula.as_ref().is_some_and(|key| *key.get_ref());
+    if let (Some(key), None, false) = (&raw.learnt, &raw.delegated, ula) {
+        return learnt(raw, key, shares, errors);
+    }
     let origin = match (&raw.delegated, ula) {
+        (Some(_), _) | (_, true) if raw.learnt.is_some() => {
+            errors.note(span.clone(), "a prefix has one origin", "write one of delegated, learnt and ula");
+            return None;
+        }
         (Some(key), false) if key.get_ref() == "wan" => {
             if delegates == Delegates::No {
                 errors.note(key.span(), "nothing is delegated to the uplink", "write ipv6 = \"dhcpv6-pd\" in [wan]");
@@ -102,15 +121,41 @@ fn prefix(raw: &raw::LanPrefix, span: &Range<usize>, delegates: Delegates, error
         (Some(_), true) | (None, false) => {
             errors.note(
                 span.clone(),
-                "a prefix is either delegated or unique local",
-                "write { delegated = \"wan\", subnet = 1 } or { ula = true, subnet = 1 }",
+                "a prefix is delegated, learnt or unique local",
+                "write { delegated = \"wan\", subnet = 1 }, { learnt = \"wan\" } or { ula = true, subnet = 1 }",
             );
             return None;
         }
     };
+    carved(raw, origin, Ipv6Addr::LOCALHOST, errors)
+}
+
+/// RFC 4389's case: the /64 of the uplink is the LAN's as well. Its `::1` is the uplink's router more often than not.
+fn learnt(raw: &raw::LanPrefix, key: &Spanned<String>, shares: Shares, errors: &mut Errors) -> Option<LanPrefix> {
+    const SHARED: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0x64, 0, 0, 1);
+    if key.get_ref() != "wan" {
+        scalar::unknown(At("lan.prefix", "learnt"), key.get_ref(), key.span(), errors);
+    }
+    match shares {
+        Shares::Yes => {}
+        Shares::NothingLearnt => {
+            errors.note(key.span(), "nothing is learnt on the uplink", "write ipv6 = \"ra\" in [wan]");
+        }
+        Shares::WithoutProxy => errors.note(
+            key.span(),
+            "whoever is on the uplink looks for every address of its prefix there",
+            "write ndp_proxy = true in [wan]",
+        ),
+    }
+    let whole = raw.length.as_ref().is_none_or(|key| *key.get_ref() == 64);
+    carved(raw, PrefixOrigin::Learnt, if whole { SHARED } else { Ipv6Addr::LOCALHOST }, errors)
+}
+
+fn carved(raw: &raw::LanPrefix, origin: PrefixOrigin, default: Ipv6Addr, errors: &mut Errors) -> Option<LanPrefix> {
+    let at = |key| At("lan.prefix", key);
     let length = scalar::number(at("length"), &raw.length, 48..=120, errors).unwrap_or(64);
     let subnet = scalar::number(at("subnet"), &raw.subnet, 0..=0xffff_u32, errors).unwrap_or(0);
-    let mut router = Ipv6Addr::LOCALHOST;
+    let mut router = default;
     if let Some(key) = &raw.router {
         router = scalar::read(at("router"), key.get_ref(), &key.span(), errors)?;
         let outside = u128::from(router).leading_zeros() < length.into();

@@ -181,6 +181,8 @@ pub struct WanIpv6 {
     pub routes: Vec<(Ipv6Net, Option<Ipv6Addr>)>,
     /// MTU that the link's routers advertise.
     pub mtu: Option<u32>,
+    /// Prefixes that are on-link there and on a LAN as well; the LAN has the route, the NDP proxy the rest.
+    pub shared: Vec<Ipv6Net>,
 }
 
 /// A link with clients.
@@ -224,6 +226,8 @@ pub struct LanPrefix {
 pub enum PrefixOrigin {
     /// What the uplink delegates.
     Delegated,
+    /// What routers on the uplink advertise for the uplink itself.
+    Learnt,
     /// The site's own unique local prefix (RFC 4193).
     Ula,
 }

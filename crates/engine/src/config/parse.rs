@@ -9,7 +9,7 @@ use super::door::{self, Errors};
 use super::error::{ConfigErrors, Lines};
 use super::groups::Groups;
 use super::keys;
-use super::lan::Delegates;
+use super::lan::{Delegates, Shares};
 use super::{
     Config, Dns64, Ipv6Source, Policy, allow, console, ddns, dns64, forward, lan, lan_port, nat64, npt, outbound,
     policy, publish, raw, relative, route, time, vm, wan,
@@ -124,7 +124,12 @@ impl Sections {
             Some(wan) if wan.ipv6_source != Ipv6Source::Dhcpv6Pd => Delegates::No,
             Some(_) | None => Delegates::Yes,
         };
-        let lans = self.lans.into_iter().filter_map(|raw| lan::validate(raw, delegates, &mut claims, errors));
+        let shares = match &wan {
+            Some(wan) if wan.ipv6_source == Ipv6Source::Static => Shares::NothingLearnt,
+            Some(wan) if !wan.ndp_proxy => Shares::WithoutProxy,
+            Some(_) | None => Shares::Yes,
+        };
+        let lans = self.lans.into_iter().filter_map(|raw| lan::validate(raw, (delegates, shares), &mut claims, errors));
         let (lans, prefixes): (Vec<_>, Vec<_>) =
             lans.map(|(lan, prefixes)| (lan.clone(), (lan.name, prefixes))).unzip();
         relative::check_subnets(&prefixes, errors);

@@ -51,6 +51,7 @@ pub(super) struct Lan {
 #[serde(deny_unknown_fields)]
 pub(super) struct LanPrefix {
     pub(super) delegated: Key<String>,
+    pub(super) learnt: Key<String>,
     pub(super) ula: Key<bool>,
     pub(super) subnet: Key<i64>,
     pub(super) length: Key<i64>,

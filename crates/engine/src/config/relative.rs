@@ -89,6 +89,7 @@ pub(super) fn check_subnets(lans: &[(String, Vec<Placed<LanPrefix>>)], errors: &
             if let Some((owner, other)) = overlap {
                 let origin = match other.origin {
                     PrefixOrigin::Delegated => "delegated",
+                    PrefixOrigin::Learnt => "learnt",
                     PrefixOrigin::Ula => "unique local",
                 };
                 errors.note(

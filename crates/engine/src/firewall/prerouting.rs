@@ -124,7 +124,11 @@ fn spoofed(scene: &Scene<'_>) -> Vec<Option<Rule>> {
             "drop: source from behind the router came in by the uplink",
         )
     };
-    let uplink = scene.topology.config.wan.ipv6.iter().flat_map(|ipv6| &ipv6.addresses).map(Ipv6Net::trunc);
+    let ipv6 = scene.topology.config.wan.ipv6.as_ref();
+    if let Some(shared) = ipv6.and_then(|ipv6| ipv6.shared.first()) {
+        return self::shared(scene, *shared, inside);
+    }
+    let uplink = ipv6.into_iter().flat_map(|ipv6| &ipv6.addresses).map(Ipv6Net::trunc);
     let Some(own) = uplink.into_iter().find(|own| inside.iter().any(|net| net.contains(own))) else {
         return vec![pref64(scene), drop(&inside)];
     };
@@ -135,6 +139,31 @@ fn spoofed(scene: &Scene<'_>) -> Vec<Option<Rule>> {
         "source in the uplink's own prefix",
     );
     vec![pref64(scene), drop(&longer), accept, drop(&others)]
+}
+
+/// As [`spoofed`], where a prefix lies on both sides: its hosts may be anywhere, but the router is here, and so is what is
+/// carved out of it.
+fn shared(scene: &Scene<'_>, shared: Ipv6Net, inside: Vec<Ipv6Net>) -> Vec<Option<Rule>> {
+    let topology = scene.topology;
+    let uplink = topology.config.wan.ipv6.iter().flat_map(|ipv6| &ipv6.addresses);
+    let own = topology.lans.iter().flat_map(|lan| lan.addresses()).chain(uplink.copied());
+    let own: Vec<Ipv6Net> = own.map(|net| Ipv6Net::from(net.addr())).collect();
+    let (longer, others): (Vec<Ipv6Net>, Vec<Ipv6Net>) =
+        inside.into_iter().filter(|net| *net != shared).partition(|net| shared.contains(net));
+    let drop = |nets: Vec<Ipv6Net>| {
+        rule(
+            vec![scene.input_wan(), Match::Source6(Ipv6Net::aggregate(&nets))],
+            &[Statement::Counter, Statement::Drop],
+            "drop: source from behind the router came in by the uplink",
+        )
+    };
+    let accept = rule(
+        vec![scene.input_wan(), Match::Source6(vec![shared])],
+        &[Statement::Accept],
+        "source in the prefix of the uplink and a lan",
+    );
+    let own = own.into_iter().filter(|net| !net.addr().is_unicast_link_local());
+    vec![pref64(scene), drop(longer.into_iter().chain(own).collect()), accept, drop(others)]
 }
 
 /// After connection tracking: ICMP identifiers cannot be reserved, so conntrack tells the router's own pings and the

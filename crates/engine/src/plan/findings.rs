@@ -84,6 +84,18 @@ fn uplink(topology: &Topology<'_>, findings: &mut Vec<Finding>) {
             "see that a DHCPv6 server answers on the uplink and delegates prefixes; it is asked again and again",
         ));
     }
+    let shares = |lan: &&Lan| lan.prefixes.iter().any(|prefix| prefix.origin == PrefixOrigin::Learnt);
+    if let Some(lan) = topology.config.lans.iter().find(shares)
+        && topology.facts.learnt.ipv6.prefixes.iter().all(|prefix| prefix.retired)
+    {
+        findings.push(Finding::new(
+            Severity::Warning,
+            "no-prefix-learnt",
+            lan.name.as_str(),
+            format!("{} waits for a prefix: no router advertises one for SLAAC on the uplink, or no longer", lan.name),
+            "see that the provider's router advertises a /64 with the A flag on that link; it is solicited again and again",
+        ));
+    }
     if !learns && topology.config.wan.ipv6.as_ref().is_none_or(|ipv6| ipv6.gateway.is_none()) && !routed(false) {
         findings.push(Finding::new(
             Severity::Note,

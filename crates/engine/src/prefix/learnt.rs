@@ -44,6 +44,8 @@ pub struct Uplink6 {
     pub routes: Vec<(Ipv6Net, Option<Ipv6Addr>)>,
     /// MTU of the link.
     pub mtu: Option<u32>,
+    /// Prefixes for SLAAC there, where a LAN is to have them as well; those in use before those that are deprecated.
+    pub prefixes: Vec<LearntPrefix>,
 }
 
 /// An address on the uplink.

@@ -1,5 +1,6 @@
 //! The configuration with everything filled in that is learnt: whoever reads the result need not know where an address
 //! comes from.
+use core::net::IpAddr;
 use std::borrow::Cow;
 
 use ipnet::Ipv6Net;
@@ -22,6 +23,7 @@ pub fn resolve<'a>(config: &'a Config, learnt: &Learnt, findings: &mut Vec<Findi
     }
     let mut resolved = config.clone();
     uplink(&mut resolved.wan, learnt);
+    share(&mut resolved, learnt, findings);
     for index in 0..resolved.lans.len() {
         let taken: Vec<(String, Ipv6Net)> = owners(&resolved, index);
         if let Some(lan) = resolved.lans.get_mut(index) {
@@ -70,6 +72,53 @@ fn outside(config: &mut Config, learnt: &Learnt, findings: &mut Vec<Finding>) {
     }
 }
 
+/// The same prefix on both sides: the LAN has its on-link route, and the uplink the addresses alone. The resolvers that the
+/// uplink names are beyond its router then, like everybody else.
+fn share(config: &mut Config, learnt: &Learnt, findings: &mut Vec<Finding>) {
+    let carved = |wanted: &LanPrefix, source: &LearntPrefix| carve(source.prefix, wanted.subnet, wanted.length).ok();
+    let mut held: Vec<(String, Ipv6Net)> = Vec::new();
+    for lan in &config.lans {
+        let wanted = lan.prefixes.iter().filter(|wanted| wanted.origin == PrefixOrigin::Learnt);
+        let prefixes =
+            wanted.flat_map(|wanted| learnt.ipv6.prefixes.iter().filter_map(|source| carved(wanted, source)));
+        held.extend(prefixes.chain(lan.addresses.iter().map(Ipv6Net::trunc)).map(|net| (lan.name.clone(), net)));
+    }
+    let proxied = config.wan.ndp_proxy;
+    let learns = config.wan.ipv6_source != Ipv6Source::Static;
+    let Some(ipv6) = config.wan.ipv6.as_mut().filter(|_| learns) else { return };
+    let on_link = ipv6.addresses.iter().map(Ipv6Net::trunc);
+    let on_link: Vec<Ipv6Net> =
+        on_link.chain(ipv6.routes.iter().filter(|(_, via)| via.is_none()).map(|(to, _)| *to)).collect();
+    for (lan, net) in held {
+        if !on_link.contains(&net) || net.prefix_len() == 128 {
+            continue;
+        }
+        for address in ipv6.addresses.iter_mut().chain(&mut ipv6.deprecated).filter(|held| held.trunc() == net) {
+            *address = Ipv6Net::from(address.addr());
+        }
+        ipv6.routes.retain(|(to, via)| via.is_some() || *to != net);
+        if let Some(router) = ipv6.gateway {
+            let resolvers = learnt.resolvers.iter().filter_map(|address| match address {
+                IpAddr::V6(address) if net.contains(address) => Some(Ipv6Net::from(*address)),
+                IpAddr::V6(_) | IpAddr::V4(_) => None,
+            });
+            ipv6.routes.extend(resolvers.map(|resolver| (resolver, Some(router))));
+        }
+        ipv6.shared.push(net);
+        if !proxied {
+            findings.push(Finding::new(
+                Severity::Warning,
+                "prefix-on-both-sides",
+                lan.as_str(),
+                format!(
+                    "{net} lies on the uplink and on {lan}: whoever is on the uplink looks for hosts of {lan} in vain"
+                ),
+                "write ndp_proxy = true in [wan], or give the lan another prefix",
+            ));
+        }
+    }
+}
+
 fn uplink(wan: &mut Wan, learnt: &Learnt) {
     match wan.ipv4_source {
         Ipv4Source::Static => {}
@@ -91,6 +140,7 @@ fn uplink(wan: &mut Wan, learnt: &Learnt) {
                 gateway: uplink.router,
                 routes: uplink.routes.clone(),
                 mtu: uplink.mtu,
+                shared: Vec::new(),
             });
         }
     }
@@ -114,11 +164,16 @@ fn carve_lan(lan: &mut Lan, learnt: &Learnt, taken: &[(String, Ipv6Net)], findin
             learnt.ula.map(|prefix| LearntPrefix { prefix, preferred_until: None, valid_until: None, retired: false });
         let sources: Vec<LearntPrefix> = match wanted.origin {
             PrefixOrigin::Delegated => learnt.delegated.clone(),
+            PrefixOrigin::Learnt => learnt.ipv6.prefixes.clone(),
             PrefixOrigin::Ula => ula.into_iter().collect(),
         };
         for source in sources {
             match carve(source.prefix, wanted.subnet, wanted.length) {
-                Ok(prefix) => match taken.iter().find(|(_, net)| net.contains(&prefix) || prefix.contains(net)) {
+                Ok(prefix) => match taken.iter().find(|(owner, net)| {
+                    // What is learnt lies in the uplink's own prefix, and is that.
+                    (wanted.origin != PrefixOrigin::Learnt || owner != "wan")
+                        && (net.contains(&prefix) || prefix.contains(net))
+                }) {
                     Some((owner, net)) => findings.push(overlap(lan, prefix, owner, *net)),
                     None => hold(lan, prefix, &wanted, &source),
                 },
@@ -146,7 +201,7 @@ fn hold(lan: &mut Lan, prefix: Ipv6Net, wanted: &LanPrefix, source: &LearntPrefi
     }
     lan.addresses.push(net);
     match wanted.origin {
-        PrefixOrigin::Delegated => lan.lifetimes.push(PrefixLifetime {
+        PrefixOrigin::Delegated | PrefixOrigin::Learnt => lan.lifetimes.push(PrefixLifetime {
             prefix,
             preferred_until: source.preferred_until,
             valid_until: source.valid_until,

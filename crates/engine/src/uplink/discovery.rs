@@ -12,7 +12,7 @@ use sixgate_wire::ndp::{
     ALL_ROUTERS, Delivery, Message, NdpOption, ParseError, Preference, PrefixInformation, RouterAdvertisement,
 };
 
-use crate::prefix::place;
+use crate::prefix::{LearntPrefix, place};
 use crate::time::Instant;
 
 /// RFC 7559 section 2: the first pause between two solicitations, and the longest.
@@ -330,6 +330,20 @@ impl Discovery {
         let mut held: Vec<_> = held.collect();
         // What is preferred comes first.
         held.sort_by_key(|(net, deprecated)| (*deprecated, *net));
+        held
+    }
+
+    /// Prefixes for SLAAC with their lifetimes, those that are preferred first.
+    pub(super) fn prefixes(&self, now: Instant) -> Vec<LearntPrefix> {
+        let held = self.known.prefixes.iter().filter_map(|held| {
+            let (preferred_until, valid_until) = held.address?;
+            let retired = preferred_until.is_some_and(|preferred| preferred <= now);
+            // When it ran out makes no difference any more, and no news for anybody.
+            let preferred_until = if retired { Some(Instant::ZERO) } else { preferred_until };
+            Some(LearntPrefix { prefix: held.prefix, preferred_until, valid_until, retired })
+        });
+        let mut held: Vec<LearntPrefix> = held.collect();
+        held.sort_by_key(|held| (held.retired, held.prefix));
         held
     }
 

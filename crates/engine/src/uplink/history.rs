@@ -61,6 +61,8 @@ fn items(learnt: &Learnt) -> Vec<String> {
         Some(via) => format!("ipv6 route {to} via {via}"),
         None => format!("ipv6 on-link {to}"),
     }));
+    let shared = uplink.prefixes.iter();
+    items.extend(shared.map(|held| format!("shared {}{}", held.prefix, deprecated(held.retired))));
     let delegated = learnt.delegated.iter();
     items.extend(delegated.map(|held| format!("delegated {}{}", held.prefix, deprecated(held.retired))));
     items.extend(learnt.ula.map(|ula| format!("unique local {ula}")));

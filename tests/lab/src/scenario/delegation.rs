@@ -97,7 +97,7 @@ pub(super) fn await_delegation(lab: &mut Lab, prefix: &str) -> Result<Value> {
 }
 
 /// A host's address in a prefix, and whether the kernel says that it is deprecated.
-fn held(lab: &Lab, prefix: &str) -> Result<Option<(Ipv6Addr, bool)>> {
+pub(super) fn held(lab: &Lab, prefix: &str) -> Result<Option<(Ipv6Addr, bool)>> {
     let links = lab.client.namespace.ip_json("-6 address show dev eth0 scope global")?;
     let addresses = links.as_array().into_iter().flatten().flat_map(|link| link["addr_info"].as_array()).flatten();
     for address in addresses {
@@ -242,16 +242,35 @@ pub(super) fn goes_and_returns(lab: &mut Lab) -> Result<()> {
         Ok(())
     })?;
 
-    let _second = provider_returns(lab)?;
+    let second = provider_returns(lab)?;
     await_delegation(lab, FIRST)?;
+    // It advertises two prefixes for the uplink now, and the router has an address out of each.
+    wait::until_ok("an address out of each of the uplink's prefixes", SOON, || {
+        let held = lab.router.in_namespace()?.namespace().global_addresses("eth0")?;
+        for prefix in ["2001:db8:1:1:", "2001:db8:1:fff1:"] {
+            ensure!(held.iter().any(|address| address.to_string().starts_with(prefix)), "{held:?}");
+        }
+        Ok(())
+    })?;
     wait::until_ok("the client to have an address again", SOON, || {
         ensure!(held(lab, "2001:db8:1:2:")?.is_some_and(|(_, deprecated)| !deprecated));
         Ok(())
-    })
+    })?;
+
+    // The server shortens the lifetimes: hosts hear of the shorter ones at the next renewal, and nothing is deprecated.
+    drop(second.server);
+    let mut tap = Tap::open(&lab.client.namespace, "eth0")?;
+    let _third = Dhcpd::start(&lab.world, &lab.internet, Family::V6, "dhcpd6-again", &delegates(FIRST, &SHORT))?;
+    let said = tap.advertisement("shorter lifetimes", SOON, |said| {
+        said.prefixes.iter().any(|info| info.valid > 0 && info.valid <= SHORT.valid)
+    })?;
+    ensure!(said.prefixes.len() == 1 && said.prefixes[0].preferred > 0, "{said:?}");
+    Ok(())
 }
 
 fn provider_returns(lab: &Lab) -> Result<Provider> {
-    let words = "prefix 2001:db8:1:1::/64 { AdvOnLink on; AdvAutonomous on; };";
+    let words = "prefix 2001:db8:1:1::/64 { AdvOnLink on; AdvAutonomous on; };
+                 prefix 2001:db8:1:fff1::/64 { AdvOnLink on; AdvAutonomous on; };";
     let router = Radvd::start(&lab.world, &lab.internet, "radvd-again", words)?;
     let server = Dhcpd::start(&lab.world, &lab.internet, Family::V6, "dhcpd6-again", &delegates(FIRST, &LONG))?;
     Ok(Provider { _router: router, server })

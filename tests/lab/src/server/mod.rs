@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 
 pub mod bind;
+pub mod delegator;
 pub mod dhcpd;
 pub mod dns;
 pub mod ntp;

@@ -121,3 +121,83 @@ fn suffixes_and_subnets_have_one_owner_each() {
     let error = parse(&FILE.replace("\"dhcpv6-pd\"", "\"ra\""), "test").unwrap_err().to_string();
     assert!(error.contains("nothing is delegated to the uplink"), "{error}");
 }
+
+const SHARED: &str = r#"
+    [wan]
+    interface = "eth0"
+    ipv6 = "ra"
+    ndp_proxy = true
+    [[lan]]
+    name = "vms"
+    interface = "eth1"
+    prefix = { learnt = "wan" }
+    [[vm]]
+    name = "vm1"
+    lan = "vms"
+    mac = "52:54:00:00:00:01"
+    containers = "::21:0:0:0/80"
+"#;
+
+fn on_the_uplink() -> Learnt {
+    let net: Ipv6Net = "2001:db8:f::9/64".parse().unwrap();
+    Learnt {
+        ipv6: Uplink6 {
+            addresses: vec![LearntAddress { net, deprecated: false }],
+            router: Some("fe80::1".parse().unwrap()),
+            routes: vec![(net.trunc(), None), ("2001:db8:e::/64".parse().unwrap(), None)],
+            prefixes: vec![given("2001:db8:f::/64", false)],
+            ..Uplink6::default()
+        },
+        resolvers: vec!["2001:db8:f::53".parse().unwrap(), "2001:db8:ffff::53".parse().unwrap()],
+        ..Learnt::default()
+    }
+}
+
+#[test]
+fn the_uplinks_own_prefix_is_the_lans_as_well_and_on_link_there() {
+    let (config, findings) = resolved(SHARED, &on_the_uplink());
+    assert_eq!(findings, [""; 0]);
+    assert_eq!(text(&config.lans[0].addresses), ["2001:db8:f:0:64::1/64"]);
+    assert_eq!(config.lans[0].lifetimes.len(), 1);
+    assert_eq!(text(&config.vms[0].containers), ["2001:db8:f:0:21::/80"]);
+    let wan = config.wan.ipv6.unwrap();
+    assert_eq!(
+        (text(&wan.addresses), text(&wan.shared)),
+        (vec!["2001:db8:f::9/128".to_owned()], vec!["2001:db8:f::/64".to_owned()])
+    );
+    let routes: Vec<String> = wan.routes.iter().map(|(to, via)| format!("{to} {via:?}")).collect();
+    assert_eq!(routes, ["2001:db8:e::/64 None", "2001:db8:f::53/128 Some(fe80::1)"]);
+}
+
+#[test]
+fn a_part_of_the_uplinks_prefix_leaves_the_rest_on_the_uplink() {
+    let file = SHARED.replace("{ learnt = \"wan\" }", "{ learnt = \"wan\", subnet = 5, length = 80 }");
+    let (config, findings) = resolved(&file.replace("containers = \"::21:0:0:0/80\"", ""), &on_the_uplink());
+    assert_eq!(findings, [""; 0]);
+    assert_eq!(text(&config.lans[0].addresses), ["2001:db8:f:0:5::1/80"]);
+    let wan = config.wan.ipv6.unwrap();
+    assert_eq!((text(&wan.addresses), wan.shared), (vec!["2001:db8:f::9/64".to_owned()], Vec::new()));
+}
+
+#[test]
+fn a_prefix_of_the_file_that_the_uplink_has_too_is_proxied_or_a_finding() {
+    let fixed = SHARED.replace("prefix = { learnt = \"wan\" }", "addresses = \"2001:db8:f::1/64\"");
+    let (config, findings) = resolved(&fixed, &on_the_uplink());
+    assert_eq!(findings, [""; 0]);
+    assert_eq!(text(&config.wan.ipv6.unwrap().addresses), ["2001:db8:f::9/128"]);
+    let (_, findings) = resolved(&fixed.replace("ndp_proxy = true", ""), &on_the_uplink());
+    assert_eq!(findings, ["prefix-on-both-sides: vms"]);
+}
+
+#[test]
+fn a_prefix_is_shared_where_it_is_learnt_and_proxied_only() {
+    for (from, to, expected) in [
+        ("ndp_proxy = true", "", "looks for every address of its prefix there"),
+        ("ipv6 = \"ra\"", "", "nothing is learnt on the uplink"),
+        ("learnt = \"wan\"", "learnt = \"wan\", ula = true", "a prefix has one origin"),
+        ("learnt = \"wan\"", "learnt = \"vms\"", "learnt"),
+    ] {
+        let error = parse(&SHARED.replace(from, to), "test").unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
