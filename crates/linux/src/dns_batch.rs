@@ -1,15 +1,20 @@
-//! Queries and responses by UDP, many to a system call: recvmmsg and sendmmsg.
+//! Queries and responses by UDP, many to a system call: recvmmsg and sendmmsg. What goes to one client goes through the
+//! kernel's layers as one datagram, which it cuts at the end of them (`UDP_SEGMENT`).
+use std::cmp::Reverse;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd};
 
 /// Datagrams to a system call.
-pub const BATCH: usize = 32;
+pub const BATCH: usize = 64;
 /// A longer query is no query.
 const LONGEST: usize = 4096;
 /// Room for a response, so that writing one allocates nothing.
 const RESPONSE: usize = 1280;
+/// Responses to a client that are cut out of one datagram; `UDP_MAX_SEGMENTS` of older kernels, and no longer in all than an
+/// IP packet.
+const SEGMENTS: usize = 32;
 
 /// Buffers for a batch of queries and their responses.
 #[derive(Debug)]
@@ -19,6 +24,23 @@ pub struct Batch {
     peers: Vec<Peer>,
     headers: Vec<Header>,
     parts: Vec<Part>,
+    controls: Vec<Control>,
+    /// Numbers of responses in the order in which they leave: those to one client together, the longest first.
+    order: Vec<usize>,
+    /// Where in that order each datagram begins.
+    begins: Vec<usize>,
+    /// Whether the kernel cuts datagrams for this socket's links.
+    segments: bool,
+}
+
+/// `struct cmsghdr` with the length of a segment.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(8))]
+struct Control {
+    length: usize,
+    level: libc::c_int,
+    kind: libc::c_int,
+    segment: u16,
 }
 
 /// A peer's address as the kernel writes it.
@@ -58,6 +80,19 @@ impl Batch {
             peers: vec![Peer(peer); BATCH],
             headers: vec![Header(header); BATCH],
             parts: vec![Part(part); BATCH],
+            controls: vec![
+                Control {
+                    // CMSG_LEN: the header and what follows it.
+                    length: size_of::<libc::cmsghdr>() + size_of::<u16>(),
+                    level: libc::SOL_UDP,
+                    kind: libc::UDP_SEGMENT,
+                    segment: 0,
+                };
+                BATCH
+            ],
+            order: Vec::with_capacity(BATCH),
+            begins: Vec::with_capacity(BATCH + 1),
+            segments: true,
         }
     }
 
@@ -101,6 +136,8 @@ impl Batch {
             header.0.msg_hdr.msg_namelen = address_length();
             header.0.msg_hdr.msg_iov = &raw mut part.0;
             header.0.msg_hdr.msg_iovlen = 1;
+            header.0.msg_hdr.msg_control = std::ptr::null_mut();
+            header.0.msg_hdr.msg_controllen = 0;
             header.0.msg_hdr.msg_flags = 0;
         }
         // SAFETY: the headers point to as many buffers, which live as long as self, are not aliased during the call, and
@@ -119,18 +156,62 @@ impl Batch {
 
     /// A response that cannot be sent is a lost datagram like any other; the client asks again.
     fn send(&mut self, socket: &impl AsFd, ready: usize) {
-        for (((header, part), response), peer) in
-            self.headers.iter_mut().zip(&mut self.parts).zip(&mut self.responses).zip(&mut self.peers).take(ready)
-        {
-            part.0 = libc::iovec { iov_base: response.as_mut_ptr().cast(), iov_len: response.len() };
-            header.0.msg_hdr.msg_name = (&raw mut peer.0).cast();
-            header.0.msg_hdr.msg_namelen = address_length();
-            header.0.msg_hdr.msg_iov = &raw mut part.0;
-            header.0.msg_hdr.msg_iovlen = 1;
+        self.order.clear();
+        self.order.extend(0..ready);
+        let (peers, responses) = (&self.peers, &self.responses);
+        self.order.sort_unstable_by_key(|index| {
+            let peer = peers.get(*index).map(Peer::key);
+            (peer, Reverse(responses.get(*index).map_or(0, Vec::len)), *index)
+        });
+        let mut from = 0;
+        while from < ready {
+            self.lay_out(from);
+            from = self.transmit(socket);
         }
+    }
+
+    /// Makes datagrams of the responses from that one of the order on.
+    fn lay_out(&mut self, from: usize) {
+        self.begins.clear();
+        for (at, index) in self.order.iter().enumerate().skip(from) {
+            let (response, peer) = (&mut self.responses[*index], self.peers[*index].key());
+            self.parts[at].0 = libc::iovec { iov_base: response.as_mut_ptr().cast(), iov_len: response.len() };
+            let length = response.len();
+            if let Some(header) = self.begins.len().checked_sub(1).filter(|_| self.segments) {
+                let begin = self.begins[header];
+                let segment = self.parts[begin].0.iov_len;
+                // All segments are of one length but the last, which may be shorter.
+                let joins = self.peers[self.order[begin]].key() == peer
+                    && at - begin < SEGMENTS
+                    && self.parts[at - 1].0.iov_len == segment
+                    && length <= segment;
+                if joins {
+                    let header = &mut self.headers[header].0.msg_hdr;
+                    let control = &mut self.controls[self.begins.len() - 1];
+                    control.segment = segment as u16;
+                    header.msg_iovlen += 1;
+                    header.msg_control = (&raw mut *control).cast();
+                    header.msg_controllen = size_of::<Control>();
+                    continue;
+                }
+            }
+            let header = &mut self.headers[self.begins.len()].0;
+            self.begins.push(at);
+            header.msg_hdr.msg_name = (&raw mut self.peers[*index].0).cast();
+            header.msg_hdr.msg_namelen = address_length();
+            header.msg_hdr.msg_iov = &raw mut self.parts[at].0;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = std::ptr::null_mut();
+            header.msg_hdr.msg_controllen = 0;
+        }
+    }
+
+    /// Sends what is laid out; gives the place in the order from which on it has to be laid out anew.
+    fn transmit(&mut self, socket: &impl AsFd) -> usize {
         let mut done = 0;
-        while let Some(rest) = self.headers.get_mut(done..ready).filter(|rest| !rest.is_empty()) {
-            // SAFETY: the headers point to responses and addresses that live as long as self, with their lengths.
+        while let Some(rest) = self.headers.get_mut(done..self.begins.len()).filter(|rest| !rest.is_empty()) {
+            // SAFETY: the headers point to responses, addresses and control messages that live as long as self, with their
+            // lengths.
             let sent = unsafe {
                 libc::sendmmsg(
                     socket.as_fd().as_raw_fd(),
@@ -141,11 +222,16 @@ impl Batch {
             };
             match usize::try_from(sent) {
                 Ok(sent) => done += sent,
-                Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock => return,
-                // The error is the first one's.
+                Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock => break,
+                // The error is the first one's. A link without checksums of its own, or a tunnel: nothing is cut there.
+                Err(_) if rest[0].0.msg_hdr.msg_iovlen > 1 => {
+                    self.segments = false;
+                    return self.begins[done];
+                }
                 Err(_) => done += 1,
             }
         }
+        self.order.len()
     }
 }
 
@@ -160,6 +246,16 @@ fn address_length() -> libc::socklen_t {
 }
 
 impl Peer {
+    /// What tells peers apart. The kernel writes no more of a structure than its family has.
+    fn key(&self) -> (u16, u128, u32) {
+        let peer = &self.0;
+        if i32::from(peer.sin6_family) == libc::AF_INET {
+            (peer.sin6_port, peer.sin6_flowinfo.into(), 0)
+        } else {
+            (peer.sin6_port, u128::from_ne_bytes(peer.sin6_addr.s6_addr), peer.sin6_scope_id)
+        }
+    }
+
     fn address(&self) -> Option<SocketAddr> {
         let peer = &self.0;
         match i32::from(peer.sin6_family) {
@@ -243,6 +339,34 @@ mod tests {
             }
             let empty = batch.serve(&server, |_, _, _| ()).unwrap_err();
             assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
+        }
+    }
+
+    #[test]
+    fn responses_of_any_length_to_one_client_arrive_one_by_one() {
+        for (segments, address) in [(true, "[::1]:0"), (true, "127.0.0.1:0"), (false, "[::1]:0")] {
+            let (server, client) = pair(address);
+            let mut batch = Batch::new();
+            batch.segments = segments;
+            let lengths = [3, 700, 700, 1, 700, 60, 60, 1232, 60, 2, 1232, 900];
+            for number in 0..lengths.len() as u8 {
+                client.send(&[number]).unwrap();
+            }
+            let mut seen = 0;
+            while seen < lengths.len() {
+                seen += batch
+                    .serve(&server, |query, _, response| response.resize(lengths[usize::from(query[0])], query[0]))
+                    .unwrap();
+            }
+            let mut arrived = [0; 12];
+            for _ in lengths {
+                let mut buffer = [0; 2048];
+                let length = client.recv(&mut buffer).unwrap();
+                assert!(buffer[..length].iter().all(|byte| *byte == buffer[0]), "parts of one response only");
+                arrived[usize::from(buffer[0])] = length;
+            }
+            assert_eq!(arrived, lengths);
+            assert_eq!(batch.segments, segments, "nothing was refused");
         }
     }
 

@@ -20,7 +20,7 @@ mod refusal;
 pub mod ruleset;
 pub mod shortcut;
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
@@ -28,8 +28,8 @@ pub(crate) use self::allow::{describe, destinations};
 
 use crate::config::Refuse;
 use crate::plan::topology::Topology;
-use crate::plan::{NAT64_DEVICE, Nat64Plan};
-use ruleset::{Chain, Hook, HookKind, HookPoint, Match, Policy, Rule, Ruleset, Statement};
+use crate::plan::{NAT64_DEVICE, Nat64Plan, listen};
+use ruleset::{Chain, Hook, HookKind, HookPoint, Match, Policy, Rule, Ruleset, Statement, host6};
 
 /// Name of sixgate's table.
 pub const TABLE: &str = "sixgate";
@@ -63,6 +63,8 @@ struct Scene<'a> {
     lans: Vec<String>,
     /// Prefixes behind the router, longer ones inside wider ones too.
     inside: Vec<Ipv6Net>,
+    /// Where the LANs find the resolver.
+    resolver: Vec<Ipv6Net>,
 }
 
 /// The ruleset of a configuration. A rule about a link that is missing is left out: everything is denied without it.
@@ -76,6 +78,9 @@ pub(crate) fn ruleset(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Rul
         chain("forward", HookPoint::Forward, FILTER, Policy::Drop, forward::rules(&scene, allowed.rules)),
         chain("output", HookPoint::Output, FILTER, Policy::Accept, output::rules(&scene)),
     ];
+    if !scene.resolver.is_empty() {
+        chains.insert(0, chain("output_raw", HookPoint::Output, RAW, Policy::Accept, output::raw(&scene)));
+    }
     if let Some(rules) = outbound::rules(&scene) {
         let rules = rules.into_iter().flatten().collect();
         chains.push(Chain { name: outbound::CHAIN.to_owned(), hook: None, rules });
@@ -144,6 +149,7 @@ impl<'a> Scene<'a> {
             wan: topology.wan.iter().map(|link| link.name.clone()).collect(),
             lans: topology.lans.iter().map(|lan| lan.link.name.clone()).collect(),
             inside: topology.inside(),
+            resolver: resolver(topology),
         }
     }
 }
@@ -177,6 +183,25 @@ impl Scene<'_> {
 
     fn source_inside(&self) -> Match {
         Match::Source6(Ipv6Net::aggregate(&self.inside))
+    }
+}
+
+/// The addresses at which the LANs ask the resolver.
+fn resolver(topology: &Topology<'_>) -> Vec<Ipv6Net> {
+    if !topology.config.dns64.enabled {
+        return Vec::new();
+    }
+    let of = |lan| listen::addresses(topology, lan, 53);
+    let mut addresses: Vec<Ipv6Net> = topology.lans.iter().flat_map(of).filter_map(host).collect();
+    addresses.sort();
+    addresses.dedup();
+    addresses
+}
+
+fn host(address: SocketAddr) -> Option<Ipv6Net> {
+    match address.ip() {
+        IpAddr::V6(address) => Some(host6(address)),
+        IpAddr::V4(_) => None,
     }
 }
 

@@ -1,5 +1,5 @@
 //! From the router: everything, but no redirects to the uplink and where prefixes are carved out of a LAN's.
-use super::icmp::{ICMPV6, REDIRECT};
+use super::icmp::{ICMPV6, REDIRECT, UDP};
 use super::ruleset::{Match, Rule, Statement};
 use super::{Scene, rule};
 
@@ -23,6 +23,17 @@ pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
         // section 8.2), and whoever provokes redirects could have the router send them to others on that link.
         redirect(scene.output_wan(), "drop: redirect to the uplink"),
     ]
+}
+
+/// Before connection tracking: the resolver's answers belong to no connection, as the questions do not.
+pub(super) fn raw(scene: &Scene<'_>) -> Vec<Option<Rule>> {
+    let answers = vec![
+        scene.output_lans(),
+        Match::Source6(scene.resolver.clone()),
+        Match::Protocol(vec![UDP]),
+        Match::SourcePort(vec![53..=53]),
+    ];
+    vec![rule(answers, &[Statement::Notrack], "dns64: no connections")]
 }
 
 fn redirect(link: Match, comment: &str) -> Option<Rule> {

@@ -85,12 +85,22 @@ fn impossible(scene: &Scene<'_>) -> [Option<Rule>; 2] {
 /// the router's resolver and echo answer strangers, or pretend to be the resolver that the router asks.
 ///
 /// IPv4 is no matter of the LANs; the kernel's reverse path filter keeps out what claims to come from elsewhere.
-fn foreign(scene: &Scene<'_>) -> [Option<Rule>; 2] {
+fn foreign(scene: &Scene<'_>) -> [Option<Rule>; 3] {
     let mut own = vec![LINK_LOCAL];
     own.extend(&scene.inside);
+    let own = Ipv6Net::aggregate(&own);
+    let questions = vec![
+        scene.input_lans(),
+        Match::Source6(own.clone()),
+        Match::Destination6(scene.resolver.clone()),
+        Match::Protocol(vec![UDP]),
+        Match::DestinationPort(vec![53..=53]),
+    ];
     [
+        // Each stands for itself: they shall not fill the table of connections, nor wait for it.
+        rule(questions, &[Statement::Notrack, Statement::Accept], "dns64: no connections"),
         rule(
-            vec![scene.input_lans(), Match::Source6(Ipv6Net::aggregate(&own))],
+            vec![scene.input_lans(), Match::Source6(own)],
             &[Statement::Accept],
             "source of this network",
         ),

@@ -12,7 +12,7 @@ pub(super) fn metrics(topology: &Topology<'_>) -> Vec<SocketAddr> {
 }
 
 /// All of the router's addresses on a LAN, the link-local ones with their scope; never those of the uplink.
-pub(super) fn addresses(topology: &Topology<'_>, lan: &LanLink<'_>, port: u16) -> Vec<SocketAddr> {
+pub(crate) fn addresses(topology: &Topology<'_>, lan: &LanLink<'_>, port: u16) -> Vec<SocketAddr> {
     let link = lan.link.index;
     let held = topology.facts.addresses.iter().filter(|held| held.link == link);
     let kernel = held.filter_map(|held| match held.net.addr() {

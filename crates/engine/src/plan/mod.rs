@@ -17,7 +17,7 @@ use crate::prefix;
 mod ddns;
 mod dns64;
 mod findings;
-mod listen;
+pub(crate) mod listen;
 mod nat64;
 mod ndp_proxy;
 mod network;

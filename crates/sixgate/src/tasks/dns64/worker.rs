@@ -27,6 +27,8 @@ const ROUNDS: usize = 16;
 /// A worker that has more queries than this in a millisecond takes a breath between batches: more of them come to a system
 /// call then, and clients are woken less often.
 const BUSY: u64 = 40;
+/// Whoever got as many as this at once needs none.
+const PLENTY: u64 = 16;
 /// The breath.
 const BREATH: Duration = Duration::from_micros(20);
 /// Over how long it is found out.
@@ -218,7 +220,8 @@ impl Desk {
                 quiet &= self.serve(*token, &mut batch);
             }
             let now = now();
-            if self.pace.is_busy(self.seen - before, now) {
+            let served = self.seen - before;
+            if self.pace.is_busy(served, now) && served < PLENTY {
                 thread::sleep(BREATH);
             }
             if !self.tally.is_empty() && (quiet || now.saturating_since(self.reported) >= REPORT_EVERY) {
