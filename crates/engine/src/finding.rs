@@ -35,6 +35,7 @@ pub const CODES: &[&str] = &[
     "dhcp4-no-lease",
     "dns-not-listening",
     "dns-port-busy",
+    "dns-upstream-tls",
     "dns64-no-address",
     "dns64-no-upstream",
     "dnssec-clock",

@@ -518,6 +518,9 @@ pub struct Upstream {
     /// The time that an answer takes, smoothed, in microseconds; 0 while there was none.
     #[serde(default)]
     pub latency_us: u64,
+    /// How it is asked, where that is over TLS: `tls://` or `https://` with its address and name.
+    #[serde(default)]
+    pub encrypted: Option<String>,
 }
 
 /// The firewall.

@@ -11,6 +11,7 @@ use toml::Spanned;
 use super::allow::{self, Names};
 use super::claim::Claims;
 use super::door::Errors;
+use super::encrypted::{self, Encrypted};
 use super::keys;
 use super::nat64;
 use super::raw;
@@ -30,6 +31,10 @@ pub struct Dns64 {
     pub enabled: bool,
     /// Where questions are forwarded to, in order of preference; port 53 unless given.
     pub upstream: Vec<SocketAddr>,
+    /// Those of all upstreams that are asked over TLS only.
+    pub encrypted: Vec<Encrypted>,
+    /// Certificates in DER of who may vouch for them beside the public authorities.
+    pub authorities: Vec<Vec<u8>>,
     /// Whether those that are learnt on the uplink are asked as well.
     pub learn_upstream: bool,
     /// DNSSL search domains (RFC 8106).
@@ -98,6 +103,8 @@ impl Default for Dns64 {
         Self {
             enabled: false,
             upstream: Vec::new(),
+            encrypted: Vec::new(),
+            authorities: Vec::new(),
             learn_upstream: false,
             search: Vec::new(),
             untranslated: Vec::new(),
@@ -136,7 +143,13 @@ pub(super) fn validate(raw: Spanned<raw::Dns64>, names: Names<'_>, errors: &mut 
         let message = if given { "`upstream` is empty in [dns64]" } else { "`upstream` is missing in [dns64]" };
         errors.note(table, message, keys::describe("dns64", "upstream"));
     }
-    let upstream = items.iter().filter_map(|(text, span)| upstream(text, span, names.claims, errors)).collect();
+    let mut encrypted = Vec::new();
+    let upstream =
+        items.iter().filter_map(|(text, span)| upstream(text, span, names.claims, &mut encrypted, errors)).collect();
+    let authorities = scalar::items(raw.upstream_authority)
+        .iter()
+        .flat_map(|(text, span)| encrypted::certificates(At("dns64", "upstream_authority"), text, span, errors))
+        .collect();
     let search = scalar::items(raw.search).iter().filter_map(|(text, span)| domain(text, span, errors)).collect();
     let untranslated = scalar::items(raw.untranslated)
         .iter()
@@ -161,10 +174,13 @@ pub(super) fn validate(raw: Spanned<raw::Dns64>, names: Names<'_>, errors: &mut 
     };
     let hosts = tables(raw.host).into_iter().filter_map(|raw| host(raw, domain.as_ref(), names, errors)).collect();
     let prefixes = tables(raw.map).into_iter().filter_map(|raw| mapped(raw, errors)).collect();
-    let forward = tables(raw.forward).into_iter().filter_map(|raw| forward(raw, names.claims, errors)).collect();
+    let forward =
+        tables(raw.forward).into_iter().filter_map(|raw| forward(raw, names.claims, &mut encrypted, errors)).collect();
     Dns64 {
         enabled,
         upstream,
+        encrypted,
+        authorities,
         learn_upstream,
         search,
         untranslated,
@@ -215,13 +231,20 @@ fn name(text: &str, span: &Range<usize>, errors: &mut Errors) -> Option<Name> {
     name.map(|name| name.to_lowercase())
 }
 
-fn forward(raw: Spanned<raw::Forward>, claims: &Claims, errors: &mut Errors) -> Option<(Name, Vec<SocketAddr>)> {
+fn forward(
+    raw: Spanned<raw::Forward>,
+    claims: &Claims,
+    encrypted: &mut Vec<Encrypted>,
+    errors: &mut Errors,
+) -> Option<(Name, Vec<SocketAddr>)> {
     let table = raw.span();
     let raw = raw.into_inner();
     let domain = scalar::required(At("dns64.forward", "domain"), &raw.domain, &table, errors)
         .and_then(|(text, span)| name(text, &span, errors));
-    let upstream: Vec<SocketAddr> =
-        scalar::items(raw.upstream).iter().filter_map(|(text, span)| upstream(text, span, claims, errors)).collect();
+    let upstream: Vec<SocketAddr> = scalar::items(raw.upstream)
+        .iter()
+        .filter_map(|(text, span)| upstream(text, span, claims, encrypted, errors))
+        .collect();
     if upstream.is_empty() && errors.is_empty() {
         errors.missing(table, "dns64.forward", "upstream");
     }
@@ -294,20 +317,56 @@ fn clients(text: &str, span: &Range<usize>, lans: &[Lan], errors: &mut Errors) -
     scalar::prefix6(at, text, span, errors).map(Clients::Prefix)
 }
 
-fn upstream(text: &str, span: &Range<usize>, claims: &Claims, errors: &mut Errors) -> Option<SocketAddr> {
+fn upstream(
+    text: &str,
+    span: &Range<usize>,
+    claims: &Claims,
+    encrypted: &mut Vec<Encrypted>,
+    errors: &mut Errors,
+) -> Option<SocketAddr> {
     let at = At("dns64", "upstream");
-    if text.contains("://") {
-        errors.note(
-            span.clone(),
-            format!("`upstream` = \"{text}\" comes with a later version; only plain DNS over UDP and TCP now"),
-            keys::describe(at.0, at.1),
-        );
+    if !text.contains("://") {
+        let address = match text.parse::<IpAddr>() {
+            Ok(address) => SocketAddr::new(address, 53),
+            Err(_) => scalar::read(at, text, span, errors)?,
+        };
+        let address = reachable(address, text, span, claims, errors)?;
+        return agreed(None, address, encrypted, span, errors);
+    }
+    let wanted = encrypted::parse(at, text, span, errors)?;
+    let address = reachable(wanted.address, text, span, claims, errors)?;
+    agreed(Some(wanted), address, encrypted, span, errors)
+}
+
+/// One address and port is asked in one way.
+fn agreed(
+    wanted: Option<Encrypted>,
+    address: SocketAddr,
+    encrypted: &mut Vec<Encrypted>,
+    span: &Range<usize>,
+    errors: &mut Errors,
+) -> Option<SocketAddr> {
+    let known = encrypted.iter().find(|known| known.address == address);
+    if known.is_some_and(|known| wanted.as_ref() != Some(known)) {
+        let message = format!("the upstream {address} is named twice, and is to be asked in different ways");
+        errors.note(span.clone(), message, "one way for each address and port");
         return None;
     }
-    let address = match text.parse::<IpAddr>() {
-        Ok(address) => SocketAddr::new(address, 53),
-        Err(_) => scalar::read(at, text, span, errors)?,
-    };
+    if known.is_none() {
+        encrypted.extend(wanted);
+    }
+    Some(address)
+}
+
+/// An address that an upstream can have.
+fn reachable(
+    address: SocketAddr,
+    text: &str,
+    span: &Range<usize>,
+    claims: &Claims,
+    errors: &mut Errors,
+) -> Option<SocketAddr> {
+    let at = At("dns64", "upstream");
     if address.port() == 0 {
         errors.range(span.clone(), at.0, at.1, text);
         return None;

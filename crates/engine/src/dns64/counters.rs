@@ -80,7 +80,8 @@ impl Counters {
         let upstream = |address: &SocketAddr| {
             let Counts { answers, failures, latency } = self.upstreams.get(address).copied().unwrap_or_default();
             let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-            Upstream { address: *address, answers, failures, latency_us }
+            let encrypted = plan.encrypted(*address).map(ToString::to_string);
+            Upstream { address: *address, answers, failures, latency_us, encrypted }
         };
         let refused = self.reasons.iter().filter(|(reason, _)| reason.is_refusal());
         Dns64 {

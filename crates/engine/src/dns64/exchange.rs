@@ -5,6 +5,8 @@ use core::time::Duration;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 
 use hickory_proto::rr::Name;
+use hickory_proto::rr::rdata::opt::EdnsOption;
+use hickory_proto::serialize::binary::BinEncodable as _;
 
 use super::request::{MAX_UDP_PAYLOAD, Transport};
 use crate::time::Instant;
@@ -12,12 +14,17 @@ use crate::time::Instant;
 /// How long one upstream is waited for.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1500);
 
+/// RFC 8467 section 4.1: questions are as long as a multiple of this where nobody shall know them by their length.
+const PADDING_BLOCK: usize = 128;
+/// RFC 7830 section 3.
+const PADDING: u16 = 12;
+
 /// A question to be sent, over a socket of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit {
     /// Where to.
     pub upstream: SocketAddr,
-    /// How.
+    /// How, where it is not [`crate::plan::Dns64Plan::encrypted`].
     pub transport: Transport,
     /// The DNS message.
     pub message: Vec<u8>,
@@ -39,7 +46,7 @@ pub(super) enum Progress {
 }
 
 /// A question that is being asked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Exchange {
     question: Query,
     /// The question as it is sent: what a stranger cannot see, he cannot repeat.
@@ -48,6 +55,8 @@ pub(super) struct Exchange {
     checking_disabled: bool,
     dnssec_ok: bool,
     upstream: SocketAddr,
+    /// Who is asked over TLS.
+    encrypted: Vec<SocketAddr>,
     transport: Transport,
     /// Who is asked next, in order.
     remaining: Vec<SocketAddr>,
@@ -74,12 +83,26 @@ impl Exchange {
             checking_disabled,
             dnssec_ok,
             upstream,
+            encrypted: Vec::new(),
             transport: Transport::Udp,
             remaining: remaining.to_vec(),
             deadline: now + ATTEMPT_TIMEOUT,
             transmit: true,
             error: None,
         })
+    }
+
+    /// The same, with those who are asked over TLS.
+    pub(super) fn with_encrypted(mut self, encrypted: impl Fn(SocketAddr) -> bool) -> Self {
+        let all = [self.upstream].into_iter().chain(self.remaining.iter().copied());
+        self.encrypted = all.filter(|upstream| encrypted(*upstream)).collect();
+        self.transport = self.transport_to(self.upstream);
+        self
+    }
+
+    /// There is no datagram over TLS.
+    fn transport_to(&self, upstream: SocketAddr) -> Transport {
+        if self.encrypted.contains(&upstream) { Transport::Tcp } else { Transport::Udp }
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -101,7 +124,11 @@ impl Exchange {
             return None;
         }
         self.transmit = false;
-        let message = self.message().to_vec().ok()?;
+        let mut message = self.message();
+        if self.encrypted.contains(&self.upstream) {
+            pad(&mut message);
+        }
+        let message = message.to_vec().ok()?;
         Some(Transmit { upstream: self.upstream, transport: self.transport, message })
     }
 
@@ -189,11 +216,19 @@ impl Exchange {
             return Progress::Exhausted(failed, self.error.take());
         }
         self.upstream = self.remaining.remove(0);
-        self.transport = Transport::Udp;
+        self.transport = self.transport_to(self.upstream);
         self.deadline = now + ATTEMPT_TIMEOUT;
         self.transmit = true;
         Progress::Next(failed)
     }
+}
+
+/// Makes a question longer, up to a multiple of the block.
+fn pad(message: &mut Message) {
+    let length = message.to_bytes().map_or(0, |bytes| bytes.len()) + 4;
+    let Some(edns) = &mut message.edns else { return };
+    let missing = length.next_multiple_of(PADDING_BLOCK) - length;
+    edns.options_mut().insert(EdnsOption::Unknown(PADDING, vec![0; missing]));
 }
 
 /// The question with each letter in upper or lower case, by the bits of `spelling`.
@@ -276,6 +311,25 @@ mod tests {
         assert_eq!(exchange.handle_input(&plain, Instant::ZERO), Progress::Again);
         assert_eq!(exchange.poll_transmit().unwrap().transport, Transport::Tcp);
         assert!(matches!(exchange.handle_input(&plain, Instant::ZERO), Progress::Answered(..)));
+    }
+
+    #[test]
+    fn over_tls_a_question_is_padded_and_never_asked_by_datagrams() {
+        let tls: SocketAddr = "192.0.2.1:853".parse().unwrap();
+        let mut exchange = exchange(&["192.0.2.1:853", "192.0.2.2:53", "192.0.2.1:853"]).with_encrypted(|to| to == tls);
+        let transmit = exchange.poll_transmit().unwrap();
+        assert_eq!((transmit.transport, transmit.message.len() % PADDING_BLOCK), (Transport::Tcp, 0));
+        let plain = answer(0x1234, Some(question("WWW.example.com.")), ResponseCode::NoError);
+        assert!(
+            matches!(exchange.clone().handle_input(&plain, Instant::ZERO), Progress::Answered(..)),
+            "nobody guesses"
+        );
+        assert_eq!(exchange.handle_timeout(exchange.deadline()), Progress::Next(tls));
+        let transmit = exchange.poll_transmit().unwrap();
+        assert_eq!(transmit.transport, Transport::Udp);
+        assert!(transmit.message.len() < PADDING_BLOCK);
+        exchange.handle_timeout(exchange.deadline());
+        assert_eq!(exchange.poll_transmit().unwrap().transport, Transport::Tcp);
     }
 
     #[test]

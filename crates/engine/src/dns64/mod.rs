@@ -29,8 +29,6 @@
 //! front sends `response.to_vec()`.
 //!
 //! A [`Cache`] keeps finished [`Answer`]s by [`Key`]; whoever drives transactions asks it first, and joins equal questions.
-//!
-//! Not here yet: encrypted upstreams.
 mod answer;
 mod cache;
 mod counters;

@@ -246,7 +246,8 @@ impl Transaction {
         // RFC 6840 section 5.9: whoever validates by himself wants all there is.
         let validates = self.plan.validates(&question.name);
         let bits = (request.checking_disabled || validates, request.dnssec_ok || validates);
-        Exchange::new(question.clone(), (id, spelling), bits, &order, now)
+        let exchange = Exchange::new(question.clone(), (id, spelling), bits, &order, now)?;
+        Some(exchange.with_encrypted(|upstream| self.plan.encrypted(upstream).is_some()))
     }
 
     /// The question to send now. It replaces the one before, whose socket is of no more use.

@@ -99,11 +99,7 @@ fn foreign(scene: &Scene<'_>) -> [Option<Rule>; 3] {
     [
         // Each stands for itself: they shall not fill the table of connections, nor wait for it.
         rule(questions, &[Statement::Notrack, Statement::Accept], "dns64: no connections"),
-        rule(
-            vec![scene.input_lans(), Match::Source6(own)],
-            &[Statement::Accept],
-            "source of this network",
-        ),
+        rule(vec![scene.input_lans(), Match::Source6(own)], &[Statement::Accept], "source of this network"),
         rule(
             vec![scene.input_lans(), Match::Family(Family::V6)],
             &[Statement::Counter, Statement::Drop],

@@ -22,6 +22,8 @@ pub(super) fn plan(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Dns64P
     Dns64Plan {
         upstream: upstream(topology, &listen),
         listen,
+        encrypted: config.encrypted.clone(),
+        authorities: config.authorities.clone(),
         synthesis: nat64.filter(|nat64| nat64.obstacle.is_none()).map(|nat64| nat64.pref64),
         // RFC 6052 section 3.1: the Well-Known Prefix knows no exemptions, whatever prefixes there are beside it.
         translate_non_global: nat64

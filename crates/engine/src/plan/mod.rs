@@ -242,6 +242,10 @@ pub struct Dns64Plan {
     pub listen: Vec<SocketAddr>,
     /// Where questions go.
     pub upstream: Vec<SocketAddr>,
+    /// Those of all upstreams that are asked over TLS only.
+    pub encrypted: Vec<crate::config::Encrypted>,
+    /// Certificates in DER of who may vouch for them beside the public authorities.
+    pub authorities: Vec<Vec<u8>>,
     /// Prefix for synthesis; absent while translation cannot work.
     pub synthesis: Option<Ipv6Net>,
     /// Non-global IPv4 prefixes that may be synthesized all the same.
@@ -325,6 +329,11 @@ impl Dns64Plan {
     pub fn upstreams_for(&self, name: &Name) -> &[SocketAddr] {
         let domains = self.forward.iter().filter(|(domain, _)| domain.zone_of(name));
         domains.max_by_key(|(domain, _)| domain.num_labels()).map_or(&self.upstream, |(_, upstream)| upstream)
+    }
+
+    /// How this upstream is asked, where that is over TLS.
+    pub fn encrypted(&self, upstream: SocketAddr) -> Option<&crate::config::Encrypted> {
+        self.encrypted.iter().find(|encrypted| encrypted.address == upstream)
     }
 
     /// Whether answers about this name are validated. What a domain's own servers say of it, nobody outside has signed.

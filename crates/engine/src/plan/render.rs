@@ -206,7 +206,10 @@ fn resolver(dns64: &Dns64Plan, out: &mut String, facts: &Facts) -> fmt::Result {
         }
     }
     for upstream in &dns64.upstream {
-        writeln!(out, "  upstream {upstream}")?;
+        match dns64.encrypted(*upstream) {
+            Some(encrypted) => writeln!(out, "  upstream {encrypted}")?,
+            None => writeln!(out, "  upstream {upstream}")?,
+        }
     }
     match dns64.synthesis {
         Some(prefix) => writeln!(out, "  synthesis {prefix}")?,

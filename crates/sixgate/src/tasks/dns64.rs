@@ -19,7 +19,10 @@ use crate::wiring::{Desired, Flush, Reach};
 mod answer;
 mod answers;
 mod dialogue;
+mod encrypted;
+mod framed;
 mod front;
+mod http;
 mod listener;
 mod reach;
 mod streams;
@@ -60,6 +63,8 @@ pub struct Slice {
     holdings: BTreeMap<usize, Holding>,
     listening: BTreeSet<Place>,
     problems: BTreeMap<Place, Finding>,
+    /// Why upstreams over TLS are not asked.
+    encryption: BTreeMap<SocketAddr, Finding>,
     /// What keeps answers from being validated.
     validation: Option<Finding>,
 }
@@ -91,7 +96,7 @@ impl Slice {
     /// What is wrong.
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
         let validates = self.plan.as_ref().is_some_and(|plan| plan.validate);
-        self.problems.values().chain(self.validation.as_ref().filter(|_| validates))
+        self.problems.values().chain(self.encryption.values()).chain(self.validation.as_ref().filter(|_| validates))
     }
 }
 
@@ -215,6 +220,7 @@ impl Office {
         };
         let rules = Rules { generation, plan: plan.clone(), rate, reach: Some(reach.clone()) };
         if generation != before.generation {
+            self.front.encryption().follow(plan);
             self.answers.follow(&rules);
             for worker in &*self.workers {
                 worker.order(Order::Follow(rules.clone()));

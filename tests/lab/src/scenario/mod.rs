@@ -17,6 +17,7 @@ mod container;
 mod ddns;
 mod delegation;
 mod denials;
+mod encrypted;
 mod fast_path;
 mod firewall;
 mod hostile;
@@ -109,6 +110,7 @@ table! {
     names_of_this_network_stay_here_and_others_outlive_the_upstream: NAMESPACE, Slaac, Running => resolver::knows_its_own;
     answers_are_validated_before_they_are_synthesized:             NAMESPACE, Slaac, Running => resolver::validates;
     nobody_asks_without_measure_or_is_led_inside_by_a_name:         NAMESPACE, Slaac, Running => resolver::keeps_out;
+    questions_go_over_tls_to_whom_they_are_meant_for_or_nowhere:    NAMESPACE, Slaac, Running => encrypted::asks_by_name;
     a_lan_with_ipv4_of_its_own_gets_no_synthesized_answers:        NAMESPACE, Slaac, Running => resolver::leaves_untranslated;
 
     // Containers behind VMs.

@@ -1,5 +1,7 @@
-//! BIND, as the primary of a zone that takes signed updates.
+//! BIND, as the primary of a zone that takes signed updates, and as a server that is asked over TLS only.
 use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
@@ -11,6 +13,9 @@ use crate::world::World;
 pub const ZONE: &str = "dyn.test";
 /// The key's name, and its secret in Base64.
 pub const KEY: (&str, &str) = ("router-key", "c2l4Z2F0ZS1sYWItc2VjcmV0LW9mLTMyLWJ5dGVzLi4=");
+
+/// Whom the certificate is for.
+pub const SERVER_NAME: &str = "dns.dyn.test";
 
 /// A running server; dropping it kills it.
 #[derive(Debug)]
@@ -47,8 +52,58 @@ impl Bind {
         Ok(Self { daemon: Daemon::start(host.command_line(&line), &world.folder().join("named.log"))? })
     }
 
+    /// Serves [`ZONE`] with the host `v4` and `host0` to `host99` at an address of a namespace, over TLS and HTTPS and by no
+    /// other way; whom its certificate is for, the second value vouches for, in PEM.
+    pub fn start_encrypted(world: &World, host: &Namespace, address: &str, site: Ipv4Addr) -> Result<(Self, String)> {
+        let folder = world.runtime().join("bind-tls");
+        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        let authority = certify(host, &folder)?;
+        let place = folder.display();
+        let hosts: String = (0..100).map(|number| format!("host{number} IN A {site}\n")).collect();
+        fs::write(
+            folder.join("zone"),
+            format!(
+                "$TTL 60\n@ IN SOA ns root 1 60 60 3600 60\n@ IN NS ns\nns IN AAAA {address}\nv4 IN A {site}\n{hosts}"
+            ),
+        )?;
+        let conf = folder.join("named.conf");
+        fs::write(
+            &conf,
+            format!(
+                "tls pair {{ key-file \"{place}/server.key\"; cert-file \"{place}/server.pem\"; }};
+                 options {{ directory \"{place}\"; listen-on {{ none; }}; recursion no;
+                 listen-on-v6 port 853 tls pair {{ {address}; }};
+                 listen-on-v6 port 443 tls pair http default {{ {address}; }};
+                 pid-file none; session-keyfile none; dnssec-validation no; }};
+                 controls {{ }};
+                 zone \"{ZONE}\" {{ type primary; file \"{place}/zone\"; }};\n"
+            ),
+        )?;
+        let line = format!("named -g -n 1 -c {}", conf.display());
+        let daemon = Daemon::start(host.command_line(&line), &world.folder().join("named-tls.log"))?;
+        Ok((Self { daemon }, authority))
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         self.daemon.log()
     }
+}
+
+/// A certificate for [`SERVER_NAME`] by an authority that is made up with it, whose certificate is the result.
+fn certify(host: &Namespace, folder: &Path) -> Result<String> {
+    let place = folder.display();
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    fs::write(folder.join("extensions"), format!("subjectAltName=DNS:{SERVER_NAME}\n"))?;
+    for line in [
+        format!("req -x509 {key} -days 30 -subj /CN=lab -keyout {place}/ca.key -out {place}/ca.pem"),
+        format!("req {key} -subj /CN={SERVER_NAME} -keyout {place}/server.key -out {place}/server.csr"),
+        format!(
+            "x509 -req -days 30 -in {place}/server.csr -CA {place}/ca.pem -CAkey {place}/ca.key -CAcreateserial \
+             -extfile {place}/extensions -out {place}/server.pem"
+        ),
+    ] {
+        host.run(&format!("openssl {line}"))?.text()?;
+    }
+    fs::read_to_string(folder.join("ca.pem")).context("the authority's certificate")
 }

@@ -293,7 +293,16 @@ fn next_hops_lie_on_a_link() {
 fn the_resolver_needs_somebody_else_to_ask() {
     says("[dns64]\n", "1:1", &["`upstream` is missing in [dns64]"]);
     says("[dns64]\nupstream = \"2001:db8:1:2::1\"\n", "2:12", &["is the router itself"]);
-    says("[dns64]\nupstream = \"tls://9.9.9.9\"\n", "2:12", &["comes with a later version"]);
+    for wrong in ["tls://dns.example", "tls://9.9.9.9/a", "https://9.9.9.9#-", "quic://9.9.9.9", "tls://9.9.9.9:0"] {
+        says(
+            &format!("[dns64]\nupstream = \"{wrong}\"\n"),
+            "2:12",
+            &["is no upstream", "tls://192.0.2.53#dns.example"],
+        );
+    }
+    let twice = "[dns64]\nupstream = [\"tls://9.9.9.9#a.example\", \"tls://9.9.9.9#b.example\"]\n";
+    says(twice, "2:40", &["named twice"]);
+    says("[dns64]\nupstream = \"9.9.9.9\"\nupstream_authority = \"MIIB\"\n", "3:22", &["no certificate in PEM"]);
     says("[dns64]\nupstream = \"9.9.9.9\"\ntrust_anchor = \". 257 3 8 A\"\n", "3:16", &["DNSKEY"]);
     says("[dns64]\nupstream = \"9.9.9.9\"\nrate = -1\n", "3:8", &["1000000"]);
     says("[dns64]\nupstream = \"9.9.9.9\"\nprivate_domains = \".\"\n", "3:19", &["RFC 1035"]);

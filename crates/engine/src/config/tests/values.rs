@@ -46,6 +46,17 @@ fn upstreams_take_port_53_unless_told_otherwise() {
     assert!(learnt.learn_upstream && learnt.upstream.is_empty());
     let upstream: Vec<String> = valid(&text).dns64.upstream.iter().map(ToString::to_string).collect();
     assert_eq!(upstream, ["[2620:fe::fe]:53", "9.9.9.9:5353", "[2620:fe::9]:853", "127.0.0.1:53"]);
+    let text = r#"upstream = ["tls://9.9.9.9", "tls://[2620:fe::9]:8853#dns.Quad9.net", "https://[2620:fe::fe]#dns.quad9.net", "https://1.1.1.1:4443/q#one.one", "192.0.2.1"]"#;
+    let dns64 = valid(&format!("{BASE}[dns64]\n{text}\n")).dns64;
+    let encrypted: Vec<String> = dns64.encrypted.iter().map(ToString::to_string).collect();
+    let expected = [
+        "tls://9.9.9.9:853#9.9.9.9",
+        "tls://[2620:fe::9]:8853#dns.quad9.net",
+        "https://[2620:fe::fe]:443/dns-query#dns.quad9.net",
+        "https://1.1.1.1:4443/q#one.one",
+    ];
+    assert_eq!(encrypted, expected);
+    assert_eq!(dns64.upstream.len(), 5);
 }
 
 #[test]

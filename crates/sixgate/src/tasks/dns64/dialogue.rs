@@ -9,23 +9,29 @@ use sixgate_engine::plan::Dns64Plan;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
+use super::encrypted::Encryption;
 use super::validator::Validator;
 use crate::clock::{now, seed, sleep_until};
 
 /// Room for a datagram; the questions announce 1,232 bytes.
 const DATAGRAM: usize = 4096;
 
+/// What it takes beside sockets.
+#[derive(Clone, Copy)]
+pub(super) struct Ways<'a> {
+    pub(super) validator: &'a Validator,
+    pub(super) encryption: &'a Encryption,
+}
+
 /// Drives a query to its end.
 pub(super) async fn resolve(
     query: &[u8],
     transport: Transport,
-    plan: Arc<Dns64Plan>,
-    view: View,
-    validator: &Validator,
+    (plan, view): (Arc<Dns64Plan>, View),
+    Ways { validator, encryption }: Ways<'_>,
     mut count: impl FnMut(&Event),
 ) -> Outcome {
-    let anchors = plan.trust_anchors.clone();
-    let mut transaction = Transaction::new(query, transport, plan, view, seed(), now());
+    let mut transaction = Transaction::new(query, transport, plan.clone(), view, seed(), now());
     let mut line = Line::Ended;
     let mut message = Vec::new();
     let mut validation: Option<Pin<Box<dyn Future<Output = Verdict> + Send>>> = None;
@@ -37,10 +43,10 @@ pub(super) async fn resolve(
             }
         }
         if let Some(transmit) = transaction.poll_transmit() {
-            line = Line::open(transmit);
+            line = Line::open(transmit, &plan, encryption);
         }
         if let Some(answer) = transaction.poll_validation() {
-            validation = Some(validator.validate(answer, &anchors));
+            validation = Some(validator.validate(answer, &plan.trust_anchors));
         }
         let validating = validation.is_some();
         let verdict = async {
@@ -77,7 +83,11 @@ enum Line {
 }
 
 impl Line {
-    fn open(transmit: Transmit) -> Self {
+    fn open(transmit: Transmit, plan: &Arc<Dns64Plan>, encryption: &Encryption) -> Self {
+        if let Some(upstream) = plan.encrypted(transmit.upstream).cloned() {
+            let (plan, encryption) = (plan.clone(), encryption.clone());
+            return Self::Stream(Box::pin(async move { encryption.ask(&upstream, &plan, transmit.message).await }));
+        }
         match transmit.transport {
             Transport::Udp => Self::Opening(transmit),
             Transport::Tcp => Self::Stream(Box::pin(exchange(transmit))),
@@ -138,7 +148,9 @@ mod tests {
     use hickory_proto::rr::rdata::A;
     use hickory_proto::rr::{Name, RData, Record, RecordType};
     use tokio::net::TcpListener;
+    use tokio::sync::watch;
 
+    use super::super::Slice;
     use super::*;
 
     const LOOPBACK: (Ipv6Addr, u16) = (Ipv6Addr::LOCALHOST, 0);
@@ -171,8 +183,9 @@ mod tests {
     async fn outcome(upstream: &[SocketAddr]) -> (Option<Message>, Vec<Event>) {
         let mut events = Vec::new();
         let count = |event: &Event| events.push(event.clone());
-        let outcome =
-            resolve(&query(), Transport::Udp, plan(upstream), View::Translated, &Validator::default(), count).await;
+        let (validator, slice) = (Validator::default(), watch::channel(Slice::default()).0);
+        let ways = Ways { validator: &validator, encryption: &Encryption::new(slice) };
+        let outcome = resolve(&query(), Transport::Udp, (plan(upstream), View::Translated), ways, count).await;
         (outcome.cut(), events)
     }
 

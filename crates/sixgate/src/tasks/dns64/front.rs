@@ -17,6 +17,8 @@ use tokio::time::sleep;
 
 use super::answer::{Client, Reply, answer};
 use super::answers::{Answers, Found, Rules};
+use super::dialogue::Ways;
+use super::encrypted::Encryption;
 use super::listener::Place;
 use super::turns::{Refusal, Turn, Turns};
 use super::validator::Validator;
@@ -38,6 +40,7 @@ pub(super) struct Front {
     turns: Turns,
     upstreams: Arc<Mutex<Upstreams>>,
     validator: Validator,
+    encryption: Encryption,
     slice: watch::Sender<Slice>,
 }
 
@@ -55,12 +58,17 @@ impl Front {
             turns: Turns::default(),
             upstreams: Arc::default(),
             validator: Validator::default(),
+            encryption: Encryption::new(slice.clone()),
             slice,
         }
     }
 
     pub(super) fn workers(&self) -> &[Worker] {
         &self.workers
+    }
+
+    pub(super) fn encryption(&self) -> &Encryption {
+        &self.encryption
     }
 
     /// Takes what the workers have no answers to, until they are gone.
@@ -162,7 +170,7 @@ impl Front {
     async fn ask(&self, key: &Key, query: Vec<u8>, former: Option<Answer>, generation: u64) {
         let (plan, stale) = (self.arranged_plan(), self.rules.borrow().plan.serve_stale);
         let outcome =
-            dialogue::resolve(&query, Transport::Udp, plan, key.view(), &self.validator, |event| self.count(event));
+            dialogue::resolve(&query, Transport::Udp, (plan, key.view()), self.ways(), |event| self.count(event));
         let mut outcome = std::pin::pin!(outcome);
         let outcome = tokio::select! {
             outcome = &mut outcome => outcome,
@@ -219,7 +227,7 @@ impl Front {
         };
         let view = self.view(peer);
         let outcome =
-            dialogue::resolve(query, transport, self.arranged_plan(), view, &self.validator, |event| self.count(event))
+            dialogue::resolve(query, transport, (self.arranged_plan(), view), self.ways(), |event| self.count(event))
                 .await;
         self.reach(outcome.response.as_ref()).await;
         outcome.cut()
@@ -229,6 +237,10 @@ impl Front {
     async fn reach(&self, response: Option<&Message>) {
         let rules = self.rules.borrow().clone();
         reach::tell(rules.reach.as_ref(), &rules.plan, response).await;
+    }
+
+    fn ways(&self) -> Ways<'_> {
+        Ways { validator: &self.validator, encryption: &self.encryption }
     }
 
     fn view(&self, client: SocketAddr) -> View {

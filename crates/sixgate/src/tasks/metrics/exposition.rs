@@ -334,8 +334,13 @@ mod tests {
         let advertised = Advertised { dropped: dropped.clone(), ..Advertised::default() };
         status.lans = vec![Lan { advertised: Some(advertised), ..Lan::default() }];
         status.vms = vec![Vm { seen: Some(true), ..Vm::default() }];
-        let upstreams =
-            vec![Upstream { address: "[2001:db8::53]:53".parse().unwrap(), answers: 1, failures: 0, latency_us: 0 }];
+        let upstreams = vec![Upstream {
+            address: "[2001:db8::53]:53".parse().unwrap(),
+            answers: 1,
+            failures: 0,
+            latency_us: 0,
+            encrypted: None,
+        }];
         let left = FastPath { reasons: dropped.clone(), ..FastPath::default() };
         status.nat64 = status.nat64.map(|nat64| Nat64 { fast_path: Some(left), ..nat64 });
         status.dns64 = Some(Dns64 { dropped, upstreams, ..Dns64::default() });
