@@ -409,7 +409,7 @@ fn upstreams_that_fail_and_those_that_were_never_asked_are_told_apart() {
         let dns64 = status.dns64.as_mut().expect("a resolver");
         let upstream = |answers, failures| {
             let address = "[2001:db8::53]:53".parse().expect("an address");
-            sixgate_engine::status::Upstream { address, answers, failures, latency_us: 0 }
+            sixgate_engine::status::Upstream { address, answers, failures, latency_us: 0, encrypted: None }
         };
         dns64.upstreams =
             vec![upstream(9, second), upstream(second, second), upstream(second, 0), upstream(0, 9), upstream(0, 0)];
