@@ -94,6 +94,15 @@ struct {
     MAP_TYPE(value, u64);
 } routes SECTION(".maps");
 
+/* The program that goes by remembered routes. The kernel takes it out when the daemon that put it here is gone, however it
+ * went: with the daemon goes the socket by which changes of routes are heard of. */
+struct {
+    MAP_UINT(type, BPF_MAP_TYPE_PROG_ARRAY);
+    MAP_UINT(max_entries, 1);
+    MAP_TYPE(key, u32);
+    MAP_TYPE(value, u32);
+} listening SECTION(".maps");
+
 /* A packet on its way through here. */
 struct packet {
     struct __sk_buff *skb;
@@ -106,6 +115,8 @@ struct packet {
     u16 source_port, destination_port;
     /* Type and code of an echo, as they are and as they will be. */
     u16 echo, echo_translated;
+    /* Whether sessions may know their routes. */
+    u8 remembers;
 };
 
 ALWAYS_INLINE int leave(const struct packet *packet, enum reason reason)
@@ -221,6 +232,23 @@ ALWAYS_INLINE int is_sender(const struct ipv6 *ip, const struct mac *mac)
            (ethernet->source.first == mac->first && ethernet->source.last == mac->last);
 }
 
+/* Only the first one of a list would be rewritten. All other packets of many segments lack their checksums. */
+ALWAYS_INLINE int is_list(const struct packet *packet)
+{
+    return packet->skb->gso_size && bpf_csum_level(packet->skb, BPF_CSUM_LEVEL_QUERY) >= 0;
+}
+
+/* A tag with a VLAN is for another interface; one with a priority alone is for this one, and stays here. */
+ALWAYS_INLINE int is_of_a_vlan(const struct __sk_buff *skb)
+{
+    return skb->vlan_present && skb->vlan_tci & VLAN_VID_MASK;
+}
+
+ALWAYS_INLINE long drop_priority(struct __sk_buff *skb)
+{
+    return UNLIKELY(skb->vlan_present) ? bpf_skb_vlan_pop(skb) : 0;
+}
+
 /* How many packets on the wire a packet is, and the length of the longest one behind its IP header. */
 ALWAYS_INLINE u32 segments(const struct packet *packet, u32 *longest)
 {
@@ -238,6 +266,8 @@ ALWAYS_INLINE u32 segments(const struct packet *packet, u32 *longest)
 ALWAYS_INLINE int is_known(const struct packet *packet, const struct route *known, u64 now, u32 longest)
 {
     u32 first = 0;
+    if (!packet->remembers)
+        return 0;
     const u64 *changed = bpf_map_lookup_elem(&routes, &first);
     return changed && now - known->asked_at < packet->settings->route_lasts * MILLISECOND &&
            known->asked_at > *changed + SETTLING && longest <= known->mtu;
@@ -262,7 +292,7 @@ ALWAYS_INLINE int route(const struct packet *packet, const struct session *sessi
     if (fib->ifindex != session->out)
         return OTHER_INTERFACE;
     /* A next hop of the other family has no place here. */
-    known->asked_at = fib->family == family ? now : 0;
+    known->asked_at = packet->remembers && fib->family == family ? now : 0;
     /* Zero where the kernel does not tell: then nothing fits. */
     known->mtu = result == BPF_FIB_LKUP_RET_SUCCESS ? fib->tot_len : 0;
     return -1;
@@ -337,7 +367,7 @@ ALWAYS_INLINE int v6_to_v4(struct packet *packet)
         return TC_ACT_UNSPEC;
     if (!is_in_prefix(settings, ip))
         return TC_ACT_UNSPEC;
-    if (UNLIKELY(skb->vlan_present))
+    if (UNLIKELY(is_of_a_vlan(skb)))
         return leave(packet, VLAN);
 
     packet->protocol = ip->next_header;
@@ -370,6 +400,8 @@ ALWAYS_INLINE int v6_to_v4(struct packet *packet)
     if (UNLIKELY(!is_sender(ip, &value->client_mac)))
         return leave(packet, OTHER_SENDER);
 
+    if (UNLIKELY(is_list(packet)))
+        return leave(packet, PACKET_LIST);
     u32 longest, count = segments(packet, &longest);
     longest += IPV4;
     u32 total_length = IPV4 + packet->upper_length;
@@ -409,7 +441,7 @@ ALWAYS_INLINE int v6_to_v4(struct packet *packet)
     u64 before = account(&value->session, &packet->counters->v6_to_v4, now, count, bytes);
     header.identification = NETWORK16(value->identification + (u16)before);
     header.checksum = ~sum_v4(&header);
-    if (UNLIKELY(bpf_skb_change_proto(skb, NETWORK16(ETH_P_IP), 0)))
+    if (UNLIKELY(drop_priority(skb) || bpf_skb_change_proto(skb, NETWORK16(ETH_P_IP), 0)))
         return fail(packet);
     if (UNLIKELY(bpf_skb_store_bytes(skb, ETHERNET, &header, IPV4, BPF_F_RECOMPUTE_CSUM)))
         return fail(packet);
@@ -427,7 +459,7 @@ ALWAYS_INLINE int v4_to_v6(struct packet *packet)
     const void *end = (void *)(u64)skb->data_end;
     if ((const void *)(ip + 1) > end)
         return TC_ACT_UNSPEC;
-    if (UNLIKELY(skb->vlan_present))
+    if (UNLIKELY(is_of_a_vlan(skb)))
         return leave(packet, VLAN);
 
     packet->protocol = ip->protocol;
@@ -465,6 +497,8 @@ ALWAYS_INLINE int v4_to_v6(struct packet *packet)
     if (UNLIKELY(sum_v4(ip) != 0xffff))
         return leave(packet, MALFORMED);
 
+    if (UNLIKELY(is_list(packet)))
+        return leave(packet, PACKET_LIST);
     u32 longest, count = segments(packet, &longest);
     longest += IPV6;
     u16 mtu = ip->fragment & NETWORK16(0x4000) ? settings->mtu_v6 : settings->mtu_v6_without_df;
@@ -501,7 +535,7 @@ ALWAYS_INLINE int v4_to_v6(struct packet *packet)
 
     u32 bytes = total_length + (count - 1) * (IPV4 + packet->upper_header);
     account(&value->session, &packet->counters->v4_to_v6, now, count, bytes);
-    if (UNLIKELY(bpf_skb_change_proto(skb, NETWORK16(ETH_P_IPV6), 0)))
+    if (UNLIKELY(drop_priority(skb) || bpf_skb_change_proto(skb, NETWORK16(ETH_P_IPV6), 0)))
         return fail(packet);
     if (UNLIKELY(bpf_skb_store_bytes(skb, ETHERNET, &header, IPV6, BPF_F_RECOMPUTE_CSUM)))
         return fail(packet);
@@ -511,11 +545,12 @@ ALWAYS_INLINE int v4_to_v6(struct packet *packet)
     return depart(&value->session, &next);
 }
 
-SECTION("classifier") int sixgate(struct __sk_buff *skb)
+ALWAYS_INLINE int translate(struct __sk_buff *skb, u8 remembers)
 {
     u32 first = 0;
     struct packet packet = {
         .skb = skb,
+        .remembers = remembers,
         .settings = bpf_map_lookup_elem(&settings, &first),
         .counters = bpf_map_lookup_elem(&counters, &first),
     };
@@ -526,6 +561,17 @@ SECTION("classifier") int sixgate(struct __sk_buff *skb)
     if (skb->protocol == NETWORK16(ETH_P_IP))
         return v4_to_v6(&packet);
     return TC_ACT_UNSPEC;
+}
+
+SECTION("classifier/remembering") int remembering(struct __sk_buff *skb)
+{
+    return translate(skb, 1);
+}
+
+SECTION("classifier") int sixgate(struct __sk_buff *skb)
+{
+    bpf_tail_call(skb, &listening, 0);
+    return translate(skb, 0);
 }
 
 /* Sees what the kernel tells of changes of links, addresses, routes and rules, while it tells of them: on a netlink socket,

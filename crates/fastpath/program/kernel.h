@@ -22,6 +22,7 @@ typedef __UINT64_TYPE__ u64;
 enum {
     BPF_MAP_TYPE_HASH = 1,
     BPF_MAP_TYPE_ARRAY = 2,
+    BPF_MAP_TYPE_PROG_ARRAY = 3,
     BPF_MAP_TYPE_PERCPU_ARRAY = 6,
     BPF_MAP_TYPE_LPM_TRIE = 11,
     BPF_F_NO_PREALLOC = 1,
@@ -36,6 +37,9 @@ enum {
     BPF_FIB_LKUP_RET_SUCCESS = 0,
     BPF_FIB_LKUP_RET_NO_NEIGH = 7,
     BPF_FIB_LKUP_RET_FRAG_NEEDED = 8,
+
+    BPF_CSUM_LEVEL_QUERY = 0,
+    VLAN_VID_MASK = 0x0fff,
 
     AF_INET = 2,
     AF_INET6 = 10,
@@ -79,10 +83,13 @@ static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)
 static u64 (*const bpf_ktime_get_ns)(void) = (void *)5;
 static long (*const bpf_skb_store_bytes)(struct __sk_buff *skb, u32 offset, const void *from, u32 len,
                                          u64 flags) = (void *)9;
+static long (*const bpf_tail_call)(void *context, void *map, u32 index) = (void *)12;
+static long (*const bpf_skb_vlan_pop)(struct __sk_buff *skb) = (void *)19;
 static long (*const bpf_skb_load_bytes)(const void *skb, u32 offset, void *to, u32 len) = (void *)26;
 static long (*const bpf_l4_csum_replace)(struct __sk_buff *skb, u32 offset, u64 from, u64 to, u64 flags) = (void *)11;
 static long (*const bpf_skb_change_proto)(struct __sk_buff *skb, u16 proto, u64 flags) = (void *)31;
 static long (*const bpf_skb_pull_data)(struct __sk_buff *skb, u32 len) = (void *)39;
 static long (*const bpf_fib_lookup)(void *context, struct bpf_fib_lookup *params, int size, u32 flags) = (void *)69;
+static long (*const bpf_csum_level)(struct __sk_buff *skb, u64 level) = (void *)135;
 static long (*const bpf_redirect_neigh)(u32 ifindex, struct bpf_redir_neigh *params, int size, u64 flags) = (void *)152;
 static u64 (*const bpf_ktime_get_coarse_ns)(void) = (void *)160;

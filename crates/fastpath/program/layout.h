@@ -22,6 +22,7 @@ enum reason {
     UNATTENDED,
     OTHER_INTERFACE,
     OTHER_SENDER,
+    PACKET_LIST,
     TOO_BIG,
     NO_ROUTE,
     FAILED,

@@ -13,7 +13,9 @@ pub static OBJECT: &Object<[u8]> = &Object(*include_bytes!(concat!(env!("OUT_DIR
 
 /// Name of the program in [`OBJECT`].
 pub const PROGRAM: &str = "sixgate";
-/// Names of the maps in [`OBJECT`].
+/// Name of the program in [`OBJECT`] that [`PROGRAM`] goes over to while [`LISTENING`] has it.
+pub const REMEMBERING: &str = "remembering";
+/// Names of the maps in [`OBJECT`] that outlive their maker.
 pub const MAPS: [&str; 5] = [SESSIONS_V6, SESSIONS_V4, SETTINGS, COUNTERS, ROUTES];
 /// Name of the program in [`OBJECT`] that notes when routes change.
 pub const WATCH: &str = "routes_change";
@@ -21,6 +23,8 @@ pub const WATCH: &str = "routes_change";
 pub const SESSIONS_V6: &str = "sessions_v6";
 /// Sessions as packets from IPv4 look them up.
 pub const SESSIONS_V4: &str = "sessions_v4";
+/// Holds [`REMEMBERING`] as long as its maker lives.
+pub const LISTENING: &str = "listening";
 /// What the program is told.
 pub const SETTINGS: &str = "settings";
 /// When routes changed.

@@ -40,6 +40,7 @@ reasons! {
     Unattended "unattended" "The daemon has been away for too long."
     OtherInterface "other-interface" "The packet came from, or would leave by, another interface than the rules have admitted the session for."
     OtherSender "other-sender" "The packet comes from another hardware address than the session's client: whether that may send from there is seen next."
+    PacketList "packet-list" "Packets that the card or the kernel has gathered into a list, each with headers of its own (`rx-gro-list`)."
     TooBig "too-big" "The translated packet would not fit the next link, or has to be fragmented."
     NoRoute "no-route" "The kernel has no route for the translated packet, or does not forward."
     Failed "failed" "The kernel refused in the middle of the translation, mostly for lack of memory: the packet was dropped."

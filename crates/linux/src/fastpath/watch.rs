@@ -1,33 +1,53 @@
 //! Who notes when the kernel's routes change, so that sessions may know theirs until then: a filter on a netlink socket, which
-//! runs while the kernel tells of the change.
+//! runs while the kernel tells of the change. Only while somebody listens does the program go by what sessions know.
 use std::io;
 
 use aya::Ebpf;
-use aya::programs::{ProgramError, SocketFilter};
+use aya::maps::{Array, MapData, ProgramArray};
+use aya::programs::{ProgramError, SchedClassifier, SocketFilter};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
-use sixgate_fastpath::WATCH;
+use sixgate_fastpath::{LISTENING, REMEMBERING, ROUTES, WATCH};
+
+use super::source;
+use crate::clock::now;
 
 /// RTNLGRP_LINK, the addresses, routes, rules and forwarding of both families, and RTNLGRP_NEXTHOP.
 const GROUPS: [u32; 10] = [1, 5, 7, 8, 9, 11, 19, 24, 25, 32];
 
-/// The socket; who closes it has the program go.
+/// The socket; who closes it has the program go. And the entry by which sessions know their routes, which goes with the last
+/// handle of its map: both go with the process.
 pub(super) struct Watch {
     _socket: Socket,
+    _listening: ProgramArray<MapData>,
 }
 
 impl Watch {
     /// Watches the calling thread's namespace.
     pub(super) fn begin(program: &mut Ebpf) -> Option<Self> {
-        let socket = begin(program);
-        let socket =
-            socket.inspect_err(|error| tracing::info!("routes are asked for packet by packet: {error}")).ok()?;
-        Some(Self { _socket: socket })
+        let begun = Self::listen(program);
+        begun.inspect_err(|error| tracing::info!("routes are asked for packet by packet: {error}")).ok()
+    }
+
+    fn listen(program: &mut Ebpf) -> io::Result<Self> {
+        let socket = begin(program)?;
+        let map =
+            |program: &mut Ebpf, name| program.take_map(name).ok_or_else(|| io::Error::other("the maps are others"));
+        // What a former process has left, nobody has watched since.
+        let mut routes: Array<MapData, u64> = map(program, ROUTES)?.try_into().map_err(|error| source(&error))?;
+        routes.set(0, now().as_nanos(), 0).map_err(|error| source(&error))?;
+        let mut listening = ProgramArray::try_from(map(program, LISTENING)?).map_err(|error| source(&error))?;
+        let remembering = program.program_mut(REMEMBERING).ok_or_else(|| source(&ProgramError::NotLoaded))?;
+        let remembering: &mut SchedClassifier = remembering.try_into().map_err(|error| source(&error))?;
+        remembering.load().map_err(|error| source(&error))?;
+        let handle = remembering.fd().map_err(|error| source(&error))?;
+        listening.set(0, handle, 0).map_err(|error| source(&error))?;
+        Ok(Self { _socket: socket, _listening: listening })
     }
 }
 
 fn begin(program: &mut Ebpf) -> io::Result<Socket> {
-    let refused = |error: ProgramError| super::source(&error);
+    let refused = |error: ProgramError| source(&error);
     let program = program.program_mut(WATCH).ok_or_else(|| refused(ProgramError::NotLoaded))?;
     let program: &mut SocketFilter = program.try_into().map_err(refused)?;
     program.load().map_err(refused)?;

@@ -132,6 +132,10 @@ fn a_filter_of_clsact_is_replaced_and_removed_and_others_stay() {
 
 #[test]
 fn programs_of_others_on_the_same_hook_see_what_is_left_alone() {
+    if Hook::best() != Hook::Tcx {
+        // On clsact two of ours are one and the same; the test of clsact has somebody else's there.
+        return;
+    }
     in_namespace(|| async {
         let [near, _] = wire(["near0", "far0"]);
         run("ip address add 192.0.2.1/24 dev far0");

@@ -15,6 +15,10 @@ fn a_session_asks_for_its_route_again_with_the_first_packet_after_a_change() {
         let mut traffic = fuzz::Traffic::new(3, &plan);
         let session = traffic.session(&rig, 17);
         rig.insert(&session);
+        // Before Linux 6.3 the kernel tells of a route's MTU only where it knows the neighbour.
+        for (address, link) in [(session.server.0.to_string(), "wan0"), (session.client.0.to_string(), "lan0")] {
+            run(&format!("ip neighbour replace {address} lladdr 02:00:00:00:00:09 dev {link} nud permanent"));
+        }
         let asked_at = |rig: &Rig| {
             let v6 = rig.fast_path.v6.get(&session.key_v6(), 0).unwrap();
             let v4 = rig.fast_path.v4.get(&session.key_v4(), 0).unwrap();
@@ -43,6 +47,29 @@ fn a_session_asks_for_its_route_again_with_the_first_packet_after_a_change() {
             assert_eq!(rig.run(&packet), Outcome::Left(Reason::NoRoute));
             run(&format!("ip {version} rule del prio 51"));
         }
+    });
+}
+
+#[test]
+fn where_nobody_listens_any_more_each_packet_asks_for_its_route() {
+    in_namespace(|| async {
+        let plan = plan();
+        let mut rig = Rig::new(&plan);
+        let mut traffic = fuzz::Traffic::new(5, &plan);
+        let session = traffic.session(&rig, 17);
+        rig.insert(&session);
+        let packet = traffic.plain_v6(&session);
+        let known = |rig: &Rig| {
+            assert!(matches!(rig.run(&packet), Outcome::Translated(_)));
+            let value = rig.fast_path.v6.get(&session.key_v6(), 0).unwrap();
+            u64::from_ne_bytes(*value[ASKED_AT[0]..].first_chunk().unwrap())
+        };
+        wait_for("a route that is known", || (known(&rig) != 0).then_some(()));
+        // As where the process is killed, which has no time to say anything.
+        drop(rig.fast_path.watch.take());
+        wait_for("the kernel to take note", || (known(&rig) == 0).then_some(()));
+        run("ip -4 route del default dev wan0");
+        assert_eq!(rig.run(&packet), Outcome::Left(Reason::NoRoute));
     });
 }
 
