@@ -1,11 +1,11 @@
 //! The appliance's kernel and initramfs, its disk and update bundle, and the small initramfs of the demo's client.
-mod apt;
+pub(crate) mod apt;
 mod binary;
 mod disk;
 mod firmware;
-mod initramfs;
-mod kernel;
-mod modules;
+pub(crate) mod initramfs;
+pub(crate) mod kernel;
+pub(crate) mod modules;
 mod sbom;
 
 use std::fs;
@@ -153,7 +153,7 @@ fn folder() -> Result<PathBuf> {
 }
 
 /// A root file system with nothing in it but folders and the device that PID 1's first words go to.
-fn base() -> Archive {
+pub(crate) fn base() -> Archive {
     let mut archive = Archive::default();
     for folder in FOLDERS {
         archive.add(folder, Entry::Directory);

@@ -1,11 +1,13 @@
-//! The project's own commands: `cargo xtask run | test | bench | fuzz | image | tidy | compliance`.
+//! The project's own commands: `cargo xtask run | test | bench | kernels | fuzz | image | tidy | compliance`.
 #![forbid(unsafe_code)]
 
 mod bench;
 mod command;
 mod compliance;
 mod fuzz;
+mod guest;
 mod image;
+mod kernels;
 mod run;
 mod setup;
 mod test;
@@ -30,6 +32,8 @@ enum Verb {
     Test(test::Options),
     /// Measures side by side with the peers.
     Bench(bench::Options),
+    /// Runs the fast path's tests inside other kernels of Debian's.
+    Kernels(kernels::Options),
     /// Runs the fuzzers for a while.
     Fuzz(fuzz::Options),
     /// Builds the appliance into target/image: kernel and initramfs, disk images, update bundle.
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
         }
         Verb::Compliance => compliance::write(),
         Verb::Fuzz(options) => fuzz::fuzz(&options),
+        Verb::Kernels(options) => kernels::run(&options),
         Verb::Bench(options) => bench::bench(&options),
         Verb::Tidy => tidy::tidy(),
     };

@@ -34,6 +34,12 @@ pub(crate) fn fetch(folder: &Path) -> Result<Kernel> {
     prepare(&cache, &apt::fetch(&choice.packages, kernel_dependency, &cache)?)
 }
 
+/// The kernel of a package, or of the newest that it stands for.
+pub(crate) fn named(cache: &Path, package: &str) -> Result<Kernel> {
+    fs::create_dir_all(cache)?;
+    prepare(cache, &apt::fetch(&[package.to_owned()], kernel_dependency, cache)?)
+}
+
 /// The kernel that a meta package depends on.
 fn kernel_dependency(depends: &str) -> Option<String> {
     let names = depends.split(',').filter_map(|dependency| dependency.split_whitespace().next());
