@@ -58,6 +58,7 @@ const NEEDS: &[Need] = &[
     Need { program: "curl", package: "curl", purposes: TESTS },
     Need { program: "ping", package: "iputils-ping", purposes: LABS },
     Need { program: "rdisc6", package: "ndisc6", purposes: TESTS },
+    Need { program: "ethtool", package: "ethtool", purposes: TESTS },
     Need { program: "traceroute", package: "traceroute", purposes: TESTS },
     Need { program: "tcpdump", package: "tcpdump", purposes: TESTS },
     Need { program: "iperf3", package: "iperf3", purposes: FORWARDERS },

@@ -190,6 +190,7 @@ pub(super) const KEYS: &[KeyText] = &[
     key("nat64", "udp_checksum_zero", "what becomes of UDP from IPv4 without a checksum, \"calculate\" or \"drop\" (RFC 7915 section 4.5); default \"calculate\""),
     key("nat64", "clamp_mss", "true or false; default true"),
     key("nat64", "fast_path", "true or false; default true"),
+    key("nat64", "fast_path_sessions", "most sessions in the kernel, integer, 16 to 4000000, at 416 bytes each; default: max_sessions, but no more than an eighth of the machine's memory holds"),
     key("nat64", "icmp_errors_per_second", "most ICMP errors of the translator's own, integer, 0 (none) to 100000 (RFC 4443 section 2.4 (f)); default 100"),
     key("nat64", "shortcut", "true or false; default true"),
     key("nat64", "timers", "the table [nat64.timers]"),

@@ -337,6 +337,8 @@ pub struct Nat64 {
     pub max_sessions: u32,
     /// Whether established sessions are translated in the kernel.
     pub fast_path: bool,
+    /// How many of them at most, where that is not the machine's to say.
+    pub fast_path_sessions: Option<u32>,
     /// Where bindings are told, if anywhere.
     pub log: Option<Nat64Log>,
 }

@@ -46,6 +46,7 @@ pub(super) fn validate(
     let max_sessions = max_sessions(&raw, errors);
     let enabled = raw.enabled.as_ref().is_none_or(|key| *key.get_ref());
     let fast_path = raw.fast_path.as_ref().is_none_or(|key| *key.get_ref());
+    let most = scalar::number(At("nat64", "fast_path_sessions"), &raw.fast_path_sessions, 16..=4_000_000u32, errors);
     let prefixes = prefixes(raw.prefix, table, errors);
     let ports = share("ports", &raw.ports, &SHARES, errors).unwrap_or(DEFAULT_SHARE);
     let pool_ports = share("pool_ports", &raw.pool_ports, &[1..=u16::MAX], errors).unwrap_or(DEFAULT_POOL_SHARE);
@@ -93,6 +94,7 @@ pub(super) fn validate(
         timers,
         max_sessions,
         fast_path,
+        fast_path_sessions: most,
         log,
     };
     enabled.then_some((nat64, prefixes))

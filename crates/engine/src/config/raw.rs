@@ -242,6 +242,7 @@ pub(super) struct Nat64 {
     pub(super) udp_checksum_zero: Key<String>,
     pub(super) clamp_mss: Key<bool>,
     pub(super) fast_path: Key<bool>,
+    pub(super) fast_path_sessions: Key<i64>,
     pub(super) icmp_errors_per_second: Key<i64>,
     pub(super) shortcut: Key<bool>,
     pub(super) timers: Key<Timers>,

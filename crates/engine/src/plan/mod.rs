@@ -424,6 +424,8 @@ pub struct FastPathPlan {
     pub clients: Vec<(Ipv6Net, u32)>,
     /// LANs on which each hardware address sends from its own addresses alone.
     pub validated: Vec<u32>,
+    /// Most sessions, where that is not the machine's to say.
+    pub sessions: Option<u32>,
 }
 
 impl Nat64Plan {

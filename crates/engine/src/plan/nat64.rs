@@ -89,7 +89,8 @@ fn fast_path(topology: &Topology<'_>) -> Option<FastPathPlan> {
     let clients = clients.chain(routed).filter(|(net, _)| !net.addr().is_unicast_link_local()).collect();
     let validated = lans.clone().filter(|lan| lan.lan.anti_spoofing).map(|lan| lan.link.index).collect();
     let lans = lans.map(|lan| (lan.link.index, lan.link.name.clone())).collect();
-    Some(FastPathPlan { uplink, lans, clients, validated })
+    let sessions = topology.config.nat64.as_ref().and_then(|nat64| nat64.fast_path_sessions);
+    Some(FastPathPlan { uplink, lans, clients, validated, sessions })
 }
 
 /// VMs that have an address or a prefix of their own are clients of their own, and so are their containers.

@@ -14,7 +14,7 @@ const LAN: u32 = 7;
 fn fast_plan() -> Nat64Plan {
     let clients = vec![("2001:db8:1::/64".parse().unwrap(), LAN), ("2001:db8::/32".parse().unwrap(), 8)];
     let (uplink, lans) = ((2, "eth0".to_owned()), vec![(LAN, "eth1".to_owned())]);
-    let fast_path = FastPathPlan { uplink, lans, clients, validated: Vec::new() };
+    let fast_path = FastPathPlan { uplink, lans, clients, validated: Vec::new(), sessions: None };
     Nat64Plan { fast_path: Some(fast_path), ports: 40_000..=40_000, ..plan(40_000..=40_000) }
 }
 

@@ -1,7 +1,8 @@
 //! The fast path: what is translated in the kernel, what is not, and what outlives the daemon.
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, TcpStream, UdpSocket};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -32,18 +33,20 @@ pub(super) fn left(status: &Value, reason: &str) -> u64 {
 }
 
 /// A download and an upload, every byte of which is compared.
-fn transfer(lab: &Lab, size: usize) -> Result<()> {
-    let file = lab.world.folder().join("fast");
-    let site = synthesized(SITE_V4);
+pub(super) fn transfer(lab: &Lab, size: usize) -> Result<()> {
+    transfer_by(&lab.client.namespace, &lab.world.folder().join("fast"), synthesized(SITE_V4), size)
+}
+
+/// The same by whatever address the site has; `file` is for what is transferred.
+pub(super) fn transfer_by(client: &Namespace, file: &Path, site: Ipv6Addr, size: usize) -> Result<()> {
     let curl = "curl --silent --show-error --fail --max-time 18 --noproxy *";
-    let client = &lab.client.namespace;
     client.run(&format!("{curl} --output {} http://[{site}]/noise/{size}", file.display()))?.text()?;
-    ensure!(fs::read(&file)? == noise(size), "the download differs from what was sent");
+    ensure!(fs::read(file)? == noise(size), "the download differs from what was sent");
     let sent = noise(size - 777);
-    fs::write(&file, &sent)?;
+    fs::write(file, &sent)?;
     let received = client.run(&format!("{curl} --data-binary @{} http://[{site}]/digest", file.display()))?.text()?;
     ensure!(received.trim() == digest(&sent), "the upload differs from what was sent");
-    Ok(fs::remove_file(&file)?)
+    Ok(fs::remove_file(file)?)
 }
 
 /// TCP in bulk both ways, datagrams and pings: most of it does not pass the translator.

@@ -28,6 +28,7 @@ mod nat;
 mod nat64;
 mod ndp_proxy;
 mod npt;
+mod offloads;
 mod outbound;
 mod policy;
 mod publish;
@@ -196,6 +197,9 @@ table! {
     the_fast_path_comes_back_with_its_interface:                   NAMESPACE, Slaac, Running => fast_path::comes_back_with_its_interface;
     a_forged_address_gets_nothing_out_of_a_fast_paths_session:     NAMESPACE, Slaac, Running => senders::are_told_apart;
     a_restricted_hosts_busy_flow_ends_with_its_entry:              NAMESPACE, Slaac, ByBody => senders::end_with_their_entry;
+    offloads_that_change_under_traffic_change_no_packet:           NAMESPACE, Slaac, Running => offloads::change_under_traffic;
+    prefixes_of_all_lengths_share_the_fast_path:                   NAMESPACE, Slaac, Running => offloads::of_all_lengths;
+    a_full_fast_path_leaves_further_sessions_to_the_daemon:        NAMESPACE, Slaac, ByBody => senders::find_no_room;
     without_the_fast_path_everything_works_and_a_finding_says_why: NAMESPACE, Slaac, ByBody => fast_path::does_without;
     a_fast_path_that_is_switched_off_leaves_nothing_behind:        NAMESPACE, Slaac, Running => fast_path::is_switched_off;
 

@@ -150,3 +150,44 @@ pub(super) fn end_with_their_entry(lab: &mut Lab) -> Result<()> {
     }
     Ok(())
 }
+
+/// Flows at the same time, of which the kernel's tables hold a few.
+const FLOWS: usize = 60;
+
+/// Beyond what the tables hold, sessions are the daemon's and work likewise; with larger tables all come in.
+pub(super) fn find_no_room(lab: &mut Lab) -> Result<()> {
+    const ROOM: u64 = 20;
+    lab.start_with(&format!("fast_path_sessions = {ROOM}\n"))?;
+    ensure!(lab.router.status()?["nat64"]["fast_path"]["capacity"] == ROOM, "another size");
+    let mut flows = (0..FLOWS).map(|_| Echoes::begin(&lab.client.namespace)).collect::<Result<Vec<_>>>()?;
+    let exchange = |flows: &mut [Echoes]| -> Result<()> {
+        for _ in 0..4 {
+            flows.iter_mut().try_for_each(Echoes::exchange)?;
+        }
+        Ok(())
+    };
+    exchange(&mut flows)?;
+    let finding = lab.await_finding("nat64-fast-path-full")?;
+    ensure!(finding["mend"].as_str().is_some_and(|mend| mend.contains("fast_path_sessions")), "{finding}");
+    let status = lab.await_status("sessions that were not taken", |status| {
+        status["nat64"]["fast_path"]["refused"].as_u64() > Some(0)
+    })?;
+    let held = status["nat64"]["fast_path"]["sessions"].as_u64();
+    ensure!((Some(1)..=Some(ROOM)).contains(&held), "{held:?} sessions");
+    // Old ones and new ones alike, in the kernel or not.
+    exchange(&mut flows)?;
+    Echoes::begin(&lab.client.namespace)?.exchange()?;
+
+    let config = lab.config("fast_path_sessions = 1000\n");
+    lab.router.in_namespace()?.write_config(&config)?;
+    lab.router.in_namespace()?.signal(rustix::process::Signal::HUP)?;
+    wait::until_ok("all flows in the fast path", SOON, || {
+        exchange(&mut flows)?;
+        let status = lab.router.status()?;
+        let fast_path = &status["nat64"]["fast_path"];
+        ensure!(fast_path["capacity"] == 1000 && fast_path["sessions"].as_u64() >= Some(FLOWS as u64), "{fast_path}");
+        Ok(())
+    })?;
+    lab.await_status("the finding to go", |status| crate::lab::finding(status, "nat64-fast-path-full").is_none())?;
+    Ok(())
+}

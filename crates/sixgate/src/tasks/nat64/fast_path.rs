@@ -75,24 +75,26 @@ impl Offloading {
     pub(super) fn follow(&mut self, engine: &mut Nat64, plan: &Nat64Plan, now: Instant) {
         self.failed = None;
         let Some(wanted) = &plan.fast_path else { return self.end(engine, plan) };
-        if self.kernel.is_none() {
-            match FastPath::open(&self.bpffs, capacity(plan)) {
-                Ok(kernel) => {
-                    tracing::info!("the fast path holds {} sessions", kernel.capacity());
-                    let (epoch, rules) = kernel.epoch_and_rules();
-                    engine.begin_fast_path(epoch);
-                    self.rules = rules;
-                    self.is_unadopted = true;
-                    self.kernel = Some(kernel);
-                }
-                Err(error) => return self.failed = Some(off(&error)),
-            }
+        let capacity = capacity(plan, wanted);
+        if let Err(error) = self.open(engine, capacity) {
+            return self.failed = Some(off(&error));
         }
         self.plan = Some(wanted.clone());
         self.compare_senders(engine);
         if self.is_unadopted && !plan.pool4.is_empty() {
             self.is_unadopted = false;
             self.adopt(engine, now);
+        }
+        if !self.is_unadopted && self.kernel.as_ref().is_some_and(|kernel| !fits(kernel.capacity(), capacity)) {
+            // What is there goes on in the engine, and comes again by itself.
+            engine.withdraw_clients(|_| true);
+            self.carry_out(engine, now);
+            engine.end_fast_path();
+            self.remove();
+            (self.full_at, self.full_until) = (None, now);
+            if let Err(error) = self.open(engine, capacity) {
+                return self.failed = Some(off(&error));
+            }
         }
         self.carry_out(engine, now);
         match fastpath::interface(NAT64_DEVICE) {
@@ -105,6 +107,23 @@ impl Offloading {
         for (name, error) in kernel.attach(&interfaces) {
             self.failed = Some(off_on(&name, &error));
         }
+    }
+
+    /// Loads it, where it is not loaded yet.
+    fn open(&mut self, engine: &mut Nat64, capacity: u32) -> Result<(), FastPathError> {
+        if self.kernel.is_some() {
+            return Ok(());
+        }
+        let kernel = FastPath::open(&self.bpffs, capacity)?;
+        tracing::info!("the fast path holds {} sessions", kernel.capacity());
+        let (epoch, rules) = kernel.epoch_and_rules();
+        engine.begin_fast_path(epoch.max(engine.epoch()));
+        if epoch != 0 {
+            self.rules = rules;
+        }
+        self.is_unadopted = true;
+        self.kernel = Some(kernel);
+        Ok(())
     }
 
     /// Rules are in force. Where they are others than those that have admitted the sessions, these are judged again.
@@ -155,12 +174,15 @@ impl Offloading {
                     };
                     let Err(error) = inserted else { continue };
                     match error {
-                        InsertError::Full if self.full_until <= now => self.full_until = now + FULL_FOR,
-                        InsertError::Full => {}
+                        InsertError::Full => {
+                            if self.full_until <= now {
+                                self.full_until = now + FULL_FOR;
+                            }
+                            self.full_at = Some(now);
+                        }
                         InsertError::Other(error) => tracing::debug!("a session cannot be handed over: {error}"),
                     }
                     self.refused += 1;
-                    self.full_at = Some(now);
                     engine.handle_refusal(&hand_over);
                 }
                 Order::Remove(tuple) => engine.handle_usage(&tuple, kernel.remove(&key(&tuple)).map(usage), now),
@@ -217,7 +239,7 @@ impl Offloading {
                 "nat64-fast-path-full",
                 "nat64",
                 format!("{} sessions are in the fast path, and there is no room for more", kernel.capacity()),
-                "give the machine more memory and raise [nat64] memory; the others are translated all the same, more slowly",
+                "raise [nat64] fast_path_sessions, at 416 bytes of memory each; the others are translated all the same, more slowly",
             )
         });
         self.failed.clone().into_iter().chain(full)
@@ -262,9 +284,15 @@ impl Offloading {
 }
 
 /// How many sessions the maps are made for.
-fn capacity(plan: &Nat64Plan) -> u32 {
+fn capacity(plan: &Nat64Plan, wanted: &FastPathPlan) -> u32 {
     let room = Machine::read().memory_total / PART / layout::SESSION_BYTES;
-    plan.max_sessions.min(u32::try_from(room).unwrap_or(u32::MAX)).max(16)
+    let room = wanted.sessions.unwrap_or_else(|| u32::try_from(room).unwrap_or(u32::MAX));
+    plan.max_sessions.min(room).max(16)
+}
+
+/// Whether maps of this size will do: what the machine tells of its memory varies a little.
+const fn fits(capacity: u32, wanted: u32) -> bool {
+    capacity.abs_diff(wanted) <= wanted / 8
 }
 
 fn off(error: &FastPathError) -> Finding {

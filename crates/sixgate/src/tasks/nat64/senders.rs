@@ -107,7 +107,8 @@ mod tests {
 
     fn plan(validated: &[u32]) -> FastPathPlan {
         let lans = vec![(LAN, "eth1".to_owned()), (8, "eth2".to_owned())];
-        FastPathPlan { uplink: (2, "eth0".to_owned()), lans, clients: Vec::new(), validated: validated.to_vec() }
+        let (uplink, validated) = ((2, "eth0".to_owned()), validated.to_vec());
+        FastPathPlan { uplink, lans, clients: Vec::new(), validated, sessions: None }
     }
 
     fn sources(hosts: &[(MacAddr, &str)], nets: &[(MacAddr, &str)]) -> Vec<Sources> {
