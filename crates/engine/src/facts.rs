@@ -12,6 +12,10 @@ pub struct Facts {
     pub addresses: Vec<Address>,
     /// Whether somebody else's netfilter rules look at packets on their way through the router.
     pub foreign_rules: bool,
+    /// Bytes of memory in the machine.
+    pub memory: u64,
+    /// Whether it is for this network namespace to say how many connections are tracked: the machine's first one says so.
+    pub sizes_conntrack: bool,
     /// What discovery shows of VMs that are configured by their hardware address.
     pub discovered: Vec<Discovered>,
     /// What the uplink has told.

@@ -540,12 +540,28 @@ pub struct Firewall {
     /// Connections that ended because they were not admitted any more.
     #[serde(default)]
     pub ended: u64,
+    /// Connections that the kernel tracks; absent while it tracks none.
+    #[serde(default)]
+    pub connections: Option<Connections>,
     /// Denials that `sixgate denials` shows.
     #[serde(default)]
     pub denials: u64,
     /// Lines that were written to `policy.log`.
     #[serde(default)]
     pub logged: u64,
+}
+
+/// Connections that the kernel tracks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// How many there are.
+    pub held: u64,
+    /// Most that there can be.
+    pub most: u64,
+    /// Packets that began one and were dropped because there was no room.
+    pub refused: u64,
+    /// Unanswered ones that made room for others.
+    pub evicted: u64,
 }
 
 /// The control socket.

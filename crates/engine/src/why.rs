@@ -8,7 +8,7 @@ use sixgate_wire::rfc6052::Pref64;
 use sixgate_wire::rfc6890::is_global_v4;
 
 use crate::config::Config;
-use crate::firewall::admission::{Flow, Judgement};
+use crate::firewall::admission::{Flow, Judgement, NOBODYS};
 use crate::nat64::tuple::Protocol;
 use crate::plan::{MAIN_TABLE, Nat64Plan, NextHop, Obstacle, Plan};
 
@@ -39,7 +39,7 @@ impl Question {
 /// What was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// Its name: `rule`, `route`, `neighbour`, `nat64`, `publish`, `firewall`.
+    /// Its name: `rule`, `route`, `neighbour`, `nat64`, `publish`, `firewall`, `limits`.
     pub name: String,
     /// Whether the conversation passes.
     pub passes: bool,
@@ -56,6 +56,8 @@ pub struct Live {
     pub loaded: bool,
     /// Packets are forwarded.
     pub forwarding: bool,
+    /// Connections that are tracked, and most that can be; absent where that cannot be read.
+    pub connections: Option<(u64, u64)>,
     /// Neighbours by link and address, and whether they have answered.
     pub neighbours: Vec<(u32, IpAddr, bool)>,
 }
@@ -130,6 +132,7 @@ impl Walk<'_> {
         if !self.live.forwarding {
             return self.stop("firewall", "packets are not forwarded", "see `sixgate findings`");
         }
+        self.limits(question)?;
         if let IpAddr::V6(to) = question.to
             && let Some(v4) = self.plan.nat64.as_ref().and_then(|nat64| embedded(nat64, to))
         {
@@ -151,6 +154,34 @@ impl Walk<'_> {
         self.route(question.to)
     }
 
+    /// Whether there is room for one connection more, and how many a host may have.
+    fn limits(&mut self, question: Question) -> Result<(), Stopped> {
+        if let Some((held, most)) = self.live.connections {
+            if held >= most {
+                return self.stop(
+                    "limits",
+                    &format!("the table of connections is full: {held} of {most}"),
+                    "raise entries in [connections]",
+                );
+            }
+            self.pass("limits", format!("{held} of {most} connections are tracked"));
+        }
+        let limits = self.config.connections;
+        let begins = |net: IpAddr| self.plan.admission.is_inside(net);
+        let told = if begins(question.from) {
+            limits.per_host.map(|most| format!("a host has {most} connections at most"))
+        } else {
+            let at_once = limits.per_source.map(|most| format!("{most} connections at most"));
+            let new = limits.new_per_source.map(|rate| format!("{rate} new ones a second at most"));
+            let both: Vec<String> = at_once.into_iter().chain(new).collect();
+            (!both.is_empty()).then(|| format!("a source outside has {}", both.join(" and ")))
+        };
+        if let Some(told) = told {
+            self.pass("limits", told);
+        }
+        Ok(())
+    }
+
     fn rule(&mut self, question: Question) -> Result<(), Stopped> {
         let Question { from, to, protocol, port } = question;
         match self.plan.admission.judge(&Flow { source: from, destination: to, protocol, port }) {
@@ -159,7 +190,9 @@ impl Walk<'_> {
                 Ok(())
             }
             Judgement::Refused(reason) => {
-                let mend = if reason.contains("outbound") {
+                let mend = if reason == NOBODYS {
+                    format!("name {from} in the `from` of an entry, or set bogons = false in [wan]")
+                } else if reason.contains("outbound") {
                     format!("[[outbound]] from = \"{}\" to = \"{to}\"", self.name(from))
                 } else if reason.contains("policy") {
                     "set between = \"by-allow\" or \"allowed\" in [policy]".to_owned()
@@ -335,7 +368,7 @@ mod tests {
     }
 
     fn live() -> Live {
-        Live { loaded: true, forwarding: true, neighbours: Vec::new() }
+        Live { loaded: true, forwarding: true, connections: None, neighbours: Vec::new() }
     }
 
     fn end(steps: &[Step]) -> (String, bool) {

@@ -45,7 +45,9 @@ impl Netlink {
         links.sort_by_key(|link| link.index);
         let mut addresses: Vec<Address> = self.address_messages().await?.iter().filter_map(address).collect();
         addresses.sort();
-        Ok(Facts { links, addresses, ..Facts::default() })
+        let memory = crate::system::memory();
+        let sizes_conntrack = crate::conntrack::is_sized_here();
+        Ok(Facts { links, addresses, memory, sizes_conntrack, ..Facts::default() })
     }
 
     /// Packets and bytes of every link, by kernel interface index.

@@ -35,6 +35,11 @@ impl Machine {
     }
 }
 
+/// Bytes of memory in the machine; 0 where that cannot be read.
+pub fn memory() -> u64 {
+    kibibytes(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemTotal:")
+}
+
 /// The kernel's name for this boot; empty where it has none.
 pub fn boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use sixgate_engine::facts::AddressState;
 use sixgate_engine::finding::Severity;
 use sixgate_engine::plan::Obstacle;
-use sixgate_engine::status::{Dns64, FastPath, Interface, Lan, Nat64, Published, Status, Traffic, Uplink, Vm};
+use sixgate_engine::status::{
+    Connections, Dns64, FastPath, Interface, Lan, Nat64, Published, Status, Traffic, Uplink, Vm,
+};
 
 use crate::control::Client;
 
@@ -175,6 +177,12 @@ fn write_table(out: &mut String, status: &Status) -> fmt::Result {
     writeln!(out, "\nFIREWALL")?;
     row(out, "ruleset", if status.firewall.loaded { "in force" } else { "NOT LOADED" })?;
     row(out, "forwarding", if status.firewall.forwarding { "on" } else { "off" })?;
+    if let Some(connections) = &status.firewall.connections {
+        let Connections { held, most, refused, evicted } = connections;
+        let lost =
+            if refused + evicted > 0 { format!(", {refused} refused, {evicted} evicted") } else { String::new() };
+        row(out, "connections", &format!("{held} of {most}{lost}"))?;
+    }
     for (name, traffic) in &status.firewall.allowed {
         row(out, "allowed", &format!("{}, {name}", packets(*traffic)))?;
     }

@@ -1,6 +1,7 @@
 //! The tasks. Each one receives the plan, receives input, waits for its next time-out and transmits.
 pub mod appliance;
 pub mod configuration;
+pub mod connections;
 pub mod control;
 pub mod ddns;
 pub mod denials;

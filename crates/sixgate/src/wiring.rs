@@ -47,8 +47,8 @@ use tokio::task::JoinSet;
 use crate::control::{Event, PastConfiguration, Session};
 use crate::lifecycle::{self, Ending};
 use crate::tasks::{
-    appliance, configuration, control, ddns, denials, dns64, facts, host, log, metrics, nat64, nat64_log, ndp_proxy,
-    network, planner, ra, resume, savi, status, time, uplink, vm_prefixes,
+    appliance, configuration, connections, control, ddns, denials, dns64, facts, host, log, metrics, nat64, nat64_log,
+    ndp_proxy, network, planner, ra, resume, savi, status, time, uplink, vm_prefixes,
 };
 
 /// Commands that may wait in a channel; a sender that finds it full is told so.
@@ -210,6 +210,7 @@ pub struct Wiring {
     appliance: appliance::Ends,
     resume: resume::Ends,
     host: host::Ends,
+    connections: connections::Ends,
     time: time::Ends,
     lifecycle: lifecycle::Ends,
 }
@@ -241,6 +242,7 @@ impl Wiring {
         let (metrics_slice, metrics_slice_seen) = watch::channel(metrics::Slice::default());
         let (appliance_slice, appliance_slice_seen) = watch::channel(appliance::Slice::default());
         let (resumed, resumed_seen) = watch::channel(Resumed::default());
+        let (connections_slice, connections_seen) = watch::channel(connections::Slice::default());
         let (host_slice, host_slice_seen) = watch::channel(host::Slice::default());
         let (time_slice, time_slice_seen) = watch::channel(time::Slice::default());
         let (order, orders) = mpsc::channel::<appliance::Order>(1);
@@ -311,6 +313,7 @@ impl Wiring {
             },
             resume: resume::Ends { resumed },
             host: host::Ends { ask: ask.clone(), slice: host_slice },
+            connections: connections::Ends { slice: connections_slice },
             dns64: dns64::Ends {
                 desired: desired_seen.clone(),
                 network: network_slice_seen.clone(),
@@ -366,6 +369,7 @@ impl Wiring {
                 appliance: appliance_slice_seen,
                 time: time_slice_seen,
                 host: host_slice_seen,
+                connections: connections_seen,
                 control: control_slice_seen,
             },
             appliance: appliance::Ends {
@@ -419,6 +423,7 @@ impl Wiring {
         tasks.spawn(named("appliance", appliance::run(self.appliance)));
         tasks.spawn(named("resume", resume::run(self.resume)));
         tasks.spawn(named("host", host::run(self.host)));
+        tasks.spawn(named("connections", connections::run(self.connections)));
         tasks.spawn(named("time", time::run(self.time)));
         tasks.spawn(named("control", control::run(self.control, socket, kept.state.to_owned())));
         lifecycle::run(self.lifecycle, tasks).await

@@ -82,6 +82,7 @@ pub(super) fn validate(raw: Spanned<raw::Allow>, line: usize, names: Names<'_>, 
         day.map(|day| day * 86_400)
     });
     let new_per_second = scalar::number(At("allow", "new_per_second"), &raw.new_per_second, 1..=1_000_000, errors);
+    let connections = scalar::number(At("allow", "connections"), &raw.connections, 1..=65_535, errors);
     let log = raw.log.is_some_and(|key| *key.get_ref());
     let entry = |to| Allow {
         to,
@@ -93,6 +94,7 @@ pub(super) fn validate(raw: Spanned<raw::Allow>, line: usize, names: Names<'_>, 
         from_inside: from_inside.clone(),
         until,
         new_per_second,
+        connections,
         log,
         line,
     };

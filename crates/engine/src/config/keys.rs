@@ -38,6 +38,7 @@ pub(super) const KEYS: &[KeyText] = &[
     key("", "outbound", "one table [[outbound]] for each entry"),
     key("", "groups", "the table [groups]: for each name a list of targets, sources, ports or other groups"),
     key("", "policy", "the table [policy]"),
+    key("", "connections", "the table [connections]"),
     key("", "publish", "one table [[publish]] for each host and its ports"),
     key("", "console", "the table [console]"),
     key("", "metrics", "the table [metrics]"),
@@ -52,6 +53,7 @@ pub(super) const KEYS: &[KeyText] = &[
     key("wan", "present_mac", "hardware address that the uplink takes, as in \"00:50:56:00:aa:bb\", for providers that accept one only; default: its own"),
     key("wan", "ndp_proxy", "whether solicitations on the uplink are answered for what lies behind the router, true or false (RFC 4861 section 7.2.8); default false"),
     key("wan", "masquerade_ula", "whether unique local addresses (RFC 4193) leave by the uplink's own address (NAT66), true or false; default true"),
+    key("wan", "bogons", "whether packets that come in by the uplink from blocks that are nobody's on the Internet (RFC 6890) are dropped, true or false; blocks in which the uplink, its gateways and resolvers, or prefixes of this file lie are left out; default true"),
 
     key("wan.ipv4", "address", "IPv4 unicast address with prefix length, 1 to 32"),
     key("wan.ipv4", "gateway", "IPv4 unicast address of the next hop, inside or outside the prefix; default: no default route"),
@@ -231,6 +233,7 @@ pub(super) const KEYS: &[KeyText] = &[
     key("allow", "protocol", "other IP protocols by number, 0 to 255 but for ICMP, TCP, UDP and ICMPv6, or \"gre\", \"esp\", \"ah\", \"sctp\", or a list of them; default: none"),
     key("allow", "until", "the day from which on it does not hold any more, \"YYYY-MM-DD\", UTC; default: for ever"),
     key("allow", "new_per_second", "most connections that may begin in a second, integer, 1 to 1000000; default: as many as come"),
+    key("allow", "connections", "most connections at a time, integer, 1 to 65535; default: as many as come"),
     key("allow", "log", "whether connections that it admits are told where policy.log says, at most 10 in a second, true or false; default false"),
 
     key("outbound", "from", "a vm, its containers, a lan, an IPv6 address or prefix inside this network, a group, or a list of them: whoever is named reaches outside only what such entries list; default: everybody"),
@@ -243,6 +246,15 @@ pub(super) const KEYS: &[KeyText] = &[
     key("policy", "refuse", "what becomes of packets that are not admitted, \"drop\" or \"reject\" with an ICMP error; default \"drop\""),
     key("policy", "rejects_per_second", "most ICMP errors for refused packets, integer, 1 to 100000; the others are dropped silently; default 100"),
     key("policy", "log", "where it is told what was refused, at most 10 packets a second for each reason: \"journal\", or a syslog server, \"udp://192.0.2.5\" (RFC 5426) or \"tcp://[2001:db8::5]\" (RFC 6587); default: nowhere, `sixgate denials` has the latest all the same"),
+
+    key("connections", "entries", "most connections that are tracked, integer, 256 to 16777216; default: one for every 8 KiB of memory, 16384 to 4194304"),
+    key("connections", "tcp_established", "seconds that an established TCP connection may be idle, integer, 7440 (RFC 5382 REQ-5) to 864000; default 7440"),
+    key("connections", "tcp_transitory", "seconds for TCP connections that are being opened or closed, integer, 10 to 864000; default 240 (RFC 5382 REQ-5)"),
+    key("connections", "udp", "seconds that an answered UDP flow may be idle, integer, 120 (RFC 4787 REQ-5) to 864000; one that was not answered has 120; default 300"),
+    key("connections", "icmp", "seconds that an echo request is waited for, integer, 1 to 864000; default 60 (RFC 5508 REQ-1)"),
+    key("connections", "per_host", "most connections at a time that a host on a LAN, by its hardware address, may have begun, integer, 1 to 65535; those through NAT64 have limits of their own; default: no limit"),
+    key("connections", "per_source", "most connections at a time that a source outside, an IPv6 /64 or an IPv4 address, may have begun, integer, 1 to 65535; default: no limit"),
+    key("connections", "new_per_source", "most connections that such a source may begin in a second, integer, 1 to 1000000; default: as many as come"),
 
     key("publish", "listen", "\"ADDRESS:tcp/PORTS\", \"ADDRESS:udp/PORTS\" or \"ADDRESS:icmp\", or a list of them; ADDRESS is wan (the uplink's IPv4 address), wan6 (its IPv6 address) or an address out of nat64.pool, PORTS is 443 or 8000-8010"),
     key("publish", "to", "one host inside and its first port, \"vm1:443\", \"vm1/containers::5:443\", \"vms::5:443\", \"[2001:db8:1:2::5]:443\" or, in a lan with ipv4, \"10.0.0.5:443\"; without a port where icmp alone is published"),

@@ -8,6 +8,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 mod advertise;
 mod allow;
 mod claim;
+mod connections;
 mod console;
 mod ddns;
 mod difference;
@@ -37,6 +38,7 @@ mod vm;
 mod wan;
 
 pub use advertise::{Advertise, AdvertisedRoute, EncryptedResolver, PrefixVariables, UNRESTRICTED};
+pub use connections::Connections;
 pub use console::Console;
 pub use ddns::Ddns;
 pub use difference::Difference;
@@ -80,6 +82,8 @@ pub struct Config {
     pub outbound: Vec<Outbound>,
     /// What holds where no entry speaks.
     pub policy: Policy,
+    /// How many connections are kept, and for how long.
+    pub connections: Connections,
     /// What of the outside leads inside.
     pub publish: Vec<Publish>,
     /// What of the outside leads inside without translation between the families.
@@ -135,6 +139,8 @@ pub struct Wan {
     pub mtu: Option<u32>,
     /// Whether unique local addresses leave by the uplink's own address.
     pub masquerade_ula: bool,
+    /// Whether packets from sources that are nobody's on the Internet are dropped.
+    pub bogons: bool,
 }
 
 /// Where the uplink's IPv4 comes from.
@@ -458,6 +464,8 @@ pub struct Allow {
     pub until: Option<u64>,
     /// Most connections that may begin in a second.
     pub new_per_second: Option<u32>,
+    /// Most connections at a time.
+    pub connections: Option<u32>,
     /// Whether connections that it admits are told in the log.
     pub log: bool,
     /// Line in the file, for comments and the console.

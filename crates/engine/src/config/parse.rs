@@ -11,8 +11,8 @@ use super::groups::Groups;
 use super::keys;
 use super::lan::{Delegates, Shares};
 use super::{
-    Config, Dns64, Ipv6Source, Policy, allow, console, ddns, dns64, forward, lan, lan_port, nat64, npt, outbound,
-    policy, publish, raw, relative, route, time, vm, wan,
+    Config, Connections, Dns64, Ipv6Source, Policy, allow, connections, console, ddns, dns64, forward, lan, lan_port,
+    nat64, npt, outbound, policy, publish, raw, relative, route, time, vm, wan,
 };
 
 /// Name of a router that has none.
@@ -54,6 +54,7 @@ struct Sections {
     outbound: Vec<Spanned<raw::Outbound>>,
     groups: Groups,
     policy: Option<Spanned<raw::Policy>>,
+    connections: Option<Spanned<raw::Connections>>,
     metrics: Option<Spanned<raw::LanPort>>,
     time: Option<Spanned<raw::Time>>,
     console: Option<Spanned<raw::Console>>,
@@ -82,6 +83,7 @@ impl Sections {
                 "outbound" => sections.outbound = door::tables("outbound", value, errors),
                 "groups" => sections.groups = Groups::read(value, errors),
                 "policy" => sections.policy = Some(door::table("policy", value, errors)),
+                "connections" => sections.connections = Some(door::table("connections", value, errors)),
                 "publish" => sections.publish = door::tables("publish", value, errors),
                 "console" => sections.console = Some(door::table("console", value, errors)),
                 "metrics" => sections.metrics = Some(door::table("metrics", value, errors)),
@@ -150,6 +152,8 @@ impl Sections {
             }
         }
         let policy = self.policy.as_ref().map_or_else(Policy::default, |raw| policy::validate(raw, errors));
+        let connections = self.connections.as_ref();
+        let connections = connections.map_or_else(Connections::default, |raw| connections::validate(raw, errors));
         let dns64 = self.dns64.map_or_else(Dns64::default, |raw| dns64::validate(raw, names, errors));
         let allow = self
             .allow
@@ -207,6 +211,7 @@ impl Sections {
             allow,
             outbound,
             policy,
+            connections,
             publish: Vec::new(),
             forwards: Vec::new(),
             metrics,

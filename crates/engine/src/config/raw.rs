@@ -21,6 +21,7 @@ pub(super) struct Wan {
     pub(super) present_mac: Key<String>,
     pub(super) ndp_proxy: Key<bool>,
     pub(super) masquerade_ula: Key<bool>,
+    pub(super) bogons: Key<bool>,
 }
 
 /// `wan.ipv4 = { .. }` and `wan.ipv6 = { .. }`.
@@ -316,6 +317,7 @@ pub(super) struct Allow {
     pub(super) protocol: Key<OneOrMany<Port>>,
     pub(super) until: Key<String>,
     pub(super) new_per_second: Key<i64>,
+    pub(super) connections: Key<i64>,
     pub(super) log: Key<bool>,
 }
 
@@ -328,6 +330,20 @@ pub(super) struct Outbound {
     pub(super) tcp: Key<OneOrMany<Port>>,
     pub(super) udp: Key<OneOrMany<Port>>,
     pub(super) icmp: Key<bool>,
+}
+
+/// `[connections]`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Connections {
+    pub(super) entries: Key<i64>,
+    pub(super) tcp_established: Key<i64>,
+    pub(super) tcp_transitory: Key<i64>,
+    pub(super) udp: Key<i64>,
+    pub(super) icmp: Key<i64>,
+    pub(super) per_host: Key<i64>,
+    pub(super) per_source: Key<i64>,
+    pub(super) new_per_source: Key<i64>,
 }
 
 /// `[policy]`.

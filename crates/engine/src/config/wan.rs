@@ -27,6 +27,7 @@ pub(super) fn validate(raw: Spanned<raw::Wan>, claims: &mut Claims, errors: &mut
         scalar::unicast_mac(mac, &key.span(), errors).then_some(mac)
     });
     let ndp_proxy = raw.ndp_proxy.as_ref().is_some_and(|key| *key.get_ref());
+    let bogons = raw.bogons.as_ref().is_none_or(|key| *key.get_ref());
     let masquerade_ula = raw.masquerade_ula.as_ref().is_none_or(|key| *key.get_ref());
     let interface = scalar::interface("wan", &raw.interface, &raw.mac, &table, errors).map(|(interface, span)| {
         claims.interface(&interface, "wan", span, errors);
@@ -56,6 +57,7 @@ pub(super) fn validate(raw: Spanned<raw::Wan>, claims: &mut Claims, errors: &mut
         prefix_hint,
         mtu,
         masquerade_ula,
+        bogons,
     })
 }
 

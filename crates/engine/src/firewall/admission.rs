@@ -8,10 +8,14 @@ use core::ops::RangeInclusive;
 use ipnet::{IpNet, Ipv6Net};
 
 use super::allow::{describe, destinations};
+use super::bogon::Bogons;
 use super::icmp::{ECHO_REQUEST_V4, ECHO_REQUEST_V6, ERRORS_V4, ERRORS_V6, ICMP, ICMPV6, TCP, UDP};
 use super::{nat, outbound};
-use crate::config::{Allow, Between, Config, Forward, Outbound, Target};
+use crate::config::{Allow, Between, Config, Forward, Outbound, Publish, Service, Target};
 use crate::plan::topology::Topology;
+
+/// Why a source that is nobody's on the Internet is refused.
+pub const NOBODYS: &str = "source is nobody's on the Internet";
 
 /// A conversation, by its first packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +55,12 @@ pub struct Admission {
     inside_v4: Vec<ipnet::Ipv4Net>,
     /// What is published by the kernel.
     published: Vec<Published>,
+    /// What is published by the translator, by the hosts' own ports.
+    translated: Vec<Published>,
     /// What restricted hosts may reach.
     outbound: Vec<Reachable>,
+    /// Blocks that nobody outside sends from.
+    bogons: Bogons,
     /// Ports of the router for the LANs.
     services: Vec<(u8, u16, &'static str)>,
 }
@@ -109,9 +117,11 @@ impl Admission {
             inside: topology.inside(),
             inside_v4: config.lans.iter().filter_map(|lan| lan.ipv4).map(|net| net.trunc()).collect(),
             published: config.forwards.iter().flat_map(|forward| Published::of(config, forward)).collect(),
+            translated: config.publish.iter().flat_map(|publish| Published::through_nat64(config, publish)).collect(),
             between: Some(config.policy.between),
             entries: config.allow.iter().map(|allow| Entry::of(config, allow)).collect(),
             outbound: config.outbound.iter().map(|entry| Reachable::of(config, entry)).collect(),
+            bogons: Bogons::of(topology),
             services,
         }
     }
@@ -125,6 +135,10 @@ impl Admission {
             return Judgement::Admitted("from the router".to_owned());
         }
         let (from_inside, to_inside) = (self.is_inside(flow.source), self.is_inside(flow.destination));
+        let reaches = to_inside || self.router.contains(&flow.destination);
+        if !from_inside && reaches && !is_error(flow) && self.bogons.block(flow.source).is_some() {
+            return Judgement::Refused(NOBODYS);
+        }
         if self.router.contains(&flow.destination) {
             return self.judge_input(flow, from_inside);
         }
@@ -166,6 +180,16 @@ impl Admission {
         }
     }
 
+    /// Whether a published port of a host inside lets an IPv4 source in through the translator; nothing where that port is not
+    /// published.
+    pub fn lets_in(&self, protocol: u8, host: IpAddr, port: u16, source: IpAddr) -> Option<bool> {
+        let published = self
+            .translated
+            .iter()
+            .filter(|held| (held.host, held.protocol) == (host, protocol) && held.ports.contains(&port));
+        published.map(|held| held.admits(source)).reduce(|one, other| one || other)
+    }
+
     /// Whether a flow that passed once is to end.
     pub fn ends(&self, flow: &Flow) -> bool {
         matches!(self.judge(flow), Judgement::Refused(_))
@@ -193,7 +217,7 @@ impl Admission {
         }
     }
 
-    fn is_inside(&self, address: IpAddr) -> bool {
+    pub(crate) fn is_inside(&self, address: IpAddr) -> bool {
         match address {
             IpAddr::V6(address) => self.inside.iter().any(|net| net.contains(&address)),
             IpAddr::V4(address) => self.inside_v4.iter().any(|net| net.contains(&address)),
@@ -265,6 +289,23 @@ impl Published {
             line: forward.line,
         });
         published.collect()
+    }
+
+    /// The host's own ports stand in `ports`, too.
+    fn through_nat64(config: &Config, publish: &Publish) -> Vec<Self> {
+        let Some(host) = destinations(config, &publish.to).first().map(|net| net.addr()) else { return Vec::new() };
+        let services = publish.listen.iter().filter_map(|listen| {
+            let (protocol, ports) = match &listen.service {
+                Service::Tcp(ports) => (TCP, ports),
+                Service::Udp(ports) => (UDP, ports),
+                Service::Echo => return None,
+            };
+            let port = publish.port?;
+            let ports = port..=port.saturating_add(ports.end() - ports.start());
+            let (outside, from) = (Vec::new(), publish.from.clone());
+            Some(Self { outside, protocol, ports, host: host.into(), port, from, line: publish.line })
+        });
+        services.collect()
     }
 
     fn admits(&self, source: IpAddr) -> bool {

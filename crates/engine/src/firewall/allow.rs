@@ -45,7 +45,7 @@ pub(super) fn compile(config: &Config, allow: &Allow, to: &[Match], ipv4_too: bo
     let limits = allow.until.map(Match::Before).into_iter().chain(
         allow.new_per_second.map(|rate| Match::RateUnder { per_second: rate.into(), burst: rate.clamp(5, 10_000) }),
     );
-    let limits: Vec<Match> = limits.collect();
+    let limits: Vec<Match> = limits.chain(allow.connections.map(Match::ConnectionsUnder)).collect();
     let mut rules = Vec::new();
     for (matches, comment) in protocols {
         for source in &sources {
@@ -56,7 +56,10 @@ pub(super) fn compile(config: &Config, allow: &Allow, to: &[Match], ipv4_too: bo
             rules.push(rule(conditions.clone(), &ACCEPT, comment.clone()));
             if allow.log {
                 // Before the rule that admits, so that both see the packet.
-                let told = conditions.iter().filter(|it| !matches!(it, Match::RateUnder { .. })).cloned();
+                let told = conditions
+                    .iter()
+                    .filter(|it| !matches!(it, Match::RateUnder { .. } | Match::ConnectionsUnder(_)))
+                    .cloned();
                 let told = told.chain([TOLD]).collect();
                 let at = rules.len() - 1;
                 rules.insert(at, rule(told, &[Statement::Log(comment.clone())], ""));

@@ -47,6 +47,7 @@ pub(super) fn forwarded(scene: &Scene<'_>) -> Allowed {
             let set = sets.get_mut(2 * position + usize::from(sources.is_some()));
             let plain = allow.until.is_none()
                 && allow.new_per_second.is_none()
+                && allow.connections.is_none()
                 && !allow.log
                 && elements.len() <= MOST_ELEMENTS;
             if elements.is_empty() || (plain && set.is_some_and(|set| set.take(elements))) {

@@ -1,7 +1,7 @@
 //! Through the router: the translator's legs, what goes out, RFC 4890 section 4.3, and what the allowlist admits.
 use super::icmp::{ERRORS_V6, ICMPV6};
 use super::ruleset::{ConntrackState, Match, Rule, Statement, host6};
-use super::{NOT_ENDED, Scene, ended, input_tun, nat, outbound, output_tun, refused, rule};
+use super::{NOT_ENDED, Scene, connections, ended, input_tun, nat, outbound, output_tun, refused, rule};
 use crate::config::Between;
 use crate::plan::{NAT64_MARK, NAT64_MARK_MASK};
 
@@ -9,13 +9,19 @@ const DROP: [Statement; 2] = [Statement::Counter, Statement::Drop];
 
 /// The chain of a configuration.
 pub(super) fn rules(scene: &Scene<'_>, allowed: Vec<Option<Rule>>) -> Vec<Option<Rule>> {
-    let mut rules = outbound::jump(scene);
+    // Most packets: they pay for nothing that is looked at when a flow begins. The translator's have no state here.
+    let mut rules = vec![rule(
+        vec![Match::ConntrackState(vec![ConntrackState::Established]), NOT_ENDED],
+        &[Statement::Accept],
+        "established flows",
+    )];
+    rules.extend(outbound::jump(scene));
     rules.extend(translator(scene));
     rules.extend(returned(scene));
     rules.extend([rule(
-        vec![Match::ConntrackState(vec![ConntrackState::Established, ConntrackState::Related]), NOT_ENDED],
+        vec![Match::ConntrackState(vec![ConntrackState::Related]), NOT_ENDED],
         &[Statement::Accept],
-        "established flows",
+        "related to established flows",
     )]);
     rules.extend(ended("drop: through the router, not admitted any more"));
     rules.extend([
@@ -39,8 +45,13 @@ pub(super) fn rules(scene: &Scene<'_>, allowed: Vec<Option<Rule>>) -> Vec<Option
             &DROP,
             "drop: through the router, invalid for connection tracking",
         ),
-        rule(vec![scene.input_lans(), scene.output_wan(), scene.source_inside()], &[Statement::Accept], "outbound"),
     ]);
+    rules.extend(connections::rules(scene, "forward"));
+    rules.push(rule(
+        vec![scene.input_lans(), scene.output_wan(), scene.source_inside()],
+        &[Statement::Accept],
+        "outbound",
+    ));
     rules.push(rule(
         vec![scene.input_lans(), scene.output_wan(), Match::Source4(nat::lans_v4(scene))],
         &[Statement::Accept],

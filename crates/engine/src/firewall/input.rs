@@ -5,7 +5,7 @@ use super::icmp::{
 };
 use super::prerouting::LINK_LOCAL;
 use super::ruleset::{ConntrackState, Match, Rule, Statement};
-use super::{NOT_ENDED, Scene, allow, ended, refused, rule};
+use super::{NOT_ENDED, Scene, allow, connections, ended, refused, rule};
 use crate::config::Ipv6Source;
 use sixgate_wire::dhcpv6::CLIENT_PORT;
 
@@ -38,6 +38,7 @@ pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
         icmpv6(&[ECHO_REQUEST_V6, ECHO_REPLY_V6], Vec::new(), "echo, RFC 4890 section 4.4.1"),
         icmpv4(),
     ]);
+    rules.extend(connections::rules(scene, "input"));
     if scene.topology.config.dns64.enabled {
         rules.push(rule(
             vec![scene.input_lans(), Match::Protocol(vec![TCP, UDP]), Match::DestinationPort(vec![53..=53])],

@@ -6,6 +6,8 @@
 pub mod admission;
 mod allow;
 mod allowed;
+mod bogon;
+mod connections;
 pub mod denial;
 mod forward;
 mod icmp;
@@ -51,6 +53,8 @@ pub const LOG_BYTES: u32 = 128;
 
 /// Bit of a connection's mark that says that it was admitted once and is not any more.
 pub const ENDED: u32 = 0x0080_0000;
+/// Sources that a meter tells apart.
+pub const METER_SIZE: u32 = 65_535;
 const NOT_ENDED: Match = Match::ConnectionMark { value: 0, mask: ENDED };
 
 /// What the rules are made of.
@@ -127,7 +131,13 @@ fn rule(matches: Vec<Match>, statements: &[Statement], comment: impl Into<String
         Match::ConntrackState(states) => states.is_empty(),
         Match::Family(_) | Match::HopLimit(_) | Match::OpensNothing | Match::Mark { .. } => false,
         Match::InTimedSet(_) | Match::Translated | Match::DestinationIsLocal => false,
-        Match::InSet { .. } | Match::ConnectionMark { .. } | Match::Before(_) | Match::RateUnder { .. } => false,
+        Match::SourceRouted
+        | Match::ConnectionsUnder(_)
+        | Match::Over(_)
+        | Match::InSet { .. }
+        | Match::ConnectionMark { .. }
+        | Match::Before(_)
+        | Match::RateUnder { .. } => false,
     });
     (!never).then(|| Rule { matches, statements: statements.to_vec(), comment: short(comment.into()) })
 }

@@ -4,9 +4,10 @@ use core::net::IpAddr;
 use core::ops::RangeInclusive;
 
 use super::ruleset::{
-    Chain, ConntrackState, Hook, HookKind, HookPoint, Match, NamedSet, Part, Policy, Rule, Ruleset, SetField, Statement,
+    Chain, ConntrackState, Hook, HookKind, HookPoint, Match, Meter, MeterKey, MeterLimit, NamedSet, Part, Policy, Rule,
+    Ruleset, SetField, Statement,
 };
-use super::{LOG_BYTES, LOG_GROUP};
+use super::{LOG_BYTES, LOG_GROUP, METER_SIZE};
 use crate::plan::Family;
 
 impl Display for Ruleset {
@@ -17,6 +18,18 @@ impl Display for Ruleset {
         }
         for set in &self.timed {
             writeln!(out, "\tset {set} {{\n\t\ttype ipv6_addr\n\t\tflags timeout\n\t\ttimeout 1d\n\t}}\n")?;
+        }
+        for Meter { set, key, limit } in self.meters() {
+            let kind = match key {
+                MeterKey::Hardware => "ether_addr",
+                MeterKey::Source6 => "ipv6_addr",
+                MeterKey::Source4 => "ipv4_addr",
+            };
+            let flags = match limit {
+                MeterLimit::Connections(_) => "dynamic",
+                MeterLimit::PerSecond { .. } => "dynamic,timeout\n\t\ttimeout 1m",
+            };
+            writeln!(out, "\tset {set} {{\n\t\ttype {kind}\n\t\tsize {METER_SIZE}\n\t\tflags {flags}\n\t}}\n")?;
         }
         for (index, chain) in self.chains.iter().enumerate() {
             if index > 0 {
@@ -143,6 +156,7 @@ impl Display for Match {
             Self::Icmpv6Type(types) => write!(out, "icmpv6 type {}", set(types)),
             Self::HopLimit(limit) => write!(out, "ip6 hoplimit {limit}"),
             Self::OpensNothing => out.write_str("tcp flags & (syn | rst | ack) != syn"),
+            Self::SourceRouted => out.write_str("ip6 nexthdr { 0, 43, 60 } rt type 0"),
             Self::ConntrackState(states) => {
                 write!(out, "ct state {}", set(states.iter().map(|state| state_name(*state))))
             }
@@ -152,11 +166,29 @@ impl Display for Match {
                 write!(out, "{} @{set}", fields.join(" . "))
             }
             Self::ConnectionMark { value, mask } => write!(out, "ct mark & {mask:#010x} == {value:#010x}"),
+            Self::ConnectionsUnder(most) => write!(out, "ct count {most}"),
+            Self::Over(meter) => write!(out, "{meter}"),
             Self::Before(seconds) => write!(out, "meta time < {}", seconds * 1_000_000_000),
             Self::Translated => out.write_str("ct status dnat"),
             Self::DestinationIsLocal => out.write_str("fib daddr type local"),
             Self::RateUnder { per_second, burst } => {
                 write!(out, "limit rate {per_second}/second burst {burst} packets")
+            }
+        }
+    }
+}
+
+impl Display for Meter {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        let key = match self.key {
+            MeterKey::Hardware => "ether saddr",
+            MeterKey::Source6 => "ip6 saddr & ffff:ffff:ffff:ffff::",
+            MeterKey::Source4 => "ip saddr",
+        };
+        match self.limit {
+            MeterLimit::Connections(most) => write!(out, "add @{} {{ {key} ct count over {most} }}", self.set),
+            MeterLimit::PerSecond { rate, burst } => {
+                write!(out, "update @{} {{ {key} limit rate over {rate}/second burst {burst} packets }}", self.set)
             }
         }
     }

@@ -66,6 +66,10 @@ pub(super) fn rules(scene: &Scene<'_>) -> Option<Vec<Option<Rule>>> {
             }
         }
     }
+    // Of a connection that an entry had admitted, through the translator: its end is told, as conntrack's are.
+    let rest =
+        vec![Match::OutputInterface(vec![NAT64_DEVICE.to_owned()]), Match::Protocol(vec![TCP]), Match::OpensNothing];
+    rules.push(rule(rest, &[Statement::Counter, Statement::Reset], "drop: outbound, no outbound entry"));
     rules.push(super::refused(scene, &[], "drop: outbound, no outbound entry"));
     Some(rules)
 }

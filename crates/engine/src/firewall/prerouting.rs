@@ -23,7 +23,10 @@ pub(super) const MARK: Statement = Statement::SetMark { value: NAT64_MARK, mask:
 
 /// Before connection tracking.
 pub(super) fn raw(scene: &Scene<'_>) -> Vec<Option<Rule>> {
-    let mut rules = translator(scene);
+    // Before what is published, which is admitted here.
+    let mut rules = super::bogon::rules(scene);
+    rules.push(source_routed(scene));
+    rules.extend(translator(scene));
     rules.extend(impossible(scene));
     rules.extend(spoofed(scene));
     rules.extend(foreign(scene));
@@ -57,6 +60,12 @@ fn translator(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     rules.push(share(&nat64.pool4, &nat64.ports, "nat64: its share of the uplink's ports"));
     rules.push(share(&nat64.further_pool4, &nat64.further_ports, "nat64: its share of the further addresses' ports"));
     rules
+}
+
+/// RFC 5095: nobody acts on it, and nobody sends it in good faith. Of IPv4 the kernel drops the like.
+fn source_routed(scene: &Scene<'_>) -> Option<Rule> {
+    let end = [Statement::Counter, Statement::Drop];
+    rule(vec![scene.input_any(), Match::SourceRouted], &end, "drop: source routed")
 }
 
 /// Nobody has these addresses, and nobody could be answered there. Who has no address yet may look for one.

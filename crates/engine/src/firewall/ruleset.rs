@@ -17,6 +17,17 @@ pub struct Ruleset {
     pub chains: Vec<Chain>,
 }
 
+impl Ruleset {
+    /// The sets that rules fill by themselves.
+    pub fn meters(&self) -> impl Iterator<Item = &Meter> {
+        let matches = self.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.matches);
+        matches.filter_map(|condition| match condition {
+            Match::Over(meter) => Some(meter),
+            _ => None,
+        })
+    }
+}
+
 /// A set whose elements come and go without its rules being touched. Each element has a counter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamedSet {
@@ -53,7 +64,7 @@ pub struct Element {
 }
 
 /// Value of a field.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
     /// An address in this prefix.
     Net(Ipv6Net),
@@ -160,6 +171,8 @@ pub enum Match {
     /// A TCP segment that does not open a connection: another one than SYN without RST and ACK; a `Protocol` match
     /// precedes it.
     OpensNothing,
+    /// An IPv6 packet that names its own way (RFC 5095: a routing header of type 0).
+    SourceRouted,
     /// Conntrack state is one of these.
     ConntrackState(Vec<ConntrackState>),
     /// `meta mark & mask == value`.
@@ -183,6 +196,10 @@ pub enum Match {
         /// Mask.
         mask: u32,
     },
+    /// The connections that have come so far, and are there, are no more than these.
+    ConnectionsUnder(u32),
+    /// The source is over its limit, by its own state in a set that the kernel fills.
+    Over(Meter),
     /// The time is before so many seconds since 1970 (`meta time`).
     Before(u64),
     /// The connection's destination was translated (`ct status dnat`).
@@ -193,6 +210,42 @@ pub enum Match {
     RateUnder {
         /// Packets a second.
         per_second: u64,
+        /// Bucket size.
+        burst: u32,
+    },
+}
+
+/// A limit for each of many sources. At most 65,535 of them are told apart; others are not limited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meter {
+    /// Name of the set; it is made with the rule.
+    pub set: String,
+    /// What tells sources apart.
+    pub key: MeterKey,
+    /// What each may have.
+    pub limit: MeterLimit,
+}
+
+/// What tells sources apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MeterKey {
+    /// Source hardware address.
+    Hardware,
+    /// The first 64 bits of the source IPv6 address.
+    Source6,
+    /// Source IPv4 address.
+    Source4,
+}
+
+/// What each source may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MeterLimit {
+    /// So many connections at a time.
+    Connections(u32),
+    /// So many packets a second, with a bucket.
+    PerSecond {
+        /// Packets a second.
+        rate: u32,
         /// Bucket size.
         burst: u32,
     },

@@ -25,6 +25,7 @@ mod prefixes;
 mod probe;
 mod publish;
 mod quota;
+mod revocation;
 mod session;
 mod snapshot;
 mod syn;

@@ -185,6 +185,16 @@ impl Tables {
         }
     }
 
+    /// Ends the sessions that `is_gone` names, told under which prefix each is.
+    pub(super) fn end_where_under(&mut self, is_gone: impl Fn(&Session, Position) -> bool) {
+        let sessions = &self.sessions;
+        let gone = sessions.iter().filter(|(index, session)| is_gone(session, sessions.prefix(*index)));
+        let gone: Vec<u32> = gone.map(|(index, _)| index).collect();
+        for index in gone {
+            self.end(index, Cause::Gone);
+        }
+    }
+
     /// Takes over other limits, and counts what everybody has.
     pub(super) fn recount(&mut self, limits: Nat64Limits, clients: &[ClientPrefix], vms: &[VmNets]) {
         self.accounts.replace(vms);

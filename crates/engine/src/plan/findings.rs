@@ -27,6 +27,15 @@ pub(super) fn check(
     routes(topology, findings);
     translator(topology, nat64, findings);
     published(topology, nat64, findings);
+    if topology.config.connections.entries.is_some() && !topology.facts.sizes_conntrack {
+        findings.push(Finding::new(
+            Severity::Warning,
+            "connections-not-sized",
+            "connections",
+            "how many connections are tracked is not for this network namespace to say: `entries` has no effect",
+            "set net.netfilter.nf_conntrack_max on the machine itself, or leave `entries` out",
+        ));
+    }
     if topology.config.dns64.enabled && dns64.listen.is_empty() {
         findings.push(Finding::new(
             Severity::Warning,

@@ -36,8 +36,40 @@ pub(super) fn plan(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<Sy
     // Both families, also where only one is routed: the forward chain denies the other one.
     let forwarding =
         ["net/ipv4/conf/all/forwarding", "net/ipv6/conf/all/forwarding"].map(|path| (path.to_owned(), "1".to_owned()));
+    let kept = connections(topology);
     let staged = |stage| move |(path, value)| Sysctl { path, value, stage };
-    early.into_iter().map(staged(Stage::Early)).chain(forwarding.into_iter().map(staged(Stage::Forwarding))).collect()
+    let forwarding = kept.into_iter().chain(forwarding);
+    early.into_iter().map(staged(Stage::Early)).chain(forwarding.map(staged(Stage::Forwarding))).collect()
+}
+
+/// What connection tracking keeps. It is there once the ruleset is.
+fn connections(topology: &Topology<'_>) -> Vec<(String, String)> {
+    let limits = topology.config.connections;
+    let path = |name: &str| format!("net/netfilter/nf_conntrack_{name}");
+    let mut values = Vec::new();
+    if topology.facts.sizes_conntrack {
+        let most = limits.entries.unwrap_or_else(|| entries(topology.facts.memory));
+        // One bucket for each, in pages of 512.
+        values.push((path("buckets"), most.next_power_of_two().max(1024).to_string()));
+        values.push((path("max"), most.to_string()));
+    }
+    let transitory = ["syn_sent", "syn_recv", "fin_wait", "close_wait", "last_ack"];
+    let mut seconds = |name: &str, seconds: u32| values.push((path(name), seconds.to_string()));
+    seconds("tcp_timeout_established", limits.tcp_established);
+    transitory.iter().for_each(|state| seconds(&format!("tcp_timeout_{state}"), limits.tcp_transitory));
+    seconds("udp_timeout", UNANSWERED);
+    seconds("udp_timeout_stream", limits.udp);
+    seconds("icmp_timeout", limits.icmp);
+    seconds("icmpv6_timeout", limits.icmp);
+    values
+}
+
+/// RFC 4787 REQ-5, RFC 6092 REC-14: no UDP flow is forgotten earlier, answered or not.
+const UNANSWERED: u32 = 120;
+
+/// How many connections a machine of so many bytes tracks: about a twentieth of it.
+fn entries(memory: u64) -> u32 {
+    u32::try_from(memory / 8192).unwrap_or(u32::MAX).clamp(16_384, 4_194_304)
 }
 
 /// What sharing the uplink's IPv4 address with the translator needs.
@@ -65,4 +97,47 @@ fn shared_address(topology: &Topology<'_>) -> Vec<(String, String)> {
         values.push((format!("net/ipv6/conf/{NAT64_DEVICE}/accept_redirects"), "0".to_owned()));
     }
     values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::Facts;
+
+    fn values(more: &str, change: impl FnOnce(&mut Facts)) -> Vec<(String, String)> {
+        let file = format!("[wan]\ninterface = \"w\"\n[[lan]]\nname = \"l\"\ninterface = \"l\"\n{more}");
+        let config = crate::config::parse(&file, "test").unwrap_or_else(|errors| panic!("{errors}"));
+        let mut facts = Facts::default();
+        change(&mut facts);
+        connections(&Topology::resolve(&config, &facts, &mut Vec::new()))
+    }
+
+    fn value(values: &[(String, String)], name: &str) -> Option<u32> {
+        let path = format!("net/netfilter/nf_conntrack_{name}");
+        values.iter().find(|(held, _)| *held == path).map(|(_, value)| value.parse().unwrap())
+    }
+
+    #[test]
+    fn the_table_of_connections_follows_the_memory_unless_the_file_says_how_many() {
+        for (memory, most, buckets) in
+            [(128 << 20, 16_384, 16_384), (1 << 30, 131_072, 131_072), (9 << 40, 4_194_304, 4_194_304)]
+        {
+            let values = values("", |facts| (facts.memory, facts.sizes_conntrack) = (memory, true));
+            assert_eq!((value(&values, "max"), value(&values, "buckets")), (Some(most), Some(buckets)), "{memory}");
+        }
+        let values = values("[connections]\nentries = 3000\n", |facts| facts.sizes_conntrack = true);
+        assert_eq!((value(&values, "max"), value(&values, "buckets")), (Some(3000), Some(4096)));
+    }
+
+    #[test]
+    fn a_network_namespace_has_its_own_timeouts_and_not_its_own_size() {
+        let default = values("", |_| ());
+        assert_eq!(value(&default, "max"), None);
+        assert_eq!(value(&default, "tcp_timeout_established"), Some(7440));
+        assert_eq!(value(&default, "tcp_timeout_syn_sent"), Some(240));
+        assert_eq!((value(&default, "udp_timeout"), value(&default, "udp_timeout_stream")), (Some(120), Some(300)));
+        let set = values("[connections]\nudp = 600\nicmp = 30\ntcp_transitory = 60\n", |_| ());
+        assert_eq!((value(&set, "udp_timeout"), value(&set, "udp_timeout_stream")), (Some(120), Some(600)));
+        assert_eq!((value(&set, "icmpv6_timeout"), value(&set, "tcp_timeout_fin_wait")), (Some(30), Some(60)));
+    }
 }

@@ -4,11 +4,11 @@ use std::ops::RangeInclusive;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use nlink::netlink::nftables::{
-    ByteorderOp, ChainName, CmpOp, CtState, CtStatus, Expr, Family as NftFamily, FibFlags, FibResult, Field, IcmpxCode,
-    Item, LimitExpr, LimitUnit, LogExpr, LookupExpr, Match as NftMatch, MetaKey, NFT_MSG_NEWSET, NFTA_SET_FLAGS,
-    NFTA_SET_ID, NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_SET_USERDATA, NatStatement,
-    PacketField, PayloadBase, RangeOp, RawMessage, Register, Reject, RuleSpec, Set, SetElement, SetFlags, SetKeyType,
-    Stmt, Value, Verdict,
+    ByteorderOp, ChainName, CmpOp, CtState, CtStatus, Expr, ExthdrOp, Family as NftFamily, FibFlags, FibResult, Field,
+    IcmpxCode, Item, LimitExpr, LimitUnit, LogExpr, LookupExpr, Match as NftMatch, MetaKey, NFT_MSG_NEWSET,
+    NFTA_SET_FLAGS, NFTA_SET_ID, NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_SET_USERDATA,
+    NatStatement, PacketField, PayloadBase, RangeOp, RawMessage, Register, Reject, RuleSpec, Set, SetElement, SetFlags,
+    SetKeyType, Stmt, Value, Verdict,
 };
 use nlink::netlink::types::route::RouteType;
 use nlink::netlink::{MessageBuilder, NLMSG_HDRLEN};
@@ -16,12 +16,16 @@ use sixgate_engine::firewall::ruleset::{ConntrackState, Element, Match, NamedSet
 use sixgate_engine::firewall::{LOG_BYTES, LOG_GROUP};
 use sixgate_engine::plan::Family;
 
+use super::meters;
+
 /// A netlink attribute holds 64 KiB; an IPv6 prefix takes about 100 bytes of it.
 pub(super) const ELEMENTS_PER_MESSAGE: usize = 256;
 
+/// RFC 8200 section 4.4.
+const ROUTING: u8 = 43;
 /// Bytes of an interface name, terminating zero included (IFNAMSIZ).
 const NAME_LENGTH: usize = 16;
-const KEY: Register = Register::R0;
+pub(super) const KEY: Register = Register::R0;
 
 // What `nft` notes with a set to print it; the kernel only stores it.
 const UDATA_SET_KEY_BYTE_ORDER: u8 = 0;
@@ -136,6 +140,14 @@ impl Sets {
                 spec.push(Expr::Bitwise { sreg: KEY, dreg: KEY, len: 1, mask: vec![SYN | 4 | 16], xor: vec![0] });
                 spec.push(Expr::Cmp { sreg: KEY, op: CmpOp::Neq, data: vec![SYN] });
             }
+            Match::SourceRouted => {
+                spec.push(family_is(Family::V6));
+                // Few packets have a header of that kind in front: the others are not walked through.
+                let next = Expr::Payload { dreg: KEY, base: PayloadBase::Network, offset: 6, len: 1 };
+                self.any_byte(spec, next, SetKeyType::InetProto, &[0, ROUTING, 60]);
+                spec.push(Expr::Exthdr { dreg: KEY, op: ExthdrOp::Ipv6, exthdr_type: ROUTING, offset: 2, len: 1 });
+                spec.push(equal(vec![0]));
+            }
             Match::ConntrackState(states) => {
                 if states.is_empty() {
                     return Ok(false);
@@ -155,6 +167,8 @@ impl Sets {
                 let masked = Value::Masked { value: (*value).into(), mask: (*mask).into() };
                 spec.push(NftMatch::eq(Field::CtMark, masked));
             }
+            Match::ConnectionsUnder(most) => spec.push(Expr::Connlimit { count: *most, over: false }),
+            Match::Over(meter) => meters::add(spec, meter),
             Match::Before(seconds) => {
                 let nanoseconds = seconds.saturating_mul(1_000_000_000);
                 spec.push(Expr::Meta { dreg: KEY, key: MetaKey::TimeNs });
@@ -366,7 +380,7 @@ fn equal(data: Vec<u8>) -> Expr {
     Expr::Cmp { sreg: KEY, op: CmpOp::Eq, data }
 }
 
-fn family_is(family: Family) -> NftMatch {
+pub(super) fn family_is(family: Family) -> NftMatch {
     let number: u8 = match family {
         Family::V4 => 2,
         Family::V6 => 10,

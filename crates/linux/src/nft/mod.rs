@@ -1,11 +1,14 @@
 //! Loads a [`Ruleset`] into nftables in one transaction, and reads its counters back. No other table is touched.
 mod foreign;
 mod lower;
+mod meters;
 mod sets;
 pub mod shortcut;
 pub mod sources;
 mod timed;
 mod watch;
+
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use nlink::netlink::nftables::{
     BaseChain, Chain, ChainName, Family, FilterHook, NFT_MSG_NEWTABLE, NFTA_TABLE_NAME, NatHook, Policy, Priority,
@@ -15,14 +18,20 @@ use nlink::netlink::{Connection, MessageBuilder, Nftables};
 use sixgate_engine::firewall::ruleset::{self, Hook, HookKind, HookPoint, Ruleset};
 use sixgate_engine::status::Traffic;
 
+use rustix::net::sockopt;
+
 pub use foreign::foreign;
 pub use sets::change;
-pub use timed::{Reached, reach};
+pub use timed::{Reached, held, reach};
 pub use watch::Watch;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 
+/// Bytes of a transaction; the kernel takes memory for what is sent alone.
+const SEND_BUFFER: usize = 128 << 20;
 /// Bytes of a comment that `nft` reads back.
 const LONGEST_COMMENT: usize = 127;
 
@@ -57,7 +66,7 @@ impl NftError {
         match self.errno {
             Some(libc::EPERM | libc::EACCES) => "Run sixgate as root, or with the capability CAP_NET_ADMIN.",
             Some(libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::ENOENT) => {
-                "Load the kernel modules nf_tables, nft_ct, nft_fib_inet, nft_limit, nft_log and nft_reject_inet."
+                "Load the kernel modules nf_tables, nft_connlimit, nft_ct, nft_fib_inet, nft_limit, nft_log and nft_reject_inet."
             }
             Some(libc::EMSGSIZE | libc::ENOBUFS) => {
                 "The ruleset is too large for one transaction; raise net.core.wmem_max and wmem_default."
@@ -86,8 +95,9 @@ pub async fn load(ruleset: &Ruleset, reached: &[Reached]) -> Result<(), NftError
     for chain in &ruleset.chains {
         transaction = transaction.add_chain(base(&ruleset.table, chain).map_err(fail)?);
     }
+    transaction = meters::make(transaction, ruleset);
     transaction = timed::make(transaction, &ruleset.table, &ruleset.timed, reached);
-    let (filled, left) = sets::make(transaction, ruleset).map_err(fail)?;
+    let (filled, left) = sets::make(transaction, ruleset, room(&connection)).map_err(fail)?;
     transaction = filled;
     let mut sets = lower::Sets::new(&ruleset.table);
     for chain in &ruleset.chains {
@@ -137,8 +147,25 @@ pub async fn counters(ruleset: &Ruleset) -> Result<Vec<RuleCounter>, NftError> {
     Ok(counters)
 }
 
+/// A transaction is one datagram, and no longer than the socket's buffer: who may have one has a large one.
 fn connect() -> nlink::Result<Connection<Nftables>> {
-    Connection::<Nftables>::new()
+    let connection = Connection::<Nftables>::new()?;
+    // SAFETY: the descriptor is open as long as the connection, which outlives this function.
+    let socket = unsafe { BorrowedFd::borrow_raw(connection.socket().as_raw_fd()) };
+    if let Err(error) = sockopt::set_socket_send_buffer_size_force(socket, SEND_BUFFER) {
+        tracing::debug!("large changes of the ruleset take several transactions: {error}");
+    }
+    Ok(connection)
+}
+
+/// How many elements of sets fit into one transaction.
+fn room(connection: &Connection<Nftables>) -> usize {
+    /// Bytes of an element with its comment, at most.
+    const ELEMENT: usize = 512;
+    // SAFETY: as above.
+    let socket = unsafe { BorrowedFd::borrow_raw(connection.socket().as_raw_fd()) };
+    let bytes = sockopt::socket_send_buffer_size(socket).unwrap_or_default();
+    (bytes / ELEMENT).max(sets::PER_TRANSACTION)
 }
 
 fn table_if_missing(table: &str) -> RawMessage {

@@ -1,5 +1,5 @@
 //! Named sets: filled when a ruleset is loaded, changed by as little as possible, and read for their counters.
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use nlink::netlink::nftables::{
     Family, NFT_MSG_DELSETELEM, NFT_MSG_NEWSETELEM, NFTA_DATA_VALUE, NFTA_LIST_ELEM, NFTA_SET_ELEM_KEY,
@@ -7,7 +7,7 @@ use nlink::netlink::nftables::{
     NFTA_SET_ELEM_USERDATA, RawMessage, Transaction,
 };
 use nlink::netlink::{Connection, MessageBuilder, Nftables};
-use sixgate_engine::firewall::ruleset::{Element, NamedSet, Ruleset};
+use sixgate_engine::firewall::ruleset::{Element, NamedSet, Part, Ruleset};
 use sixgate_engine::status::Traffic;
 
 use super::lower::{create, element, named};
@@ -15,7 +15,7 @@ use super::{NftError, RuleCounter, connect};
 
 /// A netlink attribute holds 64 KiB; an element with its comment takes up to 300 bytes of it.
 const PER_MESSAGE: usize = 128;
-/// What fits into one transaction: a datagram is no longer than the socket's buffer, 208 KiB.
+/// What fits into one transaction at least: a datagram is no longer than the socket's buffer, 208 KiB unless it may be larger.
 pub(super) const PER_TRANSACTION: usize = 1024;
 
 /// Elements that are still to be added.
@@ -23,8 +23,11 @@ pub(super) type Left<'a> = Vec<(&'a NamedSet, &'a [Element])>;
 
 /// Makes the sets and fills them as far as that fits into the transaction that makes their rules. What is left over is
 /// returned, to be added right after: until then its packets are refused.
-pub(super) fn make(mut transaction: Transaction, ruleset: &Ruleset) -> nlink::Result<(Transaction, Left<'_>)> {
-    let mut room = PER_TRANSACTION;
+pub(super) fn make(
+    mut transaction: Transaction,
+    ruleset: &Ruleset,
+    mut room: usize,
+) -> nlink::Result<(Transaction, Left<'_>)> {
     let mut left = Vec::new();
     for set in &ruleset.sets {
         transaction = transaction.add_set(named(&ruleset.table, set));
@@ -110,22 +113,21 @@ pub async fn change(old: &Ruleset, new: &Ruleset) -> Result<bool, NftError> {
     let mut gone: Vec<(&NamedSet, Element)> = Vec::new();
     let mut come: Vec<(&NamedSet, Element)> = Vec::new();
     for (old, new) in old.sets.iter().zip(&new.sets) {
-        let held: HashMap<String, &Element> = old.elements.iter().map(|element| (key(element), element)).collect();
-        let wanted: HashMap<String, &Element> = new.elements.iter().map(|element| (key(element), element)).collect();
-        gone.extend(
-            held.iter().filter(|(key, _)| !wanted.contains_key(*key)).map(|(_, element)| (old, (*element).clone())),
-        );
-        come.extend(
-            wanted.iter().filter(|(key, _)| !held.contains_key(*key)).map(|(_, element)| (new, (*element).clone())),
-        );
-    }
-    if gone.len() + come.len() > PER_TRANSACTION {
-        return Ok(false);
+        if old.elements == new.elements {
+            continue;
+        }
+        let held: HashSet<&[Part]> = old.elements.iter().map(key).collect();
+        let wanted: HashSet<&[Part]> = new.elements.iter().map(key).collect();
+        gone.extend(old.elements.iter().filter(|one| !wanted.contains(key(one))).map(|one| (old, one.clone())));
+        come.extend(new.elements.iter().filter(|one| !held.contains(key(one))).map(|one| (new, one.clone())));
     }
     if gone.is_empty() && come.is_empty() {
         return Ok(true);
     }
     let connection = connect().map_err(fail)?;
+    if gone.len() + come.len() > super::room(&connection) {
+        return Ok(false);
+    }
     let mut transaction = connection.transaction();
     for (set, gone) in &gone {
         let gone = core::slice::from_ref(gone);
@@ -139,8 +141,8 @@ pub async fn change(old: &Ruleset, new: &Ruleset) -> Result<bool, NftError> {
 }
 
 /// What an element is found by; its comment is for people.
-fn key(element: &Element) -> String {
-    format!("{:?}", element.parts)
+fn key(element: &Element) -> &[Part] {
+    &element.parts
 }
 
 /// What the elements have counted, by their comments as the ruleset has them now.
@@ -247,6 +249,7 @@ mod tests {
             let many =
                 |count: u32| (0..count).map(|n| opening(&format!("2001:db8:{:x}:{:x}::/64", n >> 16, n & 0xffff), 80));
             let old = ruleset(many(10_000).collect());
+            assert!(super::super::room(&connect().unwrap()) >= 10_000, "in one transaction");
             load(&old, &[]).await.unwrap();
             let new = ruleset(many(10_001).collect());
             assert!(change(&old, &new).await.unwrap());

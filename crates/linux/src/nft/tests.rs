@@ -1,5 +1,7 @@
 //! Rulesets loaded in a namespace, and read back with `nft`.
-use sixgate_engine::firewall::ruleset::{Chain, ConntrackState, Match, Policy as RulePolicy, Rule, Statement};
+use sixgate_engine::firewall::ruleset::{
+    Chain, ConntrackState, Match, Meter, MeterKey, MeterLimit, Policy as RulePolicy, Rule, Statement,
+};
 use sixgate_engine::plan::Family as IpFamily;
 
 use super::*;
@@ -290,6 +292,60 @@ fn two_thousand_prefixes_fit_into_one_transaction() {
         load(&ruleset, &[]).await.unwrap();
         load(&ruleset, &[]).await.unwrap();
         assert_eq!(run("nft list table inet sixgate").matches("2001:db8:").count(), 2000);
+    });
+}
+
+#[test]
+fn each_source_has_a_limit_of_its_own() {
+    in_namespace(|| async {
+        let meter = |set: &str, key, limit| Match::Over(Meter { set: set.to_owned(), key, limit });
+        let drop =
+            |condition: Match, comment| rule(vec![condition], vec![Statement::Counter, Statement::Drop], comment);
+        let many = MeterLimit::Connections(2);
+        let fast = MeterLimit::PerSecond { rate: 1, burst: 5 };
+        let rules = vec![
+            drop(meter("hosts", MeterKey::Hardware, MeterLimit::Connections(1000)), "drop: host"),
+            rule(
+                vec![Match::ConntrackState(vec![ConntrackState::Established])],
+                vec![Statement::Accept],
+                "established",
+            ),
+            rule(
+                vec![Match::Protocol(vec![6]), Match::DestinationPort(vec![9000..=9000]), Match::ConnectionsUnder(2)],
+                vec![Statement::Counter, Statement::Accept],
+                "under",
+            ),
+            drop(meter("sources4", MeterKey::Source4, many), "drop: many"),
+            drop(meter("sources6", MeterKey::Source6, fast), "drop: fast"),
+        ];
+        let ruleset = Ruleset {
+            table: "sixgate".to_owned(),
+            chains: vec![chain("input", Some((HookPoint::Input, 0, RulePolicy::Accept)), rules)],
+            ..Ruleset::default()
+        };
+        load(&ruleset, &[]).await.unwrap();
+        let sockets = || std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let server = sockets();
+        let clients: Vec<_> = (0..6).map(|_| sockets()).collect();
+        for client in &clients {
+            client.send_to(b"1234", server.local_addr().unwrap()).unwrap();
+        }
+        // ::1 and ::2 lie in one /64.
+        for source in ["::1", "::2"] {
+            run(&format!("ip address replace {source}/128 dev lo"));
+            for _ in 0..10 {
+                let client = std::net::UdpSocket::bind((source, 0)).unwrap();
+                let _ = client.send_to(b"1234", ("::1", 9));
+            }
+        }
+        let counted = counters(&ruleset).await.unwrap();
+        let of = |comment: &str| counted.iter().find(|held| held.comment == comment).unwrap().traffic.packets;
+        assert_eq!(of("drop: many"), 4, "two of six have room: {counted:?}");
+        assert!((10..=15).contains(&of("drop: fast")), "five at once, then one a second: {counted:?}");
+        let listed = run("nft list table inet sixgate");
+        assert!(listed.contains("ct count 2 counter"), "{listed}");
+        assert!(listed.contains("add @sources4 { ip saddr ct count over 2 }"), "{listed}");
+        assert!(listed.contains("ip6 saddr & ffff:ffff:ffff:ffff:: limit rate over 1/second"), "{listed}");
     });
 }
 

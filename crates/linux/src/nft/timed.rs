@@ -41,6 +41,20 @@ pub async fn reach(table: &str, reached: &[Reached]) -> Result<(), NftError> {
     transaction.commit(&connection).await.map_err(fail)
 }
 
+/// What is in the sets of a table that is there, each for as long as it stays; what cannot be read is not there.
+pub async fn held(table: &str, sets: &[String]) -> Vec<Reached> {
+    let Ok(connection) = connect() else { return Vec::new() };
+    let mut held = Vec::new();
+    for set in sets {
+        let Ok(elements) = connection.list_set_elements(table, set, Family::Inet).await else { continue };
+        held.extend(elements.iter().filter_map(|element| {
+            let address: [u8; 16] = element.key().try_into().ok()?;
+            Some(Reached { set: set.clone(), address: address.into(), lasts: element.expiration()? })
+        }));
+    }
+    held
+}
+
 /// Makes the sets, with what is known of them.
 pub(super) fn make(mut transaction: Transaction, table: &str, sets: &[String], reached: &[Reached]) -> Transaction {
     for set in sets {

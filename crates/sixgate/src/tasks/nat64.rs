@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use sixgate_engine::finding::{Finding, Severity};
+use sixgate_engine::firewall::admission::Admission;
 use sixgate_engine::firewall::ruleset::Ruleset;
 use sixgate_engine::nat64::event::Event;
 use sixgate_engine::plan::{NAT64_DEVICE, Nat64Plan, Obstacle};
@@ -74,7 +75,7 @@ pub async fn run(mut ends: Ends, places: Places) {
     let (worker, retry, backoff) = (None, None, Backoff::default());
     let outlets = Outlets { slice: ends.slice, events: ends.events };
     let (ruleset, sources) = (None, Arc::clone(&ends.sources.borrow_and_update()));
-    let mut translator = Translator { worker, retry, backoff, outlets, places, ruleset, sources };
+    let mut translator = Translator { worker, retry, backoff, outlets, places, ruleset, sources, admission: None };
     loop {
         let desired = ends.desired.borrow_and_update().clone();
         match &desired {
@@ -89,8 +90,8 @@ pub async fn run(mut ends: Ends, places: Places) {
             changed = ends.desired.changed() => if changed.is_err() { return },
             changed = ends.network.changed() => {
                 if changed.is_err() { return }
-                let ruleset = ends.network.borrow_and_update().ruleset.clone();
-                translator.rules_changed(ruleset);
+                let network = ends.network.borrow_and_update().clone();
+                translator.rules_changed(network.ruleset, network.admission);
             }
             changed = ends.sources.changed() => {
                 if changed.is_err() { return }
@@ -136,6 +137,8 @@ struct Translator {
     ruleset: Option<Arc<Ruleset>>,
     /// Who may send from where.
     sources: Arc<Vec<Sources>>,
+    /// What it admits.
+    admission: Option<Arc<Admission>>,
 }
 
 impl Translator {
@@ -159,6 +162,9 @@ impl Translator {
                     worker.judge(ruleset);
                 }
                 worker.admit(&self.sources);
+                if let Some(admission) = &self.admission {
+                    worker.revoke(Arc::clone(admission));
+                }
                 self.worker = Some(worker);
                 self.retry = None;
                 self.outlets.slice.send_modify(|slice| slice.findings.clear());
@@ -168,13 +174,18 @@ impl Translator {
     }
 
     /// Once other rules are in force, sessions that the old ones have admitted have to pass them.
-    fn rules_changed(&mut self, ruleset: Option<Arc<Ruleset>>) {
-        if self.ruleset == ruleset {
-            return;
+    fn rules_changed(&mut self, ruleset: Option<Arc<Ruleset>>, admission: Option<Arc<Admission>>) {
+        if self.ruleset != ruleset {
+            self.ruleset = ruleset;
+            if let (Some(worker), Some(ruleset)) = (&self.worker, &self.ruleset) {
+                worker.judge(ruleset);
+            }
         }
-        self.ruleset = ruleset;
-        if let (Some(worker), Some(ruleset)) = (&self.worker, &self.ruleset) {
-            worker.judge(ruleset);
+        if self.admission != admission {
+            self.admission = admission;
+            if let (Some(worker), Some(admission)) = (&self.worker, &self.admission) {
+                worker.revoke(Arc::clone(admission));
+            }
         }
     }
 

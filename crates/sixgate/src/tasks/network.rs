@@ -54,6 +54,8 @@ pub struct Ends {
 pub struct Slice {
     /// The ruleset in force; absent while none of ours is.
     pub ruleset: Option<Arc<Ruleset>>,
+    /// Who may begin a conversation with whom, by that ruleset.
+    pub admission: Option<Arc<Admission>>,
     /// Raised by one whenever a ruleset is loaded: what was admitted before may not be any more.
     pub generation: u64,
     /// Connections that ended because they were not admitted any more.
@@ -75,7 +77,7 @@ pub async fn run(mut ends: Ends, bpffs: &Path) {
         ends.kernel.borrow_and_update();
         listen(&mut watch);
         let desired = ends.desired.borrow_and_update().clone();
-        let mut findings = kernel.apply(&desired).await;
+        let mut findings = kernel.apply(&desired, &ends.slice).await;
         let is_done = findings.is_empty();
         kernel.remember(&desired, is_done);
         if desired.plan().is_some() {
@@ -153,6 +155,7 @@ fn publish(slice: &watch::Sender<Slice>, kernel: &Kernel, mut findings: Vec<Find
     findings.extend(kernel.journal.finding());
     let new = Slice {
         ruleset: kernel.ruleset.clone(),
+        admission: kernel.admission.clone(),
         generation: kernel.generation,
         ended: kernel.ended,
         npt: kernel.npt.status(),
@@ -180,7 +183,7 @@ struct Kernel {
     /// How often a ruleset was loaded.
     generation: u64,
     /// What connections were judged by.
-    admission: Option<Admission>,
+    admission: Option<Arc<Admission>>,
     /// Connections that were ended.
     ended: u64,
     /// Addresses of names, and until when somebody may reach them.
@@ -218,21 +221,23 @@ impl Kernel {
         };
     }
 
-    async fn apply(&mut self, desired: &Desired) -> Vec<Finding> {
+    async fn apply(&mut self, desired: &Desired, slice: &watch::Sender<Slice>) -> Vec<Finding> {
         match desired {
             Desired::Unknown => self.deny_first().await,
             Desired::Closed => self.close().await,
-            Desired::Open(plan) => self.open(plan).await,
+            Desired::Open(plan) => self.open(plan, slice).await,
         }
     }
 
     /// Early sysctls, ruleset, links, addresses, routes, rules, and forwarding only behind the ruleset.
-    async fn open(&mut self, plan: &Plan) -> Vec<Finding> {
+    async fn open(&mut self, plan: &Plan, slice: &watch::Sender<Slice>) -> Vec<Finding> {
         sysctl::differing(&plan.network.sysctls).for_each(|sysctl| self.repairs.note_sysctl(sysctl));
         let mut errors = sysctl::apply_sysctls(&plan.network.sysctls, Stage::Early);
         let mut findings = self.enforce(&plan.firewall).await;
         if self.ruleset.as_deref() == Some(&plan.firewall) {
             findings.extend(self.judge_connections(&plan.admission).await);
+            // Whoever has changed an entry waits for nothing else.
+            self.announce(slice);
         }
         findings.extend(self.npt.apply(plan.npt.as_ref()));
         let mut repairs = std::mem::take(&mut self.repairs);
@@ -257,6 +262,19 @@ impl Kernel {
         }
         findings.extend(errors.iter().map(ApplyError::finding));
         findings
+    }
+
+    /// Tells of the ruleset alone.
+    fn announce(&self, slice: &watch::Sender<Slice>) {
+        slice.send_if_modified(|slice| {
+            let is_new = slice.ruleset != self.ruleset;
+            if is_new {
+                slice.ruleset.clone_from(&self.ruleset);
+                slice.admission.clone_from(&self.admission);
+                (slice.generation, slice.ended) = (self.generation, self.ended);
+            }
+            is_new
+        });
     }
 
     /// Before there is a plan: a machine without a ruleset of ours is closed at once, since forwarding may be on from
@@ -294,7 +312,7 @@ impl Kernel {
 
     /// What a removed entry had admitted ends; once for each change.
     async fn judge_connections(&mut self, admission: &Admission) -> Option<Finding> {
-        if self.admission.as_ref() == Some(admission) {
+        if self.admission.as_deref() == Some(admission) {
             return None;
         }
         match conntrack::judge(admission).await {
@@ -313,7 +331,7 @@ impl Kernel {
                 ));
             }
         }
-        self.admission = Some(admission.clone());
+        self.admission = Some(Arc::new(admission.clone()));
         None
     }
 
@@ -335,6 +353,14 @@ impl Kernel {
             }
             // The ruleset without the entry is in force, or none: it is asked for again.
             Err(error) => tracing::debug!("addresses of a name: {error}"),
+        }
+    }
+
+    /// What a former daemon has learnt of names is in its ruleset still.
+    async fn recall(&mut self, ruleset: &Ruleset) {
+        let now = Instant::now();
+        for one in nft::held(&ruleset.table, &ruleset.timed).await {
+            self.reached.entry((one.set, one.address)).or_insert(now + one.lasts);
         }
     }
 
@@ -366,6 +392,9 @@ impl Kernel {
         }
         if self.ruleset.as_deref() == Some(ruleset) {
             return seen.err().map(|error| unseen(ruleset, &error)).into_iter().collect();
+        }
+        if self.ruleset.is_none() {
+            self.recall(ruleset).await;
         }
         match self.replace(ruleset).await {
             Ok(()) => {

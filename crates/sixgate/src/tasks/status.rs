@@ -18,8 +18,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::init::starter;
 use crate::tasks::{
-    appliance, control, ddns, denials, dns64, facts, host, metrics, nat64, nat64_log, ndp_proxy, network, ra, savi,
-    time, uplink, vm_prefixes,
+    appliance, connections, control, ddns, denials, dns64, facts, host, metrics, nat64, nat64_log, ndp_proxy, network,
+    ra, savi, time, uplink, vm_prefixes,
 };
 use crate::wiring::{Ask, Configured, Desired};
 
@@ -73,6 +73,8 @@ pub struct Ends {
     pub appliance: watch::Receiver<appliance::Slice>,
     /// Slice of what hypervisor and provider do.
     pub host: watch::Receiver<host::Slice>,
+    /// How many connections are tracked.
+    pub connections: watch::Receiver<connections::Slice>,
     /// Slice of the clock.
     pub time: watch::Receiver<time::Slice>,
     /// Slice of the control socket.
@@ -104,6 +106,7 @@ pub async fn run(mut ends: Ends, starts: u32) {
                 status.firewall = firewall::read(network.ruleset.as_deref()).await;
                 status.firewall.generation = network.generation;
                 status.firewall.ended = network.ended;
+                status.firewall.connections = ends.connections.borrow().status;
                 status.firewall.denials = ends.denials.borrow().kept;
                 status.firewall.logged = ends.denials.borrow().logged;
                 status.cards = starter::present();
@@ -266,6 +269,7 @@ fn findings(ends: &Ends) -> Vec<Finding> {
     all.extend(ends.metrics.borrow().problems.values().cloned());
     all.extend(ends.appliance.borrow().findings.iter().cloned());
     all.extend(ends.host.borrow().findings.iter().cloned());
+    all.extend(ends.connections.borrow().findings.iter().cloned());
     all.extend(ends.time.borrow().findings.iter().cloned());
     all.extend(ends.control.borrow().findings.iter().cloned());
     all.sort_by(|a, b| (b.severity, &a.code, &a.subject).cmp(&(a.severity, &b.code, &b.subject)));
@@ -379,6 +383,7 @@ mod tests {
             metrics: watch::channel(metrics::Slice::default()).1,
             appliance: watch::channel(appliance::Slice::default()).1,
             host: watch::channel(host::Slice::default()).1,
+            connections: watch::channel(connections::Slice::default()).1,
             time: watch::channel(time::Slice::default()).1,
             control: control.subscribe(),
         };

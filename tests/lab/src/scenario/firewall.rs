@@ -79,11 +79,17 @@ pub(super) fn spoofed(lab: &mut Lab) -> Result<()> {
     let ping = format!("ping -n -c 1 -W 1 -I {} 2001:db8:1:2::1", synthesized(SITE_V4));
     ensure!(!outside.run(&ping)?.success, "an address in pref64 is believed");
 
+    // Nobody on the Internet has this address (RFC 9637).
+    outside.ip("address add 3fff::1/128 dev lo nodad")?;
+    ensure!(!outside.run("ping -n -c 1 -W 1 -I 3fff::1 2001:db8:1:2::1")?.success, "3fff::1 is believed");
+
     let router = lab.router.in_namespace()?.namespace();
     ensure!(echo_requests(router)? == echoes, "a spoofed echo request reached the router");
     let status = lab.await_status("the drops to be counted", |status| {
         let dropped = |reason: &str| status["firewall"]["dropped"][reason]["packets"].as_u64() > Some(0);
-        dropped("source is not of this hardware address") && dropped("source in pref64 came in by the uplink")
+        dropped("source is not of this hardware address")
+            && dropped("source in pref64 came in by the uplink")
+            && dropped("source is nobody's on the Internet")
     })?;
     let asked = |status: &Value| status["dns64"]["queries"].as_u64().unwrap_or_default();
     ensure!(asked(&status) == asked(&before) + 1, "{} and {}", before["dns64"], status["dns64"]);

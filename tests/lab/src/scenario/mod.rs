@@ -13,6 +13,7 @@ mod change;
 mod client;
 mod clock;
 mod command_line;
+mod connections;
 mod container;
 mod ddns;
 mod delegation;
@@ -134,6 +135,8 @@ table! {
     between_vms_the_policy_decides:                                NAMESPACE, Slaac, ByBody => policy::between;
     what_was_refused_is_told_with_the_entry_that_admits_it:        NAMESPACE, Slaac, ByBody => denials::are_told;
     a_restricted_vm_reaches_what_its_entries_name_and_nothing_else: NAMESPACE, Slaac, ByBody => outbound::is_restricted;
+    nobody_takes_all_connections_for_himself:                     NAMESPACE, Slaac, ByBody => connections::are_limited;
+    a_full_table_of_connections_is_told_and_cuts_nobody_off:       MACHINE, Slaac, Running => connections::are_full;
     a_scan_during_reloads_finds_nothing_that_is_not_listed:        NAMESPACE, Slaac, ByBody => scan::finds_nothing;
 
     // Changes of the configuration.

@@ -83,6 +83,13 @@ pub(super) fn is_restricted(lab: &mut Lab) -> Result<()> {
     std::io::Read::read_to_string(&mut held, &mut told).context("the connection that was held")?;
     connect(restricted, site, 80).context("the name's address after a reload")?;
 
+    // The next daemon knows it as well: nobody asks again for what he has been told.
+    let router = lab.router.in_namespace()?;
+    router.end(rustix::process::Signal::KILL)?;
+    router.start_again()?;
+    lab.await_service()?;
+    connect(&lab.vm1.containers()?.namespace, site, 80).context("the name's address after a restart")?;
+
     // Without the name nothing is left of it, not even in the fast path; the entry's counter and the denials say so.
     lab.await_status("connections to be counted by entry", |status| {
         let allowed = status["firewall"]["allowed"].as_object();
@@ -96,12 +103,64 @@ pub(super) fn is_restricted(lab: &mut Lab) -> Result<()> {
     let applied = lab.router.request(&json!({ "apply": { "text": config } }).to_string())?;
     ensure!(applied["reply"] == "accepted", "{applied}");
     ensure_refused(&lab.vm1.containers()?.namespace, site, 80)?;
+    // The router resets it: nobody waits for a time-out.
     std::io::Write::write_all(&mut held, b"GET / HTTP/1.0\r\n\r\n")?;
-    held.set_read_timeout(Some(Duration::from_secs(3)))?;
-    ensure!(std::io::Read::read(&mut held, &mut [0; 8]).is_err(), "a connection to a name that went goes on");
+    held.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let told = std::io::Read::read(&mut held, &mut [0; 8]).err().context("a connection to a name that went goes on")?;
+    ensure!(told.kind() == std::io::ErrorKind::ConnectionReset, "{told}");
+    are_ended(lab)?;
     wait::until_ok("the denial", SOON, || {
         let denials = lab.router.request("denials")?["denials"].to_string();
         ensure!(denials.contains("outbound, no outbound entry"), "{denials}");
         Ok(())
     })
+}
+
+const BY_PREFIX: &str = r#"
+[[outbound]]
+from = "vm1/containers"
+to = ["198.51.100.0/24", "2001:db8:ffff::/48"]
+tcp = [80, 9000]
+"#;
+
+/// Sessions of the translator end with the entry that admitted them, also where they were in the fast path; those of
+/// others go on.
+fn are_ended(lab: &mut Lab) -> Result<()> {
+    let site = synthesized(SITE_V4);
+    apply(lab, BY_PREFIX)?;
+    let mut removed = await_connection(&lab.vm1.containers()?.namespace, site, 80)?;
+    let mut free = await_connection(&lab.vm2.containers()?.namespace, site, 80)?;
+    let container = lab.vm1.containers()?.address.to_string();
+    let sessions = |lab: &mut Lab, client: &str| -> Result<usize> {
+        let told = lab.router.request(&json!({ "sessions": { "clients": format!("{client}/128") } }).to_string())?;
+        let page = told["page"]["sessions"].as_array();
+        Ok(page.with_context(|| format!("no sessions: {told}"))?.len())
+    };
+    wait::until_ok("the session", SOON, || {
+        ensure!(sessions(lab, &container)? > 0, "there is none");
+        Ok(())
+    })?;
+    apply(lab, &BY_PREFIX.replace("198.51.100.0/24", "198.51.100.53/32"))?;
+    wait::until_ok("the session to end", SOON, || {
+        let left = sessions(lab, &container)?;
+        ensure!(left == 0, "{left} are left");
+        Ok(())
+    })?;
+    std::io::Write::write_all(&mut removed, b"GET / HTTP/1.0\r\n\r\n")?;
+    removed.set_read_timeout(Some(Duration::from_secs(10)))?;
+    ensure!(std::io::Read::read(&mut removed, &mut [0; 8]).is_err(), "a connection by a prefix that went goes on");
+    let others = lab.vm2.containers()?.address.to_string();
+    ensure!(sessions(lab, &others)? > 0, "somebody else's session ended");
+    std::io::Write::write_all(&mut free, b"GET / HTTP/1.0\r\n\r\n")?;
+    free.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut told = String::new();
+    std::io::Read::read_to_string(&mut free, &mut told).context("somebody else's connection")?;
+    apply(lab, &RESTRICTED.replace("\"v4.lab.test\", ", ""))
+}
+
+fn apply(lab: &mut Lab, more: &str) -> Result<()> {
+    let config = lab.config(more);
+    let applied = lab.router.request(&json!({ "apply": { "text": config } }).to_string())?;
+    ensure!(applied["reply"] == "accepted", "{applied}");
+    Ok(())
 }

@@ -85,6 +85,7 @@ fn tables() -> Vec<(&'static str, Vec<&'static str>)> {
         ("allow", fields::<raw::Allow>()),
         ("outbound", fields::<raw::Outbound>()),
         ("policy", fields::<raw::Policy>()),
+        ("connections", fields::<raw::Connections>()),
         ("console", fields::<raw::Console>()),
         ("metrics", fields::<raw::LanPort>()),
         ("time", fields::<raw::Time>()),

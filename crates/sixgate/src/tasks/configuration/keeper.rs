@@ -10,6 +10,7 @@ use sixgate_engine::firewall::admission::{Flow, Judgement};
 use sixgate_engine::firewall::ruleset::Ruleset;
 use sixgate_engine::plan::plan;
 use sixgate_engine::why::{self, Live, Question, Step};
+use sixgate_linux::conntrack::Occupancy;
 use sixgate_linux::netlink::Netlink;
 use sixgate_linux::sysctl;
 use tokio::time::Instant;
@@ -277,6 +278,7 @@ impl Keeper {
         let live = Live {
             loaded: ruleset == Some(&plan.firewall),
             forwarding: sysctl::forwarding(),
+            connections: Occupancy::read().map(|table| (table.held, table.most)),
             neighbours: neighbours.iter().map(|known| (known.link, known.address, known.seen)).collect(),
         };
         Ok(why::why(&held.config, &plan, &live, Question { from, to, protocol, port }))

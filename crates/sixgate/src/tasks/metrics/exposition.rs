@@ -212,6 +212,14 @@ fn firewall(sheet: &mut Sheet, firewall: &Firewall) {
     let alone = |value| [(Vec::new(), flag(value))];
     sheet.gauge("firewall_loaded", "Whether the ruleset is in force", alone(firewall.loaded));
     sheet.gauge("firewall_forwarding", "Whether packets are forwarded", alone(firewall.forwarding));
+    if let Some(held) = &firewall.connections {
+        let gauge = |value: u64| [(Vec::new(), float(value))];
+        let counter = |value: u64| [(Vec::new(), value)];
+        sheet.gauge("firewall_connections", "Connections that are tracked", gauge(held.held));
+        sheet.gauge("firewall_connections_most", "Most connections that can be tracked", gauge(held.most));
+        sheet.counter("firewall_connections_refused", "Packets dropped for want of room", counter(held.refused));
+        sheet.counter("firewall_connections_evicted", "Connections that made room for others", counter(held.evicted));
+    }
     for (name, word, rules) in
         [("dropped", "dropped", &firewall.dropped), ("allowed", "admitted by `allow`", &firewall.allowed)]
     {
@@ -265,7 +273,7 @@ fn float(value: u64) -> f64 {
 mod tests {
     use std::collections::BTreeSet;
 
-    use sixgate_engine::status::{Advertised, FastPath, Upstream};
+    use sixgate_engine::status::{Advertised, Connections, FastPath, Upstream};
 
     use super::*;
 
@@ -345,6 +353,7 @@ mod tests {
         status.nat64 = status.nat64.map(|nat64| Nat64 { fast_path: Some(left), ..nat64 });
         status.dns64 = Some(Dns64 { dropped, upstreams, ..Dns64::default() });
         status.firewall.allowed = status.firewall.dropped.clone();
+        status.firewall.connections = Some(Connections::default());
         status.findings = vec![Finding::new(Severity::Note, "metrics-not-listening", "it", "is so", "leave it")];
         let text = emit(&status, Format::Prometheus).unwrap();
         let told: BTreeSet<&str> =

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self as std_mpsc, TryRecvError};
 use std::time::Duration;
 
+use sixgate_engine::firewall::admission::Admission;
 use sixgate_engine::firewall::ruleset::Ruleset;
 use sixgate_engine::nat64::{Nat64, Transmit};
 use sixgate_engine::plan::Nat64Plan;
@@ -42,6 +43,8 @@ enum Order {
     Judge(u32),
     /// These may send from where; so have the LANs been told.
     Admit(Arc<Vec<Sources>>),
+    /// This is admitted, and what else there is ends.
+    Revoke(Arc<Admission>),
     /// Save the sessions and end; the device stays.
     Leave,
     Remove,
@@ -109,6 +112,11 @@ impl Worker {
     /// Other hosts may send than before, or from elsewhere.
     pub(super) fn admit(&self, sources: &Arc<Vec<Sources>>) {
         self.order(Order::Admit(Arc::clone(sources)));
+    }
+
+    /// Other entries are in force.
+    pub(super) fn revoke(&self, admission: Arc<Admission>) {
+        self.order(Order::Revoke(admission));
     }
 
     /// The plan that the thread follows.
@@ -234,6 +242,13 @@ impl Desk {
                 }
                 Ok(Order::Judge(rules)) => self.offloading.judge(rules, &mut self.engine, now()),
                 Ok(Order::Admit(sources)) => self.offloading.admit(sources, &mut self.engine, now()),
+                Ok(Order::Revoke(admission)) => {
+                    let ended = self.engine.end_refused(&admission, now());
+                    if ended > 0 {
+                        tracing::info!("{ended} translated sessions end: they are not admitted any more");
+                        self.report();
+                    }
+                }
                 Ok(Order::List(ListSessions { from, clients, answer })) => {
                     // Whoever asked may have gone away meanwhile.
                     let _ = answer.send(self.engine.list(from, PAGE, clients, now()));
