@@ -17,6 +17,9 @@ use crate::time::Instant;
 
 /// Bindings of all links, but for those of VMs that the configuration names: what scans and inventions cost at most.
 const MOST_BINDINGS: usize = 4096;
+/// Contests that are remembered, and for how long.
+const MOST_CONTESTS: usize = 64;
+const REMEMBERED_CONTEST: Duration = Duration::from_secs(3600);
 /// Addresses of one hardware address; privacy addresses of a week in three prefixes are fewer.
 const MOST_ADDRESSES: usize = 64;
 /// RFC 6620 section 5: TENT_LT.
@@ -160,6 +163,21 @@ impl State {
     }
 }
 
+/// Two hosts want one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contest {
+    /// Who had it.
+    pub holder: MacAddr,
+    /// Who wanted it.
+    pub claimant: MacAddr,
+    /// Whether that one asked first, by duplicate address detection.
+    pub detection: bool,
+    /// How often.
+    pub times: u64,
+    /// When that was last.
+    pub at: Instant,
+}
+
 /// The table of bindings.
 #[derive(Debug, Default)]
 pub struct Savi {
@@ -167,6 +185,7 @@ pub struct Savi {
     bindings: BTreeMap<(u32, Ipv6Addr), Binding>,
     outgoing: VecDeque<Transmit>,
     claims: BTreeMap<Claim, u64>,
+    contests: BTreeMap<(u32, Ipv6Addr), Contest>,
     /// Addresses of configured hosts on which prefixes depend, and when they are asked next while nobody has them.
     wanted: BTreeMap<(u32, Ipv6Addr), Instant>,
     /// VMs that have answered once and do not any more.
@@ -246,7 +265,17 @@ impl Savi {
     }
 
     fn claimed(&mut self, link: u32, address: Ipv6Addr, from: MacAddr, evidence: Evidence, now: Instant) -> Claim {
+        let other = self.bindings.get(&(link, address)).filter(|binding| binding.mac != from);
+        let other = other.map(|binding| (binding.mac, matches!(binding.state, State::Tentative { .. })));
         let claim = self.judge(link, address, from, evidence, now);
+        match (claim, other) {
+            (Claim::Contested, Some((holder, _))) => {
+                self.contested((link, address), (holder, from), evidence == Evidence::Detection, now);
+            }
+            // RFC 4862 section 5.4.4: whoever detects hears the one who has it, and goes without.
+            (Claim::Held, Some((claimant, true))) => self.contested((link, address), (from, claimant), true, now),
+            (Claim::Held | Claim::Contested | Claim::Asked | Claim::Foreign | Claim::Full, _) => {}
+        }
         *self.claims.entry(claim).or_default() += 1;
         claim
     }
@@ -289,6 +318,31 @@ impl Savi {
                 Claim::Contested
             }
         }
+    }
+
+    /// Notes that two hosts want an address; the oldest of too many is forgotten.
+    fn contested(
+        &mut self,
+        at: (u32, Ipv6Addr),
+        (holder, claimant): (MacAddr, MacAddr),
+        detection: bool,
+        now: Instant,
+    ) {
+        let times = self.contests.get(&at).map_or(0, |contest| contest.times);
+        if times == 0 && self.contests.len() >= MOST_CONTESTS {
+            let oldest = self.contests.iter().min_by_key(|(_, contest)| contest.at).map(|(at, _)| *at);
+            oldest.map(|oldest| self.contests.remove(&oldest));
+        }
+        self.contests.insert(at, Contest { holder, claimant, detection, times: times + 1, at: now });
+    }
+
+    /// Addresses on a link that two hosts wanted in the last hour, the latest first.
+    pub fn contests(&self, link: u32, now: Instant) -> Vec<(Ipv6Addr, Contest)> {
+        let lately = |contest: &Contest| now.saturating_since(contest.at) < REMEMBERED_CONTEST;
+        let on_link = self.contests.iter().filter(|((at, _), contest)| *at == link && lately(contest));
+        let mut contests: Vec<_> = on_link.map(|((_, address), contest)| (*address, *contest)).collect();
+        contests.sort_by_key(|(_, contest)| core::cmp::Reverse(contest.at));
+        contests
     }
 
     /// Somebody sends from a prefix that is routed to a host which is not known yet: that host is asked for at once.

@@ -294,6 +294,26 @@ pub struct Lan {
     /// Hosts that the kernel's neighbour cache knows there, by hardware address; the first of them where they are many.
     #[serde(default)]
     pub clients: Vec<Client>,
+    /// Addresses that two hosts wanted lately, the latest first; known where anti-spoofing is on.
+    #[serde(default)]
+    pub contests: Vec<Contest>,
+}
+
+/// An address that two hosts wanted: one of them fails in duplicate address detection, or takes what is another's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contest {
+    /// The address.
+    pub address: String,
+    /// The hardware address of who had it.
+    pub holder: String,
+    /// The hardware address of who wanted it.
+    pub claimant: String,
+    /// Whether that one asked first whether somebody has it (RFC 4862 section 5.4), and has gone without it by now.
+    pub detection: bool,
+    /// How often.
+    pub times: u64,
+    /// When that was last, in seconds since 1970.
+    pub at: u64,
 }
 
 /// A host on a LAN.
@@ -307,6 +327,9 @@ pub struct Client {
     pub addresses: Vec<IpAddr>,
     /// Whether one of them is reachable, stale, delay, probe or permanent.
     pub seen: bool,
+    /// Seconds since it last showed that it is there; absent where it never did while somebody looked.
+    #[serde(default)]
+    pub last_seen: Option<u64>,
 }
 
 /// A VM.
@@ -324,6 +347,9 @@ pub struct Vm {
     pub containers: Vec<Ipv6Net>,
     /// Whether the kernel's neighbour cache holds it as reachable, stale, delay, probe or permanent.
     pub seen: Option<bool>,
+    /// Seconds since its next hop last showed that it is there; absent where it never did while somebody looked.
+    #[serde(default)]
+    pub last_seen: Option<u64>,
 }
 
 /// The translator.
@@ -504,6 +530,21 @@ pub struct Dns64 {
     pub bogus: u64,
     /// Messages dropped or refused, by reason.
     pub dropped: BTreeMap<String, u64>,
+    /// Names that were asked for the most in the last minutes, and about how often.
+    #[serde(default)]
+    pub top_names: Vec<Frequent>,
+    /// Clients that asked the most in the last minutes, and about how often.
+    #[serde(default)]
+    pub top_clients: Vec<Frequent>,
+}
+
+/// Something that came up often.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frequent {
+    /// What.
+    pub name: String,
+    /// About how often in the last minutes; what is old counts for less.
+    pub count: u64,
 }
 
 /// An upstream resolver.

@@ -13,6 +13,9 @@ use sixgate_engine::status::Traffic;
 
 use crate::netlink::{Netlink, NetlinkError};
 
+/// Ticks of a second in what the kernel tells of neighbours; the same on every machine.
+const USER_HZ: u64 = 100;
+
 /// Packets and bytes of one link, since it came into being.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -33,6 +36,8 @@ pub struct Neighbour {
     pub mac: Option<MacAddr>,
     /// Whether the cache holds it as reachable, stale, delay, probe or permanent.
     pub seen: bool,
+    /// Seconds since it was last confirmed that it is there; absent where that is not asked.
+    pub confirmed: Option<u64>,
 }
 
 impl Netlink {
@@ -157,8 +162,10 @@ fn neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
     }
     let mut address = None;
     let mut hardware = None;
+    let mut confirmed = None;
     for attribute in &message.attributes {
         match attribute {
+            NeighbourAttribute::CacheInfo(info) => confirmed = Some(u64::from(info.confirmed) / USER_HZ),
             NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => address = Some(IpAddr::V4(*ip)),
             NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => address = Some(IpAddr::V6(*ip)),
             NeighbourAttribute::LinkLayerAddress(bytes) => hardware = mac(bytes),
@@ -173,5 +180,7 @@ fn neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
             | NeighbourState::Probe
             | NeighbourState::Permanent
     );
-    Some(Neighbour { link: message.header.ifindex, address: address?, mac: hardware, seen })
+    // An entry that nobody has answered for counts from its making.
+    let confirmed = confirmed.filter(|_| seen && message.header.state != NeighbourState::Permanent);
+    Some(Neighbour { link: message.header.ifindex, address: address?, mac: hardware, seen, confirmed })
 }

@@ -34,6 +34,8 @@ pub enum Request {
     Stop,
     /// End and leave everything in place; the supervisor starts the daemon again.
     Restart,
+    /// Have one service start anew; the others go on.
+    RestartService(Service),
     /// Read the configuration file again.
     Reload,
     /// Stop, then power the machine off; refused where PID 1 is not `sixgate init`.
@@ -176,6 +178,7 @@ impl Request {
             Self::Status => "Status",
             Self::Stop => "Stop",
             Self::Restart => "Restart",
+            Self::RestartService(_) => "Restart of the service",
             Self::Reload => "Reload",
             Self::PowerOff => "Power-off",
             Self::Machine(MachineAction::Reboot) => "Restart of the machine",
@@ -232,6 +235,20 @@ pub struct PastConfiguration {
     pub removed: usize,
     /// The lines, each place under its line number.
     pub difference: String,
+}
+
+/// A service that can start anew by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Service {
+    /// The clients on the uplink: DHCPv4, DHCPv6, router discovery. Leases are confirmed or asked for anew.
+    Uplink,
+    /// Router advertisements: hosts are told everything again, and no farewell before.
+    Ra,
+    /// The resolver: its cache is forgotten.
+    Dns64,
+    /// The translator: its sessions go on.
+    Nat64,
 }
 
 /// What can be asked of the image's machine.
@@ -488,6 +505,7 @@ mod tests {
             Request::Status,
             Request::Stop,
             Request::Restart,
+            Request::RestartService(Service::Dns64),
             Request::Reload,
             Request::PowerOff,
             Request::Apply { text: "[wan]\n\"".to_owned(), confirm: Some(60), session: None },

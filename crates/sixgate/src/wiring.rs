@@ -15,6 +15,7 @@
 //!   scrapers ─> metrics ──Ask──┐                                                       │
 //!   clients ──> control ──Ask──┴> status                                               │
 //!                  ├──ConfigurationCommand──> configuration, ──Flush──> dns64          │
+//!                  ├──Restarts──> uplink, ra, dns64 or nat64                           │
 //!                  └──Ending──> lifecycle ──Withdraw──> 1. ra  2. nat64 ───────────────┘  3. network
 //!  signals ────────────────────────^  └──Withdraw──> or, before a restart, nat64 alone: it saves its sessions
 //! ```
@@ -178,6 +179,19 @@ pub type Flush = (Option<String>, oneshot::Sender<Result<(), String>>);
 /// Take back from the network what this task put there; the answer is that it is done.
 pub type Withdraw = oneshot::Sender<()>;
 
+/// Asks services to start anew, one by one.
+#[derive(Clone, Debug)]
+pub struct Restarts {
+    /// The clients on the uplink.
+    pub uplink: mpsc::Sender<Withdraw>,
+    /// The advertisers.
+    pub ra: mpsc::Sender<Withdraw>,
+    /// The resolver.
+    pub dns64: mpsc::Sender<Withdraw>,
+    /// The translator.
+    pub nat64: mpsc::Sender<Withdraw>,
+}
+
 /// Where things outlive the daemon.
 #[derive(Clone, Copy, Debug)]
 pub struct Kept<'a> {
@@ -257,6 +271,11 @@ impl Wiring {
         let (nat64_events, nat64_told) = mpsc::channel(COMMANDS);
         let (ask_denials, denials_asked) = mpsc::channel::<denials::Ask>(COMMANDS);
         let (list_sessions, sessions_wanted) = mpsc::channel::<ListSessions>(COMMANDS);
+        let (restart_uplink, uplink_restart) = mpsc::channel::<Withdraw>(1);
+        let (restart_ra, ra_restart) = mpsc::channel::<Withdraw>(1);
+        let (restart_dns64, dns64_restart) = mpsc::channel::<Withdraw>(1);
+        let (restart_nat64, nat64_restart) = mpsc::channel::<Withdraw>(1);
+        let restarts = Restarts { uplink: restart_uplink, ra: restart_ra, dns64: restart_dns64, nat64: restart_nat64 };
         let (withdraw_ra, ra_withdrawn) = mpsc::channel::<Withdraw>(1);
         let (withdraw_nat64, nat64_withdrawn) = mpsc::channel::<Withdraw>(1);
         let (leave_nat64, nat64_left) = mpsc::channel::<Withdraw>(1);
@@ -274,6 +293,7 @@ impl Wiring {
             uplink: uplink::Ends {
                 configured: configured_seen.clone(),
                 facts: facts_seen.clone(),
+                restart: uplink_restart,
                 resumed: resumed_seen.clone(),
                 learnt,
                 slice: uplink_slice,
@@ -302,6 +322,7 @@ impl Wiring {
             ra: ra::Ends {
                 desired: desired_seen.clone(),
                 withdraw: ra_withdrawn,
+                restart: ra_restart,
                 resumed: resumed_seen.clone(),
                 slice: ra_slice,
             },
@@ -318,6 +339,7 @@ impl Wiring {
                 desired: desired_seen.clone(),
                 network: network_slice_seen.clone(),
                 flushes,
+                restart: dns64_restart,
                 reach,
                 slice: dns64_slice,
             },
@@ -325,6 +347,7 @@ impl Wiring {
                 desired: desired_seen.clone(),
                 withdraw: nat64_withdrawn,
                 leave: nat64_left,
+                restart: nat64_restart,
                 list: sessions_wanted,
                 network: network_slice_seen.clone(),
                 sources: sources_seen,
@@ -388,6 +411,7 @@ impl Wiring {
                 flush,
                 denials: ask_denials,
                 sessions: list_sessions,
+                restarts,
                 ending,
                 order,
                 log: list_events,

@@ -92,13 +92,13 @@ impl Counters {
             cached: self.cached,
             stale: self.stale,
             synthesized: self.synthesized + self.reasons.get(&Reason::Synthesized).copied().unwrap_or_default(),
-            cache_answers: 0,
-            cache_bytes: 0,
             failures: self.failures,
             validating: plan.validate,
             validated: self.validated,
             bogus: self.bogus,
             dropped: refused.map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
+            // What only those who keep the answers and hear the queries know.
+            ..Dns64::default()
         }
     }
 }

@@ -43,6 +43,11 @@ impl Key {
         self.question.get(..self.length).unwrap_or_default()
     }
 
+    /// The name as it stands in a message, in lower case.
+    pub fn name(&self) -> &[u8] {
+        self.question.get(..self.length.saturating_sub(2)).unwrap_or_default()
+    }
+
     /// Who sees the answer.
     pub fn view(&self) -> View {
         self.tag.view

@@ -294,3 +294,40 @@ fn a_solicitation_that_names_another_hardware_address_is_no_claim() {
     assert_eq!(savi.handle_discovery(LINK, &message, TWO, at(0)), None);
     assert_eq!(savi.handle_discovery(LINK, &message, ONE, at(0)), Some(Claim::Asked));
 }
+
+#[test]
+fn whoever_wants_what_another_has_is_told_of_for_an_hour() {
+    let mut savi = savi();
+    let (mine, theirs) = ("2001:db8:1:2::77", "2001:db8:1:2::78");
+    savi.handle_discovery(LINK, &detection(mine), ONE, at(0));
+    pass(&mut savi, 0, 500);
+    assert_eq!(savi.contests(LINK, at(500)), []);
+    // Duplicate address detection of what is bound, and of what somebody has of whom nothing was known.
+    savi.handle_discovery(LINK, &detection(mine), TWO, at(1000));
+    savi.handle_discovery(LINK, &advertisement(mine), ONE, at(1100));
+    savi.handle_discovery(LINK, &detection(theirs), TWO, at(2000));
+    savi.handle_discovery(LINK, &advertisement(theirs), ONE, at(2100));
+    let told = savi.contests(LINK, at(2200));
+    let expected = [(theirs, 2100), (mine, 1000)].map(|(target, millis)| {
+        let contest = Contest { holder: ONE, claimant: TWO, detection: true, times: 1, at: at(millis) };
+        (address(target), contest)
+    });
+    assert_eq!(told, expected);
+    // Whoever takes it all the same is another matter.
+    savi.handle_unknown(LINK, address(mine), TWO, at(3000));
+    let latest = savi.contests(LINK, at(3000))[0];
+    assert_eq!((latest.0, latest.1.detection, latest.1.times), (address(mine), false, 2));
+    assert_eq!(savi.contests(LINK + 1, at(3000)), []);
+    assert_eq!(savi.contests(LINK, at(3000) + REMEMBERED_CONTEST), []);
+}
+
+#[test]
+fn contests_that_are_invented_push_out_the_oldest_only() {
+    let mut savi = savi();
+    for host in 0..100_u16 {
+        let target = format!("2001:db8:1:2::1:{host:x}");
+        savi.contested((LINK, address(&target)), (ONE, TWO), true, at(u64::from(host)));
+    }
+    let told = savi.contests(LINK, at(100));
+    assert_eq!((told.len(), told[0].0), (MOST_CONTESTS, address("2001:db8:1:2::1:63")));
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use ipnet::Ipv6Net;
 
-use crate::control::{self, ClientError, ErrorKind, MachineAction, Request, emit_reply, refusal};
+use crate::control::{self, ClientError, ErrorKind, MachineAction, Request, Service, emit_reply, refusal};
 use crate::{backup, change, denials, look, report, sessions};
 
 /// Whom to ask, and how the answer is told.
@@ -215,8 +215,10 @@ pub(super) enum Ask {
         #[command(flatten)]
         daemon: Daemon,
     },
-    /// Restart the daemon; the network stays as it is.
+    /// Restart the daemon, or one of its services; the network stays as it is.
     Restart {
+        /// Which service alone; all of the daemon without one.
+        service: Option<Service>,
         #[command(flatten)]
         daemon: Daemon,
     },
@@ -313,7 +315,10 @@ impl Ask {
             Self::Rollback { .. } => change::machine(control, &Request::Machine(MachineAction::Rollback), json),
             Self::Reboot { .. } => change::machine(control, &Request::Machine(MachineAction::Reboot), json),
             Self::PowerOff { .. } => change::machine(control, &Request::PowerOff, json),
-            Self::Restart { .. } => change::machine(control, &Request::Restart, json),
+            Self::Restart { service: None, .. } => change::machine(control, &Request::Restart, json),
+            Self::Restart { service: Some(service), .. } => {
+                change::ask(control, &Request::RestartService(service), "it has started anew", json)
+            }
             Self::Reload { .. } => change::machine(control, &Request::Reload, json),
         }
     }

@@ -213,7 +213,7 @@ impl Client {
     /// Sends a request that changes something; returns once the daemon has accepted it.
     pub fn command(&mut self, request: &Request) -> Result<(), ClientError> {
         match request {
-            Request::Apply { .. } | Request::Restore { .. } | Request::Revert { .. } => {
+            Request::Apply { .. } | Request::Restore { .. } | Request::Revert { .. } | Request::RestartService(_) => {
                 self.stream.get_mut().set_read_timeout(Some(CHANGE_PATIENCE))?;
             }
             Request::Machine(_) => self.stream.get_mut().set_read_timeout(Some(DISK_PATIENCE))?,

@@ -13,11 +13,13 @@ use tokio::time::{sleep, timeout};
 
 use crate::backoff::Backoff;
 use crate::backup::Backup;
-use crate::control::{ErrorKind, MAX_REQUEST, MachineAction, Reply, Request, emit_reply, parse_request, refusal};
+use crate::control::{
+    ErrorKind, MAX_REQUEST, MachineAction, Reply, Request, Service, emit_reply, parse_request, refusal,
+};
 use crate::lifecycle::{Ending, SUPERVISOR_VARIABLE};
 use crate::tasks::appliance::Order;
 use crate::tasks::denials;
-use crate::wiring::{Answer, Ask, ConfigurationCommand, Flush, ListEvents, ListSessions};
+use crate::wiring::{Answer, Ask, ConfigurationCommand, Flush, ListEvents, ListSessions, Restarts};
 
 use stream::Stream;
 
@@ -54,6 +56,8 @@ pub struct Ends {
     pub denials: mpsc::Sender<denials::Ask>,
     /// Asks for a part of the translator's sessions.
     pub sessions: mpsc::Sender<ListSessions>,
+    /// Asks services to start anew.
+    pub restarts: Restarts,
     /// Asks the daemon to end.
     pub ending: mpsc::Sender<Ending>,
     /// Asks something of the machine.
@@ -84,8 +88,8 @@ impl Slice {
 
 /// Serves for ever.
 pub async fn run(ends: Ends, path: PathBuf, state: PathBuf) {
-    let Ends { ask, command, flush, denials, sessions, ending, order, log, slice } = ends;
-    let desk = Desk { ask, command, flush, denials, sessions, ending, order, log, slice, state };
+    let Ends { ask, command, flush, denials, sessions, restarts, ending, order, log, slice } = ends;
+    let desk = Desk { ask, command, flush, denials, sessions, restarts, ending, order, log, slice, state };
     let mut backoff = Backoff::default();
     let mut connections = JoinSet::new();
     connections.spawn(port::serve(desk.clone()));
@@ -133,6 +137,7 @@ struct Desk {
     flush: mpsc::Sender<Flush>,
     denials: mpsc::Sender<denials::Ask>,
     sessions: mpsc::Sender<ListSessions>,
+    restarts: Restarts,
     ending: mpsc::Sender<Ending>,
     order: mpsc::Sender<Order>,
     log: mpsc::Sender<ListEvents>,
@@ -270,11 +275,29 @@ impl Desk {
             },
             Request::Stop => self.end(Ending::StopForGood),
             Request::Restart => self.end(Ending::Restart),
+            Request::RestartService(service) => self.restart(service).await,
             Request::PowerOff if supervised_by_init() => self.end(Ending::PowerOff),
             Request::Machine(action) => self.machine(action).await,
             Request::PowerOff => {
                 refusal(ErrorKind::Refused, "this router runs on a host; only the image's own PID 1 powers off")
             }
+        }
+    }
+
+    async fn restart(&self, service: Service) -> Reply {
+        let task = match service {
+            Service::Uplink => &self.restarts.uplink,
+            Service::Ra => &self.restarts.ra,
+            Service::Dns64 => &self.restarts.dns64,
+            Service::Nat64 => &self.restarts.nat64,
+        };
+        let (asked, done) = oneshot::channel();
+        if task.try_send(asked).is_err() {
+            return refusal(ErrorKind::Unavailable, "it starts anew already, or the daemon is ending");
+        }
+        match timeout(CHANGE_PATIENCE, done).await {
+            Ok(Ok(())) => Reply::Accepted,
+            Ok(Err(_)) | Err(_) => refusal(ErrorKind::Unavailable, "it does not say that it has started anew"),
         }
     }
 
@@ -462,7 +485,9 @@ mod tests {
         let (order, _) = mpsc::channel(1);
         let (log, _) = mpsc::channel(1);
         let state = PathBuf::from("/nonexistent");
-        (Desk { ask, command, flush, denials, sessions, ending, order, log, slice, state }, others)
+        let restart = || mpsc::channel(1).0;
+        let restarts = Restarts { uplink: restart(), ra: restart(), dns64: restart(), nat64: restart() };
+        (Desk { ask, command, flush, denials, sessions, restarts, ending, order, log, slice, state }, others)
     }
 
     async fn dialogue(desk: &Desk, input: &[u8]) -> Vec<Reply> {

@@ -14,10 +14,11 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::clock::seed;
 use crate::tasks::network;
-use crate::wiring::{Desired, Flush, Reach};
+use crate::wiring::{Desired, Flush, Reach, Withdraw};
 
 mod answer;
 mod answers;
+mod asked;
 mod dialogue;
 mod encrypted;
 mod framed;
@@ -31,6 +32,7 @@ mod validator;
 mod worker;
 
 use answers::{Answers, Rules};
+use asked::Most;
 use front::Front;
 use listener::Place;
 use worker::{Order, Tally, Worker};
@@ -48,6 +50,8 @@ pub struct Ends {
     pub reach: mpsc::Sender<Reach>,
     /// Asks for answers to be forgotten.
     pub flushes: mpsc::Receiver<Flush>,
+    /// Asks for a new start.
+    pub restart: mpsc::Receiver<Withdraw>,
     /// What the console shows.
     pub slice: watch::Sender<Slice>,
 }
@@ -59,6 +63,8 @@ pub struct Slice {
     counters: Counters,
     /// Queries that the engine did not see, by reason.
     refused: BTreeMap<&'static str, u64>,
+    /// What is asked most, as the front (number 0) and the workers have it.
+    asked: BTreeMap<usize, Most>,
     /// What the caches hold: all answers under number 0, then the workers' copies.
     holdings: BTreeMap<usize, Holding>,
     listening: BTreeSet<Place>,
@@ -80,6 +86,7 @@ impl Slice {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         status.cache_answers = self.holdings.get(&0).map_or(0, |all| count(all.answers));
         status.cache_bytes = self.holdings.values().map(|holding| count(holding.bytes)).sum();
+        (status.top_names, status.top_clients) = asked::together(self.asked.values());
         status.dropped.extend(self.refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)));
         Some(status)
     }
@@ -151,6 +158,12 @@ pub async fn run(mut ends: Ends) {
                     None => Ok(()),
                 };
                 drop(done.send(outcome));
+            }
+            Some(done) = ends.restart.recv() => {
+                leave_all_but(&BTreeSet::new(), &mut places, &ends.slice);
+                office = None;
+                tracing::info!("the resolver starts anew");
+                let _ = done.send(());
             }
             Some(ended) = tasks.join_next() => match ended {
                 Err(error) if error.is_panic() => return tracing::error!("a listener ended: {error}"),
@@ -282,8 +295,9 @@ mod tests {
         let (network, network_seen) = watch::channel(network::Slice::default());
         let (slice, mut seen) = watch::channel(Slice::default());
         let (_flush, flushes) = mpsc::channel(1);
+        let (again, restart) = mpsc::channel(1);
         let (reach, _) = mpsc::channel(1);
-        let task = tokio::spawn(run(Ends { desired, network: network_seen, reach, flushes, slice }));
+        let task = tokio::spawn(run(Ends { desired, network: network_seen, reach, flushes, restart, slice }));
 
         seen.wait_for(|slice| slice.plan.is_some()).await.unwrap();
         for _ in 0..32 {
@@ -292,6 +306,11 @@ mod tests {
         assert!(seen.borrow().listening.is_empty());
 
         network.send_modify(|slice| slice.ruleset = Some(Arc::new(firewall::closed())));
+        timeout(DEADLINE, seen.wait_for(|slice| slice.listening.len() == 2)).await.unwrap().unwrap();
+
+        let (done, anew) = tokio::sync::oneshot::channel();
+        again.send(done).await.unwrap();
+        timeout(DEADLINE, anew).await.unwrap().unwrap();
         timeout(DEADLINE, seen.wait_for(|slice| slice.listening.len() == 2)).await.unwrap().unwrap();
         network.send_modify(|slice| slice.ruleset = None);
         timeout(DEADLINE, seen.wait_for(|slice| slice.listening.is_empty())).await.unwrap().unwrap();

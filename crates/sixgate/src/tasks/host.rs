@@ -143,7 +143,7 @@ mod tests {
         Status {
             wan: Interface { gateways, ..card("eth0") },
             cards: vec![Card { name: "eth0".to_owned(), mac: "bc:24:11:00:00:01".to_owned(), link: true }],
-            lans: vec![Lan { name: "vms".to_owned(), interface: card("eth1"), advertised, clients: Vec::new() }],
+            lans: vec![Lan { name: "vms".to_owned(), interface: card("eth1"), advertised, ..Lan::default() }],
             ..Status::default()
         }
     }
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_gateway_that_stays_silent_is_told_with_the_address_that_it_may_not_like() {
-        let known = |seen| Neighbour { link: 2, address: "fe80::1".parse().unwrap(), mac: None, seen };
+        let known = |seen| Neighbour { link: 2, address: "fe80::1".parse().unwrap(), mac: None, seen, confirmed: None };
         let mut watched = Watched::default();
         let quiet = status(0, 0);
         assert!(watched.judge(&quiet, &[], at(0)).is_empty(), "nobody has asked it");

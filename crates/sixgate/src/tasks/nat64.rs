@@ -33,6 +33,8 @@ pub struct Ends {
     pub withdraw: mpsc::Receiver<Withdraw>,
     /// Asks for the sessions to be saved for the next daemon.
     pub leave: mpsc::Receiver<Withdraw>,
+    /// Asks for a new start, with the sessions that there are.
+    pub restart: mpsc::Receiver<Withdraw>,
     /// Asks for a part of the sessions.
     pub list: mpsc::Receiver<ListSessions>,
     /// Which ruleset is in force.
@@ -107,6 +109,11 @@ pub async fn run(mut ends: Ends, places: Places) {
                 if let Some(worker) = &translator.worker {
                     worker.list(wanted);
                 }
+            }
+            Some(done) = ends.restart.recv() => {
+                translator.leave().await;
+                tracing::info!("the translator starts anew");
+                let _ = done.send(());
             }
             done = ends.withdraw.recv() => {
                 let Some(done) = done else { return };

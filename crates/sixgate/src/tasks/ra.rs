@@ -19,6 +19,8 @@ pub struct Ends {
     pub desired: watch::Receiver<Desired>,
     /// Asks for the final advertisements.
     pub withdraw: mpsc::Receiver<Withdraw>,
+    /// Asks for a new start, without a farewell.
+    pub restart: mpsc::Receiver<Withdraw>,
     /// The machine goes on from another time.
     pub resumed: watch::Receiver<Resumed>,
     /// What the console shows.
@@ -63,6 +65,12 @@ pub async fn run(mut ends: Ends, state: PathBuf) {
                 // A station that panicked would leave its link silent.
                 return tracing::error!("a station ended: {error}");
             },
+            Some(done) = ends.restart.recv() => {
+                orders.clear();
+                stations.shutdown().await;
+                tracing::info!("advertising starts anew");
+                let _ = done.send(());
+            }
             done = ends.withdraw.recv() => {
                 let Some(done) = done else { return };
                 for order in orders.values() {

@@ -3,10 +3,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use sixgate_engine::facts::{Discovered, MacAddr};
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::savi::{Savi, SaviPlan, Sources};
+use sixgate_engine::status::Contest;
 use sixgate_linux::netlink::Netlink;
 use sixgate_linux::nft::sources::{self, Unadmitted, Unknown};
 use sixgate_linux::packet_socket::{Kind, PacketSocket};
@@ -41,6 +43,8 @@ pub struct Slice {
     pub claims: BTreeMap<String, u64>,
     /// VMs that do not answer any more.
     pub silent: BTreeSet<String>,
+    /// Addresses that two hosts wanted, by the LAN's name.
+    pub contests: BTreeMap<String, Vec<Contest>>,
     /// What is wrong.
     pub findings: Vec<Finding>,
 }
@@ -173,6 +177,7 @@ fn report(ends: &Ends, savi: &Savi, plan: &SaviPlan, told: &mut Option<u64>, fai
         bound: plan.links.iter().map(|link| (link.lan.clone(), savi.bound(link.link))).collect(),
         claims: savi.claims().iter().map(|(claim, count)| (claim.name().to_owned(), *count)).collect(),
         silent: savi.silent().clone(),
+        contests: plan.links.iter().map(|link| (link.lan.clone(), contests(savi, link.link))).collect(),
         findings,
     };
     ends.slice.send_if_modified(|slice| {
@@ -180,6 +185,20 @@ fn report(ends: &Ends, savi: &Savi, plan: &SaviPlan, told: &mut Option<u64>, fai
         *slice = new;
         changed
     });
+}
+
+/// For the console: who wanted what another had, and when.
+fn contests(savi: &Savi, link: u32) -> Vec<Contest> {
+    let (now, unix) = (now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+    let told = savi.contests(link, now).into_iter().map(|(address, contest)| Contest {
+        address: address.to_string(),
+        holder: contest.holder.to_string(),
+        claimant: contest.claimant.to_string(),
+        detection: contest.detection,
+        times: contest.times,
+        at: unix.saturating_sub(now.saturating_since(contest.at).as_secs()),
+    });
+    told.collect()
 }
 
 fn silent(name: &str) -> Finding {

@@ -16,6 +16,7 @@ use sixgate_linux::system::Machine;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::clock::now;
 use crate::init::starter;
 use crate::tasks::{
     appliance, connections, control, ddns, denials, dns64, facts, host, metrics, nat64, nat64_log, ndp_proxy, network,
@@ -25,6 +26,9 @@ use crate::wiring::{Ask, Configured, Desired};
 
 mod clients;
 mod firewall;
+mod sightings;
+
+use sightings::Sightings;
 
 /// How often findings are compared with those that were logged.
 const FINDINGS_EVERY: Duration = Duration::from_secs(1);
@@ -87,12 +91,15 @@ struct Readings {
     counters: BTreeMap<u32, Counters>,
     gateways: Vec<Gateway>,
     neighbours: Vec<Neighbour>,
+    /// Who was seen when.
+    sightings: Sightings,
 }
 
 /// Runs until nobody can ask any more.
 pub async fn run(mut ends: Ends, starts: u32) {
     let began = Instant::now();
     let mut netlink = None;
+    let mut sightings = Sightings::default();
     let mut logged = Vec::new();
     let mut tick = interval(FINDINGS_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -100,8 +107,11 @@ pub async fn run(mut ends: Ends, starts: u32) {
         tokio::select! {
             asked = ends.asked.recv() => {
                 let Some(asked) = asked else { return };
-                let readings = read(&mut netlink).await;
+                let mut readings = read(&mut netlink).await;
+                sightings.take(&readings.neighbours, now());
+                readings.sightings = sightings;
                 let mut status = assemble(&ends, &readings);
+                sightings = readings.sightings;
                 let network = ends.network.borrow().clone();
                 status.firewall = firewall::read(network.ruleset.as_deref()).await;
                 status.firewall.generation = network.generation;
@@ -134,7 +144,7 @@ async fn read(netlink: &mut Option<Netlink>) -> Readings {
     let read = tokio::join!(connected.interface_counters(), connected.default_gateways(), connected.neighbours());
     let (Ok(counters), Ok(gateways), Ok(neighbours)) = read else { return Readings::default() };
     *netlink = Some(connected);
-    Readings { counters, gateways, neighbours }
+    Readings { counters, gateways, neighbours, ..Readings::default() }
 }
 
 fn system(hostname: String, daemon_uptime: Duration, starts: u32) -> System {
@@ -185,6 +195,9 @@ fn assemble(ends: &Ends, readings: &Readings) -> Status {
     status.lans = config.lans.iter().map(|lan| lan_status(lan, config, &facts, readings, &advertised)).collect();
     let savi = ends.savi.borrow().clone();
     let discovered = ends.discovered.borrow().clone();
+    for lan in &mut status.lans {
+        lan.contests = savi.contests.get(&lan.name).cloned().unwrap_or_default();
+    }
     status.anti_spoofing = status::AntiSpoofing { bound: savi.bound, claims: savi.claims, silent: savi.silent };
     status.vms = config.vms.iter().map(|vm| vm_status(vm, config, &facts, &discovered, readings)).collect();
     status
@@ -202,7 +215,10 @@ fn lan_status(
         name: lan.name.clone(),
         interface: interface(&lan.interface, facts, readings),
         advertised: advertised.get(&lan.name).cloned(),
-        clients: link.map_or_else(Vec::new, |link| clients::clients(lan, link.index, config, &readings.neighbours)),
+        clients: link.map_or_else(Vec::new, |link| {
+            clients::clients(lan, link.index, config, &readings.neighbours, (&readings.sightings, now()))
+        }),
+        contests: Vec::new(),
     }
 }
 
@@ -214,6 +230,7 @@ fn vm_status(vm: &config::Vm, config: &Config, facts: &Facts, discovered: &[Disc
         let known = |neighbour: &&Neighbour| Some(neighbour.link) == link && neighbour.address == hop;
         readings.neighbours.iter().find(known).is_some_and(|neighbour| neighbour.seen)
     });
+    let last_seen = next_hop.and_then(|hop| readings.sightings.of(link?, hop.into(), now()));
     Vm {
         name: vm.name.clone(),
         lan: vm.lan.clone(),
@@ -221,6 +238,7 @@ fn vm_status(vm: &config::Vm, config: &Config, facts: &Facts, discovered: &[Disc
         next_hop,
         containers: vm.containers.clone(),
         seen,
+        last_seen,
     }
 }
 
@@ -325,7 +343,7 @@ mod tests {
     }
 
     fn neighbour(address: &str, link: u32, seen: bool) -> Neighbour {
-        Neighbour { link, address: address.parse().unwrap(), mac: None, seen }
+        Neighbour { link, address: address.parse().unwrap(), mac: None, seen, confirmed: seen.then_some(3) }
     }
 
     #[test]
@@ -333,7 +351,7 @@ mod tests {
         let config = config::parse(CONFIG, "test").unwrap();
         let gateways = vec![Gateway { link: 7, address: "fe80::1".parse().unwrap() }];
         let counters = BTreeMap::from([(7, Counters::default())]);
-        let readings = Readings { counters, gateways, neighbours: Vec::new() };
+        let readings = Readings { counters, gateways, ..Readings::default() };
         assert!(!interface(&config.wan.interface, &facts(), &readings).present);
         let lan = lan_status(&config.lans[0], &config, &facts(), &readings, &BTreeMap::new());
         assert_eq!((lan.interface.name.as_str(), lan.interface.present, lan.advertised), ("eth1", true, None));

@@ -8,10 +8,10 @@ use sixgate_engine::plan::uplink_link;
 use sixgate_engine::prefix::Learnt;
 use sixgate_engine::status;
 use sixgate_engine::uplink::{Moment, Uplink, Wanted};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::clock::{now, seed, sleep_until};
-use crate::wiring::{Configured, Resumed};
+use crate::wiring::{Configured, Resumed, Withdraw};
 
 mod remembered;
 mod sockets;
@@ -25,6 +25,8 @@ pub struct Ends {
     pub configured: watch::Receiver<Configured>,
     /// The kernel's facts.
     pub facts: watch::Receiver<Option<Arc<Facts>>>,
+    /// Asks for a new start, with what is remembered.
+    pub restart: mpsc::Receiver<Withdraw>,
     /// The machine goes on from another time.
     pub resumed: watch::Receiver<Resumed>,
     /// What is learnt; absent until it is known what a former daemon had learnt.
@@ -83,6 +85,12 @@ pub async fn run(mut ends: Ends, state: PathBuf) {
                     return;
                 }
                 uplink.handle_resume(now());
+            }
+            Some(done) = ends.restart.recv() => {
+                sockets = Sockets::default();
+                uplink.handle_resume(now());
+                tracing::info!("the uplink's clients start anew");
+                let _ = done.send(());
             }
             received = sockets.receive() => match received {
                 Received::Dhcp4(packet, from) => uplink.handle_ipv4(packet, from, now()),

@@ -1,5 +1,7 @@
 //! What can be done from the console: the menu, the questions before it, and what is typed for it.
-use crate::control::{Capture, MachineAction, Request};
+use clap::ValueEnum as _;
+
+use crate::control::{Capture, MachineAction, Request, Service};
 
 /// How long a configuration is tried when it is applied from the console, in seconds.
 pub(super) const TRIAL: u64 = 60;
@@ -39,6 +41,8 @@ pub(super) enum Act {
     Flush,
     /// Restart the daemon.
     Restart,
+    /// Restart one service.
+    RestartService,
     /// Something with the machine.
     Machine(MachineAction),
     /// Power off.
@@ -47,7 +51,7 @@ pub(super) enum Act {
 
 impl Act {
     /// The menu, in this order, with the key of each.
-    pub(super) const ALL: [(Self, char, &'static str); 18] = [
+    pub(super) const ALL: [(Self, char, &'static str); 19] = [
         (Self::Ping, '1', "Ping a host"),
         (Self::Trace, '2', "Trace the way to a host"),
         (Self::Resolve, '3', "Resolve a name as hosts do"),
@@ -61,6 +65,7 @@ impl Act {
         (Self::Reload, 'L', "Read the configuration file again"),
         (Self::Flush, 'F', "Have the resolver forget names"),
         (Self::Restart, 'r', "Restart the daemon"),
+        (Self::RestartService, 'R', "Restart one service"),
         (Self::Machine(MachineAction::Reboot), 'B', "Start the machine anew"),
         (Self::Machine(MachineAction::Update), 'U', "Update from an attached drive"),
         (Self::Machine(MachineAction::Rollback), 'Z', "Go back to the system before the update"),
@@ -93,6 +98,10 @@ impl Act {
                 "The number of a denial, which the firewall's page shows. The editor opens with the entry.",
             ),
             Self::Flush => ("Forget", "A name and all below it; nothing for all names."),
+            Self::RestartService => (
+                "Restart one service",
+                "uplink, ra, dns64 or nat64. Leases are confirmed, hosts told anew, the cache is forgotten, sessions go on.",
+            ),
             Self::Edit | Self::Confirm | Self::Reload | Self::Restart | Self::Machine(_) | Self::PowerOff => {
                 return None;
             }
@@ -151,6 +160,11 @@ impl Act {
                 Ok(Wanted::Send(Request::FlushDns { name }))
             }
             Self::Restart => Ok(Wanted::Send(Request::Restart)),
+            Self::RestartService => {
+                let service = Service::from_str(typed, true)
+                    .map_err(|_| format!("\"{typed}\" is no service: uplink, ra, dns64 or nat64"))?;
+                Ok(Wanted::Send(Request::RestartService(service)))
+            }
             Self::Machine(action) => Ok(Wanted::Send(Request::Machine(action))),
             Self::PowerOff => Ok(Wanted::Send(Request::PowerOff)),
         }
@@ -221,6 +235,7 @@ pub(super) fn question(request: &Request, host: &str) -> (&'static str, String) 
         Request::Confirm => (" Keep ", "Keep the configuration that is on trial?".to_owned()),
         Request::Revert { .. } => (" Go back ", "Go back to the earlier configuration?".to_owned()),
         Request::Reload => (" Reload ", "Read the configuration file again and put it into force?".to_owned()),
+        Request::RestartService(_) => (" Restart ", "Have this service start anew?".to_owned()),
         Request::Restart
         | Request::Configuration
         | Request::Unlock { .. }
@@ -276,6 +291,14 @@ mod tests {
         assert_eq!(captured("- /tmp/all.pcapng"), (None, None, some("/tmp/all.pcapng")));
         assert_eq!(captured("%eth1"), (None, some("eth1"), None));
         assert_eq!(captured("vm1"), (some("vm1"), None, None));
+    }
+
+    #[test]
+    fn a_service_is_restarted_by_its_name_and_no_other_word() {
+        let restart = |service| Ok(Wanted::Send(Request::RestartService(service)));
+        assert_eq!(Act::RestartService.request(" DNS64"), restart(Service::Dns64));
+        assert_eq!(Act::RestartService.request("nat64"), restart(Service::Nat64));
+        assert!(Act::RestartService.request("all").is_err());
     }
 
     #[test]

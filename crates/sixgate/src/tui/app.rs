@@ -244,6 +244,7 @@ impl App {
                 let text = match request {
                     Request::PowerOff => "Powering off: the router withdraws from its networks first.",
                     Request::Restart => "The daemon restarts.",
+                    Request::RestartService(_) => "The service has started anew.",
                     Request::Reload => "The configuration is read again.",
                     Request::Stop => "The router stops.",
                     Request::Machine(_) => "The machine starts anew: the router withdraws from its networks first.",

@@ -123,6 +123,7 @@ fn answer(socket: &Path, request: &Request) -> Result<Observation, ClientError> 
         Request::Status
         | Request::Stop
         | Request::Restart
+        | Request::RestartService(_)
         | Request::Reload
         | Request::PowerOff
         | Request::Machine(_)

@@ -1,4 +1,5 @@
 //! Numbers as people read them: counts, bytes, rates, durations.
+use crate::change::utc;
 
 /// A count: exact with thousands separators up to 99,999, three significant digits above.
 pub(super) fn count(value: u64) -> String {
@@ -66,6 +67,11 @@ pub(super) fn millis(micros: u64) -> String {
 pub(super) fn share(part: u64, whole: u64) -> u64 {
     let percent = u128::from(part) * 100 / u128::from(whole.max(1));
     u64::try_from(percent.min(100)).unwrap_or(100)
+}
+
+/// The time of the day, of seconds since 1970, UTC. The date is seldom what is looked for.
+pub(super) fn clock_time(seconds: u64) -> String {
+    utc(seconds).split(' ').nth(1).unwrap_or_default().to_owned()
 }
 
 /// `1 error`, `2 errors`.

@@ -2,7 +2,7 @@
 use ratatui::text::Line;
 use sixgate_engine::status::Uplink;
 
-use super::format::{count, duration};
+use super::format::{clock_time, count, duration};
 use super::page::{Item, harmless, labelled};
 use super::sheet::Sheet;
 use super::theme::Role;
@@ -27,9 +27,7 @@ fn row(event: &Event, columns: usize) -> (String, Vec<Item>) {
         "warn" => (Role::Warning, "WARN"),
         _ => (Role::Plain, ""),
     };
-    let time = utc(event.at / 1_000);
-    // The date is seldom what is looked for, and the label has room for the time alone.
-    let time = time.split(' ').nth(1).unwrap_or_default().to_owned();
+    let time = clock_time(event.at / 1_000);
     let source = (columns >= SOURCE_FROM).then(|| Item::new(Role::Label, format!("{:<13}", harmless(&event.source))));
     let text = harmless(&event.text).replace('\n', " ");
     let text = if level.is_empty() { text } else { format!("{level} {text}") };

@@ -4,9 +4,9 @@ use core::net::IpAddr;
 use ipnet::IpNet;
 use ratatui::text::Line;
 use sixgate_engine::facts::AddressState;
-use sixgate_engine::status::{Client, Interface, Lan, Status};
+use sixgate_engine::status::{Client, Contest, Interface, Lan, Status};
 
-use super::format::{bit_rate, count};
+use super::format::{bit_rate, clock_time, count};
 use super::page::{Item, harmless};
 use super::rates::{Trend, messages};
 use super::sheet::{GRAPH, Sheet, sighting};
@@ -19,6 +19,7 @@ pub(super) fn page(sheet: &Sheet<'_>) -> Vec<Line<'static>> {
     lines.extend(sheet.uplink());
     for (index, lan) in sheet.status.lans.iter().enumerate() {
         lines.extend(sheet.lan(index, lan));
+        lines.extend(sheet.contests(lan));
         lines.extend(sheet.clients(lan));
     }
     lines
@@ -73,6 +74,31 @@ impl Sheet<'_> {
         self.labelled("traffic", &[Item::plain(format!("in {received}")), Item::plain(format!("out {sent}"))])
     }
 
+    /// Addresses that two hosts want; the VM among them by its name.
+    fn contests(&self, lan: &Lan) -> Vec<Line<'static>> {
+        if lan.contests.is_empty() {
+            return Vec::new();
+        }
+        let who = |mac: &String| {
+            let vm = lan.clients.iter().find(|client| client.mac == *mac).and_then(|client| client.vm.as_ref());
+            vm.map_or_else(|| harmless(mac), |vm| harmless(vm))
+        };
+        let row = |contest: &Contest| {
+            let what = if contest.detection { "fails in DAD" } else { "takes it" };
+            let items = vec![
+                Item::new(Role::Bad, harmless(&contest.address)),
+                Item::plain(format!("of {}", who(&contest.holder))),
+                Item::plain(format!("wanted by {}, {what}", who(&contest.claimant))),
+                Item::plain(format!("{} times", count(contest.times))),
+            ];
+            (clock_time(contest.at), items)
+        };
+        let state = Item::new(Role::Bad, format!("{} lately", lan.contests.len()));
+        let mut lines = vec![self.rule(&format!("Contested on {}", harmless(&lan.name)), &[state])];
+        lines.extend(self.rows(lan.contests.iter().map(row).collect()));
+        lines
+    }
+
     /// Hosts on a LAN; a VM goes by its name.
     fn clients(&self, lan: &Lan) -> Vec<Line<'static>> {
         if lan.clients.is_empty() {
@@ -83,8 +109,10 @@ impl Sheet<'_> {
         let mut lines = vec![self.rule(&format!("Hosts on {}", harmless(&lan.name)), &[state])];
         let row = |client: &Client| {
             let name = client.vm.as_deref().map_or_else(|| "-".to_owned(), harmless);
-            let mut items = vec![Item::plain(client.mac.clone()), sighting(Some(client.seen))];
+            let mut items = vec![Item::plain(client.mac.clone()), sighting(Some(client.seen), client.last_seen)];
             items.extend(client.addresses.iter().map(|address| Item::plain(address.to_string())));
+            let vm = self.status.vms.iter().find(|vm| Some(&vm.name) == client.vm.as_ref());
+            items.extend(vm.into_iter().flat_map(|vm| &vm.containers).map(|prefix| Item::plain(format!("► {prefix}"))));
             (name, items)
         };
         lines.extend(self.rows(lan.clients.iter().map(row).collect()));

@@ -8,11 +8,9 @@ use super::findings;
 use super::format::{bit_rate, bytes, count, duration, per_second};
 use super::page::{Item, beside, harmless, labelled};
 use super::rates::{Trend, messages, packets, total};
-use super::sheet::{Sheet, level};
+use super::sheet::{Sheet, TWO_COLUMNS, level};
 use super::theme::Role;
 
-/// From this width on graphs stand side by side.
-const TWO_COLUMNS: usize = 120;
 /// Rows of a graph at least and at most.
 const GRAPH_ROWS: core::ops::RangeInclusive<usize> = 2..=6;
 

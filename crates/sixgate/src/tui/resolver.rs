@@ -2,12 +2,12 @@
 use core::net::SocketAddr;
 
 use ratatui::text::Line;
-use sixgate_engine::status::{Dns64, Upstream};
+use sixgate_engine::status::{Dns64, Frequent, Upstream};
 
 use super::format::{bytes, count, millis, per_second, plural, share};
-use super::page::Item;
+use super::page::{Item, beside, harmless};
 use super::rates::{Trend, messages};
-use super::sheet::{GRAPH, Sheet, speed, tally};
+use super::sheet::{GRAPH, Sheet, TWO_COLUMNS, speed, tally};
 use super::theme::Role;
 
 /// The resolver.
@@ -16,6 +16,7 @@ pub(super) fn page(sheet: &Sheet<'_>) -> Vec<Line<'static>> {
     if let Some(dns64) = &sheet.status.dns64 {
         lines.extend(sheet.upstreams(dns64));
         lines.extend(sheet.graph("queries", GRAPH, Trend::Queries, per_second));
+        lines.extend(sheet.asked(dns64));
         lines.extend(sheet.all_reasons("Dropped or refused, by reason", &dns64.dropped));
     }
     lines
@@ -103,6 +104,27 @@ impl Sheet<'_> {
         let mut lines = vec![self.rule("Upstream", &[state])];
         lines.extend(self.rows(rows));
         lines
+    }
+
+    /// Names and clients of the last minutes, the most frequent first: side by side where there is room.
+    fn asked(&self, dns64: &Dns64) -> Vec<Line<'static>> {
+        let column = |sheet: &Sheet<'_>, title: &str, all: &[Frequent]| {
+            let state = Item::plain(if all.is_empty() { "none yet" } else { "about, in the last minutes" });
+            let mut lines = vec![sheet.rule(title, &[state])];
+            let row = |one: &Frequent| (count(one.count), vec![Item::plain(harmless(&one.name))]);
+            lines.extend(sheet.rows(all.iter().map(row).collect()));
+            lines
+        };
+        if self.columns < TWO_COLUMNS {
+            let mut lines = column(self, "Names", &dns64.top_names);
+            lines.extend(column(self, "Clients", &dns64.top_clients));
+            return lines;
+        }
+        let half = (self.columns - 2) / 2;
+        let (left, right) = (Sheet { columns: half, ..*self }, Sheet { columns: self.columns - 2 - half, ..*self });
+        let (names, clients) =
+            (column(&left, "Names", &dns64.top_names), column(&right, "Clients", &dns64.top_clients));
+        beside(names, clients, half)
     }
 
     fn dns_rate(&self, counter: fn(&Dns64) -> u64) -> Option<f64> {

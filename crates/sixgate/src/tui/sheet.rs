@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use ratatui::text::{Line, Span};
 use sixgate_engine::status::{Accounted, Status, Traffic};
 
-use super::format::{bit_rate, bytes, count, packet_rate, per_second};
+use super::format::{bit_rate, bytes, count, duration, packet_rate, per_second};
 use super::graph::graph;
 use super::page::{Item, harmless, labelled, rule, table};
 use super::rates::{History, Trend, messages};
@@ -12,6 +12,8 @@ use super::theme::{Role, Theme};
 
 /// Reasons that are named beside the others; the pages name all.
 const REASONS: usize = 3;
+/// From this width on things stand side by side.
+pub(super) const TWO_COLUMNS: usize = 120;
 /// Rows of a page's graph.
 pub(super) const GRAPH: usize = 4;
 
@@ -131,11 +133,12 @@ pub(super) fn moved(who: &Accounted) -> Vec<Item> {
     vec![told("sent", who.v6_to_v4), told("received", who.v4_to_v6)]
 }
 
-/// Whether a host was seen.
-pub(super) fn sighting(seen: Option<bool>) -> Item {
+/// Whether a host was seen, and how long ago that was.
+pub(super) fn sighting(seen: Option<bool>, last_seen: Option<u64>) -> Item {
+    let ago = last_seen.map(|seconds| format!(" {}", duration(seconds))).unwrap_or_default();
     match seen {
-        Some(true) => Item::new(Role::Good, "seen"),
-        Some(false) => Item::new(Role::Warning, "silent"),
+        Some(true) => Item::new(Role::Good, format!("seen{ago}")),
+        Some(false) => Item::new(Role::Warning, format!("silent{ago}")),
         None => Item::plain("-"),
     }
 }

@@ -34,7 +34,7 @@ impl Sheet<'_> {
 
 /// Whether it was seen, where it is, what is routed to it.
 fn vm_items(vm: &Vm) -> Vec<Item> {
-    let mut items = vec![sighting(vm.seen)];
+    let mut items = vec![sighting(vm.seen, vm.last_seen)];
     items.push(Item::plain(harmless(&vm.lan)));
     items.push(vm.next_hop.map_or_else(|| Item::plain("-"), |address| Item::plain(address.to_string())));
     items.extend(vm.containers.iter().map(|prefix| Item::plain(format!("► {prefix}"))));

@@ -1,11 +1,13 @@
 //! The command line, with the binary that runs the router.
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::lab::Lab;
+use super::client::ping;
+use crate::lab::{Lab, connect};
 use crate::network::{SITE_V4, SITE_V6, synthesized};
 use crate::{program, wait};
 
@@ -177,5 +179,96 @@ fn fits(file: &std::path::Path, schema: &str, told: &str) -> Result<()> {
     command.push(file.display().to_string());
     let said = program::run(command, SOON)?;
     ensure!(said.success && said.stdout.is_empty(), "{told}\n{said}");
+    Ok(())
+}
+
+/// Each service starts anew by itself: the daemon goes on, a translated connection too, and everything works afterwards.
+pub(super) fn restarts_one_service(lab: &mut Lab) -> Result<()> {
+    let gateways = lab.client.namespace.default_gateways()?;
+    let before = lab.router.status()?;
+    let sent = |status: &Value| status["lans"][0]["advertised"]["sent"].as_u64();
+    let mut translated = connect(&lab.client.namespace, synthesized(SITE_V4), 80)?;
+    translated.set_read_timeout(Some(SOON))?;
+    for service in ["uplink", "ra", "dns64", "nat64"] {
+        let router = lab.router.in_namespace()?;
+        let line = format!("{} restart {service} --control {}", router.binary().display(), router.control().display());
+        let said = router.namespace().run_for(&line, SOON)?;
+        ensure!(said.success && said.stdout.contains("anew"), "{said}");
+        lab.await_service()?;
+        let status = lab.router.status()?;
+        let same = |key: &str| status["system"][key] == before["system"][key];
+        ensure!(
+            same("starts") && status["system"]["daemon_uptime"].as_u64() >= before["system"]["daemon_uptime"].as_u64()
+        );
+    }
+    // Counted anew since it was restarted: a station that had gone on would have counted on.
+    lab.await_status("advertisements after a new start", |status| sent(status) > Some(0))?;
+    let resolver = lab.learn_resolver(&lab.client)?;
+    let asked = lab.client.namespace.run(&format!("dig +short +time=5 @{resolver} v4.lab.test AAAA"))?.text()?;
+    ensure!(asked.trim() == synthesized(SITE_V4).to_string(), "{asked}");
+    translated.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    translated.read_to_string(&mut answer).context("the translated connection from before")?;
+    ensure!(answer.contains("200 OK"), "{answer}");
+    let now = lab.client.namespace.default_gateways()?;
+    ensure!(gateways.iter().all(|gateway| now.contains(gateway)), "default gateways were {gateways:?}, now {now:?}");
+    Ok(())
+}
+
+/// Who was seen when, who wants whose address, who asks for what.
+pub(super) fn tells_of_hosts(lab: &mut Lab) -> Result<()> {
+    let (address, mac) = (lab.vm1.address()?, lab.vm1.mac());
+    ping(&lab.vm1.namespace, "2001:db8:1:2::1".parse::<std::net::Ipv6Addr>()?)?;
+    let host = |status: &Value| {
+        let clients = status["lans"][0]["clients"].as_array().cloned().unwrap_or_default();
+        clients.into_iter().find(|client| client["mac"] == mac)
+    };
+    lab.await_status("vm1 to be seen", |status| {
+        host(status).is_some_and(|host| host["seen"] == true && host["last_seen"].as_u64().is_some_and(|ago| ago < 300))
+    })?;
+
+    // Another host takes its address, and finds by duplicate address detection that it is taken.
+    let client = &lab.client.namespace;
+    client.ip(&format!("address add {address}/128 dev eth0"))?;
+    wait::until_ok("duplicate address detection to fail", SOON, || {
+        ensure!(client.ip("address show dev eth0")?.contains("dadfailed"), "it has not failed");
+        Ok(())
+    })?;
+    let claimant = lab.client.mac();
+    lab.await_status("the contest to be told", |status| {
+        let contests = status["lans"][0]["contests"].as_array();
+        contests.is_some_and(|all| {
+            all.iter().any(|one| {
+                one["address"] == address.to_string()
+                    && one["holder"] == mac
+                    && one["claimant"] == claimant
+                    && one["detection"] == true
+            })
+        })
+    })?;
+
+    let resolver = lab.learn_resolver(&lab.client)?;
+    for transport in ["+notcp", "+tcp"] {
+        for _ in 0..3 {
+            lab.client
+                .namespace
+                .run(&format!("dig {transport} +short +time=5 @{resolver} WWW.plain.test AAAA"))?
+                .text()?;
+        }
+    }
+    lab.await_status("names and clients to be counted", |status| {
+        let first = |list: &str| status["dns64"][list][0].clone();
+        first("top_names")["name"] == "www.plain.test." && first("top_clients")["count"].as_u64() >= Some(6)
+    })?;
+
+    // A host that has gone is told of with the time since.
+    lab.vm1.namespace.ip("link set eth0 down")?;
+    lab.router.in_namespace()?.namespace().ip(&format!("neighbour flush to {address}"))?;
+    lab.await_status("vm1 to be missed", |status| {
+        let vms = status["vms"].as_array().cloned().unwrap_or_default();
+        let vm = vms.iter().find(|vm| vm["name"] == "vm1").cloned().unwrap_or_default();
+        host(status).is_some_and(|host| host["last_seen"].is_u64())
+            && (vm["next_hop"].is_null() || vm["last_seen"].is_u64())
+    })?;
     Ok(())
 }

@@ -219,6 +219,8 @@ table! {
     the_command_line_shows_the_status_and_checks_files:            NAMESPACE, Slaac, Running => command_line::speaks;
     whatever_a_command_prints_as_json_fits_its_schema:             NAMESPACE, Slaac, Running => command_line::fits_its_schemas;
     the_router_pings_traces_resolves_logs_and_captures:            NAMESPACE, Slaac, Running => command_line::looks;
+    each_service_starts_anew_by_itself:                            NAMESPACE, Slaac, Running => command_line::restarts_one_service;
+    the_status_tells_who_was_seen_who_contends_and_who_asks:       NAMESPACE, Slaac, Running => command_line::tells_of_hosts;
     a_clock_that_time_servers_call_wrong_is_a_finding:             NAMESPACE, Slaac, ByBody => clock::is_compared_and_left_alone;
     metrics_are_told_to_the_lan_and_not_to_the_uplink:             NAMESPACE, Slaac, ByBody => metrics::are_told_to_the_lan_alone;
 

@@ -79,6 +79,7 @@ async fn serve(desk: &Desk, request: Request, teller: &mut Teller) -> Result<(),
         Request::Status
         | Request::Stop
         | Request::Restart
+        | Request::RestartService(_)
         | Request::Reload
         | Request::PowerOff
         | Request::Machine(_)

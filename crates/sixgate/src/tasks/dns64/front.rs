@@ -17,6 +17,7 @@ use tokio::time::sleep;
 
 use super::answer::{Client, Reply, answer};
 use super::answers::{Answers, Found, Rules};
+use super::asked::Asked;
 use super::dialogue::Ways;
 use super::encrypted::Encryption;
 use super::listener::Place;
@@ -41,6 +42,8 @@ pub(super) struct Front {
     upstreams: Arc<Mutex<Upstreams>>,
     validator: Validator,
     encryption: Encryption,
+    /// What came by connections; the workers count what came to them.
+    asked: Arc<Mutex<Asked>>,
     slice: watch::Sender<Slice>,
 }
 
@@ -59,6 +62,7 @@ impl Front {
             upstreams: Arc::default(),
             validator: Validator::default(),
             encryption: Encryption::new(slice.clone()),
+            asked: Arc::new(Mutex::new(Asked::new())),
             slice,
         }
     }
@@ -143,6 +147,14 @@ impl Front {
         };
         if client.is_of_the_network() {
             self.slice.send_modify(|slice| slice.counters.asked(1));
+        }
+        if client.worker.is_none() && client.is_of_the_network() {
+            let most = {
+                let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+                asked.count(key.name(), client.peer.ip(), now());
+                asked.most()
+            };
+            self.slice.send_modify(|slice| drop(slice.asked.insert(0, most)));
         }
         let query = client.query.clone();
         match self.answers.find(&key, client, now()) {

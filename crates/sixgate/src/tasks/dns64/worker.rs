@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Slice;
 use super::answers::Rules;
+use super::asked::Asked;
 use super::listener::Place;
 use crate::clock::{now, seed};
 
@@ -94,6 +95,7 @@ impl Worker {
             answered,
             missed,
             tally: Tally::default(),
+            asked: Asked::new(),
             seen: 0,
             reported: Instant::ZERO,
             pace: Pace::default(),
@@ -140,6 +142,8 @@ pub(super) struct Tally {
     pub(super) hits: u64,
     /// Those of them whose answer was synthesized.
     pub(super) synthesized: u64,
+    /// Queries that were handed on, which the front counts.
+    missed: u64,
     /// Queries that were dropped, by reason.
     pub(super) refused: BTreeMap<&'static str, u64>,
 }
@@ -150,7 +154,7 @@ impl Tally {
     }
 
     fn is_empty(&self) -> bool {
-        self.hits == 0 && self.refused.is_empty()
+        self.hits == 0 && self.missed == 0 && self.refused.is_empty()
     }
 }
 
@@ -172,6 +176,7 @@ struct Desk {
     answered: std_mpsc::Receiver<(u64, Answer)>,
     missed: mpsc::Sender<Missed>,
     tally: Tally,
+    asked: Asked,
     /// Datagrams that came.
     seen: u64,
     reported: Instant,
@@ -221,7 +226,8 @@ impl Desk {
             }
             let now = now();
             let served = self.seen - before;
-            if self.pace.is_busy(served, now) && served < PLENTY {
+            self.asked.is_busy = self.pace.is_busy(served, now);
+            if self.asked.is_busy && served < PLENTY {
                 thread::sleep(BREATH);
             }
             if !self.tally.is_empty() && (quiet || now.saturating_since(self.reported) >= REPORT_EVERY) {
@@ -272,10 +278,10 @@ impl Desk {
                     self.cache.insert(answer, now);
                 }
             }
-            let (cache, rules, tally) = (&mut self.cache, &self.rules, &mut self.tally);
+            let (cache, rules, tally, asked) = (&mut self.cache, &self.rules, &mut self.tally, &mut self.asked);
             let (missed, number) = (&self.missed, self.number);
             let served = batch.serve(&*seat.socket, |query, peer, response| {
-                answer((cache, rules, tally), (query, peer), now, response, |tally, refresh| {
+                answer((cache, rules, tally, asked), (query, peer), now, response, |tally, refresh| {
                     let socket = (!refresh).then(|| Arc::downgrade(&seat.socket));
                     let query = query.to_vec();
                     let missed = missed.try_send(Missed { query, peer, place: seat.place, socket, worker: number });
@@ -307,16 +313,18 @@ impl Desk {
     fn report(&mut self, now: Instant) {
         self.reported = now;
         let (tally, holding) = (std::mem::take(&mut self.tally), self.cache.holding());
+        let most = self.asked.most();
         self.slice.send_modify(|slice| {
             slice.take_tally(tally);
             slice.holdings.insert(self.number + 1, holding);
+            slice.asked.insert(self.number + 1, most);
         });
     }
 }
 
 /// One query: answered, or handed on by `miss`, which is told whether the client has its answer already.
 fn answer(
-    (cache, rules, tally): (&mut Cache, &Rules, &mut Tally),
+    (cache, rules, tally, asked): (&mut Cache, &Rules, &mut Tally, &mut Asked),
     (query, peer): (&[u8], SocketAddr),
     now: Instant,
     response: &mut Vec<u8>,
@@ -334,8 +342,13 @@ fn answer(
         Admission::Dropped => return tally.refuse("dns-rate"),
     }
     let Some(plain) = Plain::parse(query, Transport::Udp) else { return miss(tally, false) };
-    match cache.answer(&plain.key(rules.plan.view(peer)), &plain, now, response) {
-        Lookup::Miss => miss(tally, false),
+    let key = plain.key(rules.plan.view(peer));
+    asked.count(key.name(), peer.ip(), now);
+    match cache.answer(&key, &plain, now, response) {
+        Lookup::Miss => {
+            tally.missed += 1;
+            miss(tally, false);
+        }
         Lookup::Hit { synthesized, refresh } => {
             tally.hits += 1;
             tally.synthesized += u64::from(synthesized);

@@ -4,15 +4,26 @@ use std::net::IpAddr;
 
 use sixgate_engine::config::{Config, Lan, MacAddr};
 use sixgate_engine::status::Client;
+use sixgate_engine::time::Instant;
 use sixgate_linux::facts::Neighbour;
+
+use super::sightings::Sightings;
 
 /// Hosts of one LAN that are told.
 const MOST_CLIENTS: usize = 1024;
 /// Addresses of one host that are told.
 const MOST_ADDRESSES: usize = 16;
 
-/// The hosts on a LAN's link, in the order of their hardware addresses.
-pub(super) fn clients(lan: &Lan, link: u32, config: &Config, neighbours: &[Neighbour]) -> Vec<Client> {
+/// The hosts on a LAN's link, in the order of their hardware addresses: those of the neighbour cache, and those that were
+/// in it lately and do not answer any more.
+pub(super) fn clients(
+    lan: &Lan,
+    link: u32,
+    config: &Config,
+    neighbours: &[Neighbour],
+    (sightings, now): (&Sightings, Instant),
+) -> Vec<Client> {
+    let mut sighted = sightings.hosts(link, now);
     let mut hosts: BTreeMap<MacAddr, Vec<&Neighbour>> = BTreeMap::new();
     for neighbour in neighbours.iter().filter(|neighbour| neighbour.link == link) {
         if let Some(mac) = neighbour.mac
@@ -21,19 +32,27 @@ pub(super) fn clients(lan: &Lan, link: u32, config: &Config, neighbours: &[Neigh
             hosts.entry(mac).or_default().push(neighbour);
         }
     }
-    let host = |(mac, entries): (MacAddr, Vec<&Neighbour>)| {
+    let host = |mac: MacAddr, addresses: Vec<IpAddr>, seen: bool, last_seen: Option<u64>| {
         let is = |vm: &&sixgate_engine::config::Vm| {
-            let has = |address: IpAddr| entries.iter().any(|entry| entry.address == address);
+            let has = |address: IpAddr| addresses.contains(&address);
             vm.lan == lan.name && (vm.mac == Some(mac) || vm.address.is_some_and(|address| has(address.into())))
         };
-        Client {
-            mac: mac.to_string(),
-            vm: config.vms.iter().find(is).map(|vm| vm.name.clone()),
-            addresses: entries.iter().map(|entry| entry.address).take(MOST_ADDRESSES).collect(),
-            seen: entries.iter().any(|entry| entry.seen),
-        }
+        let vm = config.vms.iter().find(is).map(|vm| vm.name.clone());
+        Client { mac: mac.to_string(), vm, addresses, seen, last_seen }
     };
-    hosts.into_iter().map(host).collect()
+    let mut told: BTreeMap<MacAddr, Client> = BTreeMap::new();
+    for (mac, entries) in hosts {
+        let addresses = entries.iter().map(|entry| entry.address).take(MOST_ADDRESSES).collect();
+        let last_seen = sighted.remove(&mac).map(|(_, ago)| ago);
+        told.insert(mac, host(mac, addresses, entries.iter().any(|entry| entry.seen), last_seen));
+    }
+    for (mac, (mut addresses, ago)) in sighted {
+        addresses.truncate(MOST_ADDRESSES);
+        if told.len() < MOST_CLIENTS {
+            told.insert(mac, host(mac, addresses, false, Some(ago)));
+        }
+    }
+    told.into_values().collect()
 }
 
 #[cfg(test)]
@@ -49,7 +68,11 @@ mod tests {
 
     fn neighbour(link: u32, last: u8, address: &str, seen: bool) -> Neighbour {
         let mac = Some(MacAddr([0x52, 0x54, 0, 0, 0, last]));
-        Neighbour { link, address: address.parse().unwrap(), mac, seen }
+        Neighbour { link, address: address.parse().unwrap(), mac, seen, confirmed: seen.then_some(3) }
+    }
+
+    fn told(config: &Config, neighbours: &[Neighbour]) -> Vec<Client> {
+        clients(&config.lans[0], 7, config, neighbours, (&Sightings::default(), Instant::ZERO))
     }
 
     #[test]
@@ -63,10 +86,20 @@ mod tests {
             neighbour(8, 4, "2001:db8::4", true),
             Neighbour { mac: None, ..neighbour(7, 5, "2001:db8::5", false) },
         ];
-        let told = clients(&config.lans[0], 7, &config, &neighbours);
+        let told = told(&config, &neighbours);
         let told: Vec<_> =
             told.iter().map(|client| (client.vm.as_deref(), client.addresses.len(), client.seen)).collect();
         assert_eq!(told, [(Some("vm1"), 2, true), (Some("vm2"), 1, false), (None, 1, true)]);
+    }
+
+    #[test]
+    fn a_host_that_does_not_answer_any_more_is_told_with_the_time_since() {
+        let (config, mut sightings) = (config(), Sightings::default());
+        sightings.take(&[neighbour(7, 1, "2001:db8::2", true)], Instant::from_nanos(10_000_000_000));
+        let now = Instant::from_nanos(100_000_000_000);
+        let told = clients(&config.lans[0], 7, &config, &[], (&sightings, now));
+        let expected = (Some("vm1".to_owned()), false, Some(93));
+        assert_eq!((told[0].vm.clone(), told[0].seen, told[0].last_seen), expected);
     }
 
     #[test]
@@ -77,8 +110,8 @@ mod tests {
                 ..neighbour(7, 0, &format!("2001:db8::{host:x}"), true)
             })
             .collect();
-        assert_eq!(clients(&config().lans[0], 7, &config(), &many).len(), MOST_CLIENTS);
+        assert_eq!(told(&config(), &many).len(), MOST_CLIENTS);
         let one: Vec<_> = (0..100).map(|host| neighbour(7, 1, &format!("2001:db8::{host:x}"), true)).collect();
-        assert_eq!(clients(&config().lans[0], 7, &config(), &one)[0].addresses.len(), MOST_ADDRESSES);
+        assert_eq!(told(&config(), &one)[0].addresses.len(), MOST_ADDRESSES);
     }
 }

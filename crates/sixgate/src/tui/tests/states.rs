@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use sixgate_engine::facts::AddressState;
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::status::{
-    self, Advertised, AdvertisedPrefix, Appliance, Client, Dns64, Interface, Lan, Milestone, Nat64, Sessions, Status,
-    Traffic, Upstream, Vm,
+    self, Advertised, AdvertisedPrefix, Appliance, Client, Contest, Dns64, Frequent, Interface, Lan, Milestone, Nat64,
+    Sessions, Status, Traffic, Upstream, Vm,
 };
 
 pub(super) fn traffic(packets: u64, bytes: u64) -> Traffic {
@@ -19,6 +19,10 @@ fn reasons<const N: usize>(reasons: [(&str, u64); N]) -> BTreeMap<String, u64> {
 
 fn drops<const N: usize>(reasons: [(&str, u64); N]) -> BTreeMap<String, Traffic> {
     reasons.into_iter().map(|(reason, packets)| (reason.to_owned(), traffic(packets, packets * 80))).collect()
+}
+
+fn frequent<const N: usize>(all: [(&str, u64); N]) -> Vec<Frequent> {
+    all.map(|(name, count)| Frequent { name: name.to_owned(), count }).to_vec()
 }
 
 fn interface(name: &str, addresses: &[&str]) -> Interface {
@@ -45,6 +49,7 @@ fn vm(number: u16, seen: Option<bool>) -> Vm {
         next_hop: Some(address(base, 2)),
         containers: vec![format!("{}/80", address(base + 1, 0)).parse().expect("a prefix")],
         seen,
+        last_seen: seen.map(|seen| if seen { 12 } else { 7_300 }),
     }
 }
 
@@ -54,6 +59,7 @@ fn client(mac: &str, vm: Option<&str>, addresses: &[&str], seen: bool) -> Client
         vm: vm.map(str::to_owned),
         addresses: addresses.iter().map(|address| address.parse().expect("an address")).collect(),
         seen,
+        last_seen: Some(if seen { 12 } else { 7_300 }),
     }
 }
 
@@ -115,6 +121,7 @@ pub(super) fn normal(second: u64) -> Status {
             client("52:54:00:12:34:58", Some("vm1"), &["2001:db8:1:2:20::2", "fe80::5054:ff:fe12:3458"], true),
             client("52:54:00:12:34:59", None, &["fe80::5054:ff:fe12:3459"], false),
         ],
+        contests: Vec::new(),
     }];
     status.vms = vec![vm(1, Some(true)), vm(2, Some(false))];
     status.nat64 = Some(Nat64 {
@@ -154,6 +161,8 @@ pub(super) fn normal(second: u64) -> Status {
         cache_bytes: 3_400_000,
         validating: true,
         validated: 30_100,
+        top_names: frequent([("deb.debian.org.", 812), ("registry.example.com.", 340), ("pool.ntp.org.", 96)]),
+        top_clients: frequent([("2001:db8:1:2:20::2", 1_020), ("2001:db8:1:2:21::5", 228)]),
         synthesized: 88_012 + 9 * second,
         failures: 12,
         dropped: BTreeMap::new(),
@@ -189,6 +198,16 @@ pub(super) fn overloaded(second: u64) -> Status {
     status.system.starts = 9;
     status.vms = (1..=500).map(|number| vm(number, [Some(true), Some(false), None][usize::from(number % 3)])).collect();
     status.lans.push(Lan { name: "guests".to_owned(), ..Lan::default() });
+    status.lans[0].contests = [(7, true), (1, false)]
+        .map(|(times, detection)| Contest {
+            address: format!("2001:db8:1:2:20::{times}"),
+            holder: "52:54:00:12:34:58".to_owned(),
+            claimant: "52:54:00:12:34:59".to_owned(),
+            detection,
+            times,
+            at: 1_795_500_000,
+        })
+        .to_vec();
     status.wan.received = traffic(u64::MAX / 2 + 1_450_000 * second, u64::MAX / 2 + 1_180_000_000 * second);
     status.wan.addresses.push(("2001:db8:1:2:10::99/76".parse().expect("an address"), AddressState::Duplicate));
     if let Some(nat64) = &mut status.nat64 {
