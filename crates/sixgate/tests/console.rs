@@ -14,7 +14,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcgetwinsize, tcsetwinsize};
 use sixgate::control::{Probe, ProbeOutcome, Reply, Request, emit_reply, parse_request};
 use sixgate_engine::finding::{Finding, Severity};
-use sixgate_engine::status::{self, Status};
+use sixgate_engine::status::{self, Status, Traffic};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const CONFIGURATION: &str = "hostname = \"gw1\"\n\n[wan]\ninterface = \"eth0\"\n";
@@ -45,7 +45,9 @@ impl Console {
         let winsize = Winsize { ws_col: size.0, ws_row: size.1, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&terminal, winsize).unwrap();
         let end = || Stdio::from(terminal.try_clone().unwrap());
-        let process = Command::new(env!("CARGO_BIN_EXE_sixgate"))
+        // An optimized binary, for measurements.
+        let binary = std::env::var_os("SIXGATE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_sixgate").into());
+        let process = Command::new(binary)
             .args(["tui", "--control"])
             .arg(socket)
             .args(arguments)
@@ -175,11 +177,18 @@ fn letters(output: &[u8]) -> String {
 
 /// A daemon that answers requests for the status and accepts all others; which ones, comes out of the channel.
 fn daemon(socket: &Path, status: Status) -> Receiver<Request> {
+    busy_daemon(socket, move |_| status.clone())
+}
+
+/// The same of a state that goes on: what it is after so many milliseconds.
+fn busy_daemon(socket: &Path, status: impl Fn(u64) -> Status + Send + 'static) -> Receiver<Request> {
+    let began = Instant::now();
+    let now = move || status(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
     let listener = UnixListener::bind(socket).unwrap();
     let (sender, requests) = channel();
     std::thread::spawn(move || {
         for connection in listener.incoming() {
-            let _ = serve(BufReader::new(connection?), &status, &sender);
+            let _ = serve(BufReader::new(connection?), &now, &sender);
         }
         std::io::Result::Ok(())
     });
@@ -188,13 +197,13 @@ fn daemon(socket: &Path, status: Status) -> Receiver<Request> {
 
 fn serve(
     mut connection: BufReader<std::os::unix::net::UnixStream>,
-    status: &Status,
+    status: &dyn Fn() -> Status,
     requests: &Sender<Request>,
 ) -> std::io::Result<()> {
     let mut line = Vec::new();
     while connection.read_until(b'\n', &mut line)? > 0 {
         let reply = match parse_request(&line) {
-            Ok(Request::Status) => Reply::Status { status: Box::new(status.clone()) },
+            Ok(Request::Status) => Reply::Status { status: Box::new(status()) },
             Ok(Request::Configuration) => Reply::Configuration { text: CONFIGURATION.to_owned() },
             Ok(Request::Ping { count, .. }) => {
                 for sequence in 1..=count {
@@ -424,7 +433,7 @@ fn an_older_console_says_plainly_that_the_daemon_is_newer() {
 fn a_console_on_a_serial_line_writes_little_and_computes_little() {
     let seconds: u64 = std::env::var("SIXGATE_MEASURE").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
     let (_folder, socket) = socket();
-    let _requests = daemon(&socket, state());
+    let _requests = busy_daemon(&socket, busy);
     let mut console = Console::start(&socket, (0, 0), Some((80, 24)), &["--console"]);
     console.wait_for("gw1");
     console.forget();
@@ -437,6 +446,28 @@ fn a_console_on_a_serial_line_writes_little_and_computes_little() {
     let cpu = (ticks(console.process.id()) - before) as f64 / rustix::param::clock_ticks_per_second() as f64 / elapsed;
     println!("{rate:.0} bytes a second, {:.2} % of a CPU, over {elapsed:.0} s", cpu * 100.0);
     assert!(rate <= 4096.0, "{rate} bytes a second");
+}
+
+/// A router all of whose counters move, and whose rates swing.
+fn busy(millis: u64) -> Status {
+    let mut status = state();
+    let passed = |packets: u64| Traffic { packets: packets * millis / 1_000, bytes: 700 * packets * millis / 1_000 };
+    let swing = 1 + millis / 1_000 % 20;
+    status.system.machine_uptime = millis / 1_000;
+    status.system.daemon_uptime = millis / 1_000;
+    status.system.load = swing as f32 / 10.0;
+    status.wan.present = true;
+    status.wan.carrier = true;
+    (status.wan.received, status.wan.sent) = (passed(8_000 * swing), passed(5_000 * swing));
+    status.nat64 = Some(status::Nat64 {
+        sessions: status::Sessions { tcp: 1_000 + 37 * swing, udp: 300 + swing, icmp: swing },
+        v6_to_v4: passed(4_000 * swing),
+        v4_to_v6: passed(6_000 * swing),
+        ..status::Nat64::default()
+    });
+    let queries = 40 * swing * millis / 1_000;
+    status.dns64 = Some(status::Dns64 { queries, synthesized: queries / 2, ..status::Dns64::default() });
+    status
 }
 
 /// User and system time of a process, in ticks.
