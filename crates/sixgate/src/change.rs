@@ -86,8 +86,23 @@ pub fn why(control: &Path, from: String, to: String, service: String, json: bool
     Ok(if steps.iter().all(|step| step.passes) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Asks something of the daemon or the machine; what takes long shows that it goes on.
+/// Asks something of the daemon or the machine.
 pub fn machine(control: &Path, request: &Request, json: bool) -> anyhow::Result<ExitCode> {
+    ask(control, request, "it is under way", json)
+}
+
+pub(crate) fn told(confirm: Option<Duration>, lasting: &str) -> String {
+    match confirm {
+        None => lasting.to_owned(),
+        Some(length) => format!(
+            "the configuration is on trial for {} s: `sixgate confirm` keeps it, else the one from before comes back",
+            length.as_secs()
+        ),
+    }
+}
+
+/// Has something done; what takes long shows on a terminal that it goes on.
+pub(crate) fn ask(control: &Path, request: &Request, told: &str, json: bool) -> anyhow::Result<ExitCode> {
     let progress = std::io::stderr().is_terminal().then(|| {
         let (done, ended) = mpsc::channel::<()>();
         let began = Instant::now();
@@ -101,22 +116,6 @@ pub fn machine(control: &Path, request: &Request, json: bool) -> anyhow::Result<
     let outcome = Client::connect(control)?.command(request);
     drop(progress);
     outcome?;
-    accepted("it is under way", json);
-    Ok(ExitCode::SUCCESS)
-}
-
-pub(crate) fn told(confirm: Option<Duration>, lasting: &str) -> String {
-    match confirm {
-        None => lasting.to_owned(),
-        Some(length) => format!(
-            "the configuration is on trial for {} s: `sixgate confirm` keeps it, else the one from before comes back",
-            length.as_secs()
-        ),
-    }
-}
-
-pub(crate) fn ask(control: &Path, request: &Request, told: &str, json: bool) -> anyhow::Result<ExitCode> {
-    Client::connect(control)?.command(request)?;
     accepted(told, json);
     Ok(ExitCode::SUCCESS)
 }

@@ -7,13 +7,16 @@ use sixgate_engine::facts::AddressState;
 use sixgate_engine::finding::Severity;
 use sixgate_engine::plan::Obstacle;
 use sixgate_engine::status::{
-    Connections, Dns64, FastPath, Interface, Lan, Nat64, Published, Status, Traffic, Uplink, Vm,
+    Connections, Contest, Dns64, FastPath, Interface, Lan, Nat64, Published, Status, Traffic, Uplink, Vm,
 };
 
+use crate::change::utc;
 use crate::control::Client;
 
 /// Changes on the uplink that the table shows; JSON has more.
 const LATEST_CHANGES: usize = 5;
+/// Names and clients of the resolver that it shows.
+const TOP: usize = 3;
 
 /// Asks the daemon and prints what it says.
 pub fn report(control: &Path, json: bool) -> anyhow::Result<ExitCode> {
@@ -71,10 +74,21 @@ fn hosts(status: &Status) -> String {
         for client in &lan.clients {
             let addresses: Vec<_> = client.addresses.iter().map(ToString::to_string).collect();
             let (vm, seen) = (client.vm.as_deref().unwrap_or("-"), if client.seen { "seen" } else { "silent" });
-            let line = format!("{:<12} {:<17} {:<12} {seen:<6} {}", lan.name, client.mac, vm, addresses.join(" "));
+            let ago = client.last_seen.map_or_else(|| "-".to_owned(), span);
+            let addresses = addresses.join(" ");
+            let line = format!("{:<12} {:<17} {vm:<12} {seen:<6} {ago:<12} {addresses}", lan.name, client.mac);
             out.push_str(line.trim_end());
             out.push('\n');
         }
+    }
+    for (lan, contest) in status.lans.iter().flat_map(|lan| lan.contests.iter().map(move |contest| (lan, contest))) {
+        let Contest { address, holder, claimant, detection, times, at } = contest;
+        let what = if *detection { "fails in duplicate address detection" } else { "takes it" };
+        let time = utc(*at);
+        out.push_str(&format!(
+            "{}: {address} of {holder} is wanted by {claimant}, which {what}: {times} times, last {time}\n",
+            lan.name
+        ));
     }
     if out.is_empty() { "no hosts are known on any LAN\n".to_owned() } else { out }
 }
@@ -269,8 +283,9 @@ fn write_vm(out: &mut String, vm: &Vm) -> fmt::Result {
         Some(false) => "not seen",
         None => "",
     };
+    let ago = vm.last_seen.map_or_else(String::new, |seconds| format!(", last {} ago", span(seconds)));
     let hop = vm.next_hop.map(|hop| hop.to_string()).unwrap_or_default();
-    row(out, &vm.name, &format!("{hop} on {} {seen}", vm.lan))?;
+    row(out, &vm.name, &format!("{hop} on {} {seen}{ago}", vm.lan))?;
     if let Some(gateway) = vm.gateway {
         row(out, "", &format!("gateway {gateway}"))?;
     }
@@ -374,6 +389,12 @@ fn write_dns64(out: &mut String, dns64: &Dns64) -> fmt::Result {
         dns64.queries, dns64.cached, dns64.synthesized, dns64.stale, dns64.failures
     );
     row(out, "queries", &counts)?;
+    for (label, all) in [("names", &dns64.top_names), ("clients", &dns64.top_clients)] {
+        let most: Vec<_> = all.iter().take(TOP).map(|one| format!("{} {}", one.count, one.name)).collect();
+        if !most.is_empty() {
+            row(out, label, &most.join(", "))?;
+        }
+    }
     write_reasons(out, &dns64.dropped)
 }
 
