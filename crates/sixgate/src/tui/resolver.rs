@@ -92,7 +92,7 @@ impl Sheet<'_> {
                 speed(answers),
                 Item::plain(format!("{} answers", count(upstream.answers))),
                 Item::plain(format!("{} failed", count(upstream.failures))),
-                Item::plain(endpoint(upstream.address)),
+                Item::plain(upstream.encrypted.as_deref().map_or_else(|| endpoint(upstream.address), harmless)),
             ];
             (format!("{}", index + 1), items)
         };
