@@ -44,6 +44,12 @@ impl Nic {
         ["-netdev".into(), backend, "-device".into(), device]
     }
 
+    /// The arguments that have QEMU write all frames of a card into a file, in pcap's format.
+    pub(crate) fn capture(index: usize, folder: &std::path::Path, machine: &str) -> [String; 2] {
+        let file = folder.join(format!("{machine}.eth{index}.pcap"));
+        ["-object".into(), format!("filter-dump,id=dump{index},netdev=n{index},file={}", file.display())]
+    }
+
     pub(crate) fn descriptor(&self) -> Option<&OwnedFd> {
         match &self.link {
             Link::User => None,

@@ -32,6 +32,8 @@ pub(crate) enum Source {
 pub struct Machine {
     pub(crate) name: String,
     pub(crate) source: Source,
+    /// What QEMU loads though there is a disk.
+    pub(crate) loaded: Option<Boot>,
     pub(crate) model: Model,
     pub(crate) files: Vec<(String, Vec<u8>)>,
     pub(crate) append: Vec<String>,
@@ -39,6 +41,7 @@ pub struct Machine {
     pub(crate) nics: Vec<Nic>,
     pub(crate) ports: Vec<String>,
     pub(crate) artefacts: Option<PathBuf>,
+    pub(crate) captures: bool,
 }
 
 impl Machine {
@@ -56,6 +59,7 @@ impl Machine {
         Self {
             name: name.to_owned(),
             source,
+            loaded: None,
             model: Model::default(),
             files: Vec::new(),
             append: vec!["console=ttyS0,115200".into(), "panic=-1".into()],
@@ -63,6 +67,7 @@ impl Machine {
             nics: Vec::new(),
             ports: Vec::new(),
             artefacts: None,
+            captures: false,
         }
     }
 
@@ -81,6 +86,11 @@ impl Machine {
     pub fn append(mut self, word: &str) -> Self {
         self.append.push(word.to_owned());
         self
+    }
+
+    /// Has QEMU load this kernel, a bzImage, on a machine with a disk.
+    pub fn load(self, boot: &Boot) -> Self {
+        Self { loaded: Some(boot.clone()), ..self }
     }
 
     /// Sets the memory in MiB.
@@ -113,6 +123,11 @@ impl Machine {
         self
     }
 
+    /// Writes what goes over its network cards beside the console's log, a file for each card.
+    pub fn capture(self) -> Self {
+        Self { captures: true, ..self }
+    }
+
     /// Starts it. QEMU dies with this process, however that ends.
     pub fn start(self) -> Result<Running> {
         Running::start(self)
@@ -131,6 +146,11 @@ impl Machine {
         let mut arguments: Vec<String> = ["-nodefaults", "-no-user-config", "-no-reboot"].map(str::to_owned).to_vec();
         arguments.extend(pairs.into_iter().flat_map(|(option, value)| [option.to_owned(), value]));
         arguments.extend(own);
+        if let Some(boot) = &self.loaded {
+            let [kernel, initrd] = [&boot.kernel, &boot.initrd].map(|path| path.display().to_string());
+            arguments.extend(["-kernel".into(), kernel, "-initrd".into(), initrd]);
+            arguments.extend(["-append".into(), self.append.join(" ")]);
+        }
         Ok(arguments)
     }
 

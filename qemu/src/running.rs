@@ -15,6 +15,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::console::Console;
+use crate::link::Nic;
 use crate::machine::Machine;
 use crate::qmp::Qmp;
 
@@ -64,6 +65,9 @@ impl Running {
             let descriptor = nic.descriptor().map(inheritable).transpose()?;
             command.args(nic.arguments(machine.model, index, descriptor.as_ref().map(AsRawFd::as_raw_fd)));
             inherited.extend(descriptor);
+            if machine.captures {
+                command.args(Nic::capture(index, &artefacts, &machine.name));
+            }
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&messages)?);
 

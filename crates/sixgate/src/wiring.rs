@@ -377,7 +377,7 @@ impl Wiring {
                 desired: desired_seen,
                 uplink: uplink_slice_seen,
                 facts_slice: facts_slice_seen,
-                network: network_slice_seen,
+                network: network_slice_seen.clone(),
                 denials: denials_slice_seen,
                 ra: ra_slice_seen.clone(),
                 dns64: dns64_slice_seen,
@@ -397,6 +397,7 @@ impl Wiring {
             },
             appliance: appliance::Ends {
                 configured: configured_seen,
+                network: network_slice_seen,
                 ra: ra_slice_seen,
                 facts: facts_seen,
                 ask: ask.clone(),

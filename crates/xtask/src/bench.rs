@@ -13,6 +13,8 @@ mod report;
 mod resolver;
 mod responder;
 mod series;
+mod start;
+mod start_report;
 mod track;
 
 use anyhow::Result;
@@ -34,6 +36,9 @@ enum Subject {
     Dns64(dns64::Options),
     /// The firewall against rules by hand, ufw and no firewall at all; writes docs/benchmarks/firewall.md.
     Firewall(firewall::Options),
+    /// How long the image takes from the kernel's first moment to the first advertisement, beside an init that does nothing;
+    /// writes docs/benchmarks/start.md.
+    Start(start::Options),
     /// Sends datagrams as fast as it can, inside a namespace of the benchmark.
     #[command(hide = true)]
     Generate(generator::Options),
@@ -54,6 +59,7 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
         Subject::Nat64(options) => nat64::run(options),
         Subject::Dns64(options) => dns64::run(options),
         Subject::Firewall(options) => firewall::run(options),
+        Subject::Start(options) => start::run(options),
         Subject::Generate(options) => generator::run(options),
         Subject::Respond(options) => responder::respond(options),
         Subject::AskBack(options) => responder::ask_back(options),

@@ -146,6 +146,27 @@ pub(crate) fn build_client() -> Result<Boot> {
     kernel.install(&folder, initrd)
 }
 
+/// What was built last.
+pub(crate) struct Built {
+    /// The router, as QEMU loads it.
+    pub(crate) router: Boot,
+    /// The demo's client.
+    pub(crate) client: Boot,
+    /// The kernel as the disk has it.
+    pub(crate) packed_kernel: PathBuf,
+    /// The disk.
+    pub(crate) raw: PathBuf,
+}
+
+/// Finds it.
+pub(crate) fn as_built() -> Result<Built> {
+    let folder = folder()?;
+    let boot = |name: &str| Boot { kernel: folder.join("vmlinux"), initrd: folder.join(name) };
+    let raw = folder.join(format!("sixgate-{}.raw", env!("CARGO_PKG_VERSION")));
+    ensure!(raw.is_file(), "{}: `cargo xtask image` builds it", raw.display());
+    Ok(Built { router: boot("initrd.img"), client: boot("client.img"), packed_kernel: folder.join("vmlinuz"), raw })
+}
+
 fn folder() -> Result<PathBuf> {
     let folder = target().join("image");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;

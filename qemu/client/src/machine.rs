@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, anyhow};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, finit_module, reboot};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Mounts the kernel's own file systems.
 pub(crate) fn mount_all() -> Result<()> {
@@ -35,6 +36,12 @@ pub(crate) fn argument(name: &str) -> Result<String> {
     let line = fs::read_to_string("/proc/cmdline")?;
     let value = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
     value.map(str::to_owned).with_context(|| format!("{name} is missing on the kernel's command line"))
+}
+
+/// Time since the kernel started.
+pub(crate) fn since_boot() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    Duration::new(now.tv_sec.try_into().unwrap_or(0), now.tv_nsec.try_into().unwrap_or(0))
 }
 
 /// Switches the machine off. Process 1 must not end: the kernel would call that a panic.

@@ -34,6 +34,12 @@ pub fn start(command: &mut Command) -> io::Result<Process> {
     Ok(Process(pid))
 }
 
+/// How much a process gives way to others; zero is as usual, 19 the most.
+pub fn give_way(process: Process, niceness: i32) {
+    // It may have ended already.
+    let _ = rustix::process::setpriority_process(Some(process.0), niceness);
+}
+
 /// Sends a signal; a process that has ended already is no error.
 pub fn signal(process: Process, signal: Signal) {
     let _ = kill_process(process.0, signal);

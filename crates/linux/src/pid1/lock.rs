@@ -27,6 +27,8 @@ const SYSCTLS: &[(&str, &str)] = &[
     ("fs/protected_hardlinks", "1"),
     ("fs/protected_fifos", "2"),
     ("fs/protected_regular", "2"),
+    // Cards are raised before the router says which of them may listen to advertisements.
+    ("net/ipv6/conf/default/accept_ra", "0"),
 ];
 
 /// Modules that are no use before their hardware is there and make a device of their own as soon as they are loaded.

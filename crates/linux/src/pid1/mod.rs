@@ -6,12 +6,12 @@ pub mod lock;
 pub mod modules;
 pub mod mounts;
 pub mod power;
+pub mod random;
 
 use std::fs;
 use std::io;
 use std::time::Duration;
 
-use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Whether this process is the first one, which the kernel started.
@@ -34,12 +34,6 @@ pub fn set_hostname(name: &str) -> io::Result<()> {
 pub fn raise_loopback() -> io::Result<()> {
     const IFF_UP_LOOPBACK: &str = "0x9";
     fs::write("/sys/class/net/lo/flags", IFF_UP_LOOPBACK)
-}
-
-/// Blocks until the kernel's random numbers are fit for keys.
-pub fn wait_for_randomness() -> io::Result<()> {
-    getrandom(&mut [0_u8; 1], GetRandomFlags::empty())?;
-    Ok(())
 }
 
 /// Sets from which level on the kernel's messages are shown on the console: 1 hides all but emergencies, 7 shows all but debugging.

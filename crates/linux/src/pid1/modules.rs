@@ -14,11 +14,22 @@ pub struct Modules {
     home: PathBuf,
     /// Module name to its file and the files it depends on, nearest first.
     files: BTreeMap<String, (String, Vec<String>)>,
-    /// Patterns of hardware and names, with the module that serves them.
-    aliases: Vec<(CString, String)>,
+    /// Patterns of hardware and names.
+    aliases: Vec<Alias>,
     /// What else is worth loading before and after a module, if it is there.
     soft: BTreeMap<String, Soft>,
     loaded: BTreeSet<String>,
+    /// Hardware that was served, or that nothing serves.
+    looked_at: BTreeSet<String>,
+}
+
+/// A pattern and the module that serves what it fits.
+#[derive(Debug)]
+struct Alias {
+    pattern: CString,
+    /// Bytes of the pattern before its first wildcard: most patterns are told apart by them.
+    plain: usize,
+    module: String,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -50,7 +61,8 @@ impl Modules {
         let aliases = aliases.lines().filter_map(|line| {
             let mut words = line.strip_prefix("alias ")?.split_whitespace();
             let pattern = underscored(words.next()?);
-            Some((CString::new(pattern).ok()?, module_name(words.next()?)))
+            let plain = pattern.find(['*', '?', '[', '\\']).unwrap_or(pattern.len());
+            Some(Alias { pattern: CString::new(pattern).ok()?, plain, module: module_name(words.next()?) })
         });
         Self { files: files.collect(), aliases: aliases.collect(), ..Self::default() }
     }
@@ -78,11 +90,14 @@ impl Modules {
         }
     }
 
-    /// Loads the drivers of all hardware that is there. What a driver reveals may need another one, so callers repeat
-    /// this until nothing is new.
+    /// Loads the drivers of all hardware that was not there when it was called before. What a driver reveals may need another
+    /// one, so callers repeat this until nothing is new.
     pub fn cold_plug(&mut self) -> usize {
         let mut count = 0;
         for alias in hardware(Path::new("/sys/bus")) {
+            if !self.looked_at.insert(alias.clone()) {
+                continue;
+            }
             count += self.load(&alias).unwrap_or_else(|error| {
                 tracing::warn!("no driver for {alias}: {error}");
                 0
@@ -102,8 +117,8 @@ impl Modules {
             return vec![plain];
         }
         let Ok(wanted) = CString::new(name.replace('-', "_")) else { return Vec::new() };
-        let matching = self.aliases.iter().filter(|(pattern, _)| matches(pattern, &wanted));
-        matching.map(|(_, module)| module.clone()).collect()
+        let matching = self.aliases.iter().filter(|alias| alias.matches(&wanted));
+        matching.map(|alias| alias.module.clone()).collect()
     }
 
     /// `above` are the modules whose wishes led here: soft dependencies may go in circles.
@@ -201,9 +216,15 @@ fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
-fn matches(pattern: &CString, name: &CString) -> bool {
-    // SAFETY: both are NUL-terminated strings that live through the call, which only reads them.
-    unsafe { libc::fnmatch(pattern.as_ptr(), name.as_ptr(), 0) == 0 }
+impl Alias {
+    fn matches(&self, name: &CString) -> bool {
+        // The C library takes long over each, and there are some thousands of them.
+        if name.as_bytes().get(..self.plain) != self.pattern.as_bytes().get(..self.plain) {
+            return false;
+        }
+        // SAFETY: both are NUL-terminated strings that live through the call, which only reads them.
+        unsafe { libc::fnmatch(self.pattern.as_ptr(), name.as_ptr(), 0) == 0 }
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! there, and `sixgate.log=FILTER`, which becomes the router's RUST_LOG.
 mod boot;
 mod cloud_init;
+pub(crate) mod entropy;
 pub(crate) mod loader;
 pub(crate) mod partition;
 pub(crate) mod prepare;

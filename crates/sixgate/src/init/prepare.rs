@@ -11,6 +11,7 @@ use sixgate_engine::config;
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_linux::pid1;
 
+use super::entropy;
 use super::loader::{self, Slot};
 use super::seed::{self, Seed};
 use super::starter;
@@ -59,6 +60,11 @@ pub(crate) fn run() -> ExitCode {
     let opened = state::open();
     report.state = opened.writable;
     report.findings = opened.findings;
+    if report.state
+        && let Err(error) = entropy::hand_over()
+    {
+        println!("the seed of the last start does not count: {error}\r");
+    }
     if Path::new(CONFIG).exists() {
         // An initramfs may carry a configuration; it is what somebody put there for this very boot.
         "the initramfs".clone_into(&mut report.configuration);

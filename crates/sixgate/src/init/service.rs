@@ -8,6 +8,8 @@ use sixgate_linux::pid1::children::{self, Process};
 
 /// A program that ran for so long was well: its next start is not delayed.
 const WELL_AFTER: Duration = Duration::from_secs(30);
+/// A quarter of the processor at least, where the router could use all of it.
+const GIVES_WAY: i32 = 5;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
@@ -18,6 +20,8 @@ pub(super) struct Service {
     command: Box<dyn Fn() -> io::Result<Command>>,
     state: State,
     wait: Duration,
+    /// How much it gives way to the others.
+    niceness: i32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +35,18 @@ enum State {
 impl Service {
     /// A program that is due at once.
     pub(super) fn new(name: &str, now: Instant, command: impl Fn() -> io::Result<Command> + 'static) -> Self {
-        Self { name: name.to_owned(), command: Box::new(command), state: State::Due(now), wait: FIRST_WAIT }
+        Self {
+            name: name.to_owned(),
+            command: Box::new(command),
+            state: State::Due(now),
+            wait: FIRST_WAIT,
+            niceness: 0,
+        }
+    }
+
+    /// The same, giving way to whatever does not.
+    pub(super) fn giving_way(self) -> Self {
+        Self { niceness: GIVES_WAY, ..self }
     }
 
     /// When [`Service::handle_timeout`] has something to do.
@@ -50,6 +65,9 @@ impl Service {
         }
         match (self.command)().and_then(|mut command| children::start(&mut command)) {
             Ok(process) => {
+                if self.niceness != 0 {
+                    children::give_way(process, self.niceness);
+                }
                 self.state = State::Running(process, now);
                 Ok(())
             }

@@ -16,10 +16,15 @@ const IFF_UP: &str = "0x1003";
 
 /// All real network cards; they are raised to see whether they have a link.
 pub(crate) fn cards() -> Vec<Card> {
+    raise_cards();
+    present()
+}
+
+/// Raises all real network cards: the kernel gives them their link-local addresses and looks for their links.
+pub(crate) fn raise_cards() {
     for card in present() {
         let _ = fs::write(Path::new(CARDS).join(&card.name).join("flags"), IFF_UP);
     }
-    present()
 }
 
 /// All real network cards in the order in which the machine has them, as they are.

@@ -95,11 +95,13 @@ impl<'a> Supervisor<'a> {
             Vec::new()
         } else {
             let found = consoles::present();
-            found.into_iter().map(|console| Service::new(&name(&console), now, move || tui_command(&console))).collect()
+            let console =
+                |console: Console| Service::new(&name(&console), now, move || tui_command(&console)).giving_way();
+            found.into_iter().map(console).collect()
         };
         let has_consoles = !others.is_empty();
         if sixgate_linux::virtio_port::find(agent::PORT).is_some() {
-            others.push(Service::new("the guest agent", now, agent_command));
+            others.push(Service::new("the guest agent", now, agent_command).giving_way());
         }
         let watchdog = OpenOptions::new().write(true).open("/dev/watchdog0").ok();
         let trial_ends = pid1::kernel_argument("sixgate.trial").map(|_| now + TRIAL);

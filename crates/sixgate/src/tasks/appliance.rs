@@ -1,9 +1,11 @@
 //! The machine that process 1 made: what it met at its start, whether it proves healthy, updates, reset and restart.
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sixgate_engine::facts::Facts;
+use sixgate_engine::facts::{AddressState, Facts};
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::status::{self, Status};
 use sixgate_linux::clock::since_boot;
@@ -15,9 +17,9 @@ use tokio::time::{Instant, interval, sleep_until};
 use crate::control::MachineAction;
 use crate::init::loader::{self, Slot};
 use crate::init::prepare::{REPORT, Report, digest, last_good_path};
-use crate::init::{CONFIG, state, timeline, update};
+use crate::init::{CONFIG, entropy, state, timeline, update};
 use crate::lifecycle::{Ending, SUPERVISOR_VARIABLE};
-use crate::tasks::ra;
+use crate::tasks::{network, ra};
 use crate::wiring::{Ask, Configured};
 
 /// How often a machine that has not proven healthy yet is looked at.
@@ -48,6 +50,8 @@ pub struct Ends {
     pub configured: watch::Receiver<Configured>,
     /// The machine's links.
     pub facts: watch::Receiver<Option<Arc<Facts>>>,
+    /// What is in the kernel.
+    pub network: watch::Receiver<network::Slice>,
     /// What the advertisers have sent.
     pub ra: watch::Receiver<ra::Slice>,
     /// Asks for the whole state.
@@ -92,7 +96,9 @@ pub async fn run(mut ends: Ends) {
             timeline: timeline::read(),
         });
     });
-    let mut advertised = false;
+    reach(&ends.slice, "daemon", since_boot());
+    let (mut in_force, mut advertised) = (false, false);
+    let mut usable = BTreeMap::new();
     let mut locked = false;
     let mut healthy_since: Option<Instant> = None;
     let mut proven = false;
@@ -120,8 +126,23 @@ pub async fn run(mut ends: Ends) {
                 if changed.is_err() {
                     return;
                 }
-                let facts = ends.facts.borrow_and_update().clone();
-                spread(&facts.unwrap_or_default());
+                let facts = ends.facts.borrow_and_update().clone().unwrap_or_default();
+                if !advertised {
+                    let now = since_boot();
+                    for link in usable_links(&facts) {
+                        usable.entry(link).or_insert(now);
+                    }
+                }
+                spread(&facts);
+            }
+            changed = ends.network.changed(), if !in_force => {
+                if changed.is_err() {
+                    return;
+                }
+                in_force = ends.network.borrow_and_update().ruleset.is_some();
+                if in_force {
+                    reach(&ends.slice, "rules in force", since_boot());
+                }
             }
             changed = ends.ra.changed(), if !advertised => {
                 if changed.is_err() {
@@ -129,7 +150,12 @@ pub async fn run(mut ends: Ends) {
                 }
                 advertised = ends.ra.borrow_and_update().advertised.values().any(|lan| lan.sent > 0);
                 if advertised {
-                    ends.slice.send_modify(complete_timeline);
+                    // The address that came last is the one that was waited for.
+                    if let Some(at) = usable.values().max() {
+                        reach(&ends.slice, "address usable", *at);
+                    }
+                    reach(&ends.slice, "first advertisement", since_boot());
+                    tell(&ends.slice);
                 }
             }
             _ = look.tick(), if !proven || !locked => {
@@ -180,12 +206,32 @@ fn spread(facts: &Facts) {
     }
 }
 
+/// Links whose link-local address may be used.
+fn usable_links(facts: &Facts) -> impl Iterator<Item = u32> {
+    let cards = facts.links.iter().filter(|link| link.mac.is_some());
+    cards.map(|link| link.index).filter(|link| {
+        let ready = facts.addresses.iter().filter(|held| held.link == *link && held.state == AddressState::Ready);
+        ready.map(|held| held.net.addr()).any(|address| match address {
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+            IpAddr::V4(_) => false,
+        })
+    })
+}
+
+/// Takes note of a point that the start has reached.
+fn reach(slice: &watch::Sender<Slice>, name: &str, at: Duration) {
+    let seconds = at.as_secs_f64();
+    slice.send_modify(|slice| {
+        let milestone = status::Milestone { name: name.to_owned(), seconds };
+        slice.status.iter_mut().for_each(|status| status.timeline.push(milestone.clone()));
+    });
+}
+
 /// The first advertisement is out, which is what a start is for.
-fn complete_timeline(slice: &mut Slice) {
-    let Some(status) = &mut slice.status else { return };
-    let seconds = since_boot().as_secs_f64();
-    status.timeline.push(status::Milestone { name: "first advertisement".to_owned(), seconds });
-    tracing::info!("from the kernel's start: {}", timeline::line(&status.timeline));
+fn tell(slice: &watch::Sender<Slice>) {
+    if let Some(status) = &slice.borrow().status {
+        tracing::info!("from the kernel's start: {}", timeline::line(&status.timeline));
+    }
 }
 
 /// Once somebody has said how this router is to be configured, what it made by itself is no news any more.
@@ -215,6 +261,9 @@ fn is_healthy(status: &Status) -> bool {
 /// The slot that runs is the good one from now on, and its configuration is the last good one.
 fn prove(slot: Option<Slot>) -> Option<Finding> {
     let slot = slot?;
+    if let Err(error) = entropy::leave() {
+        tracing::warn!("the next start has no seed for its random numbers: {error}");
+    }
     let confirmed = loader::change(|environment| {
         if environment.good != Some(slot) {
             environment.other = environment.good;
@@ -298,9 +347,10 @@ mod tests {
         let (ending, mut endings) = mpsc::channel(1);
         let (slice, seen) = watch::channel(Slice::default());
         let (_facts, facts) = watch::channel(None);
+        let (_network, network) = watch::channel(network::Slice::default());
         let (_ra, ra) = watch::channel(ra::Slice::default());
         let (_configured, configured) = watch::channel(Configured::default());
-        let task = tokio::spawn(run(Ends { configured, facts, ra, ask, orders, ending, slice }));
+        let task = tokio::spawn(run(Ends { configured, facts, network, ra, ask, orders, ending, slice }));
         let (answer, answered) = oneshot::channel();
         order.send((MachineAction::Reboot, answer)).await.unwrap();
         assert!(answered.await.unwrap().is_err());

@@ -28,10 +28,10 @@ struct Dependencies(BTreeMap<String, Vec<String>>);
 pub(crate) fn pick(kernel: &Kernel) -> Result<Modules> {
     let list = fs::read_to_string(root().join("image/modules.list")).context("cannot read image/modules.list")?;
     let dependencies = Dependencies::read(kernel)?;
-    let mut chosen = BTreeSet::new();
-    let mut preloaded = Vec::new();
+    let (mut chosen, mut unpacked) = (BTreeSet::new(), BTreeSet::new());
+    let (mut first, mut preloaded) = (Vec::new(), Vec::new());
     for line in patterns(&list) {
-        let (preload, pattern) = line.strip_prefix('+').map_or((false, line), |pattern| (true, pattern));
+        let pattern = line.trim_start_matches(['+', '~']);
         let found = dependencies.matching(pattern);
         if found.is_empty() && !is_built_in(kernel, pattern)? {
             // Kernels differ in what they are built with; a router without a CD drive's driver still routes.
@@ -39,24 +39,34 @@ pub(crate) fn pick(kernel: &Kernel) -> Result<Modules> {
         }
         for path in found {
             chosen.extend(dependencies.with(path));
-            if preload {
-                preloaded.push(name(path));
+            match &line[..line.len() - pattern.len()] {
+                "~" => continue,
+                "+" => preloaded.push(name(path)),
+                "++" => first.push(name(path)),
+                _ => {}
             }
+            unpacked.extend(dependencies.with(path));
         }
     }
 
     let mut archive = Archive::default();
     let home = format!("lib/modules/{}", kernel.release);
     for path in &chosen {
-        let plain = path.trim_end_matches(".xz");
-        archive.add(&format!("{home}/{plain}"), Entry::File(unpack(kernel, path)?));
+        if unpacked.contains(path) {
+            let plain = path.trim_end_matches(".xz");
+            archive.add(&format!("{home}/{plain}"), Entry::File(unpack(kernel, path)?));
+        } else {
+            let packed = self::home(kernel).join(path);
+            let content = fs::read(&packed).with_context(|| format!("cannot read {}", packed.display()))?;
+            archive.add(&format!("{home}/{path}"), Entry::File(content));
+        }
     }
     for table in TABLES {
-        archive.add(&format!("{home}/{table}"), Entry::File(reduced(kernel, table, &chosen)?.into()));
+        archive.add(&format!("{home}/{table}"), Entry::File(reduced(kernel, table, &chosen, &unpacked)?.into()));
     }
-    let mut preload = preloaded.join("\n");
-    preload.push('\n');
-    archive.add("etc/modules", Entry::File(preload.into()));
+    for (path, names) in [("etc/modules.first", first), ("etc/modules", preloaded)] {
+        archive.add(path, Entry::File(names.iter().map(|name| format!("{name}\n")).collect::<String>().into()));
+    }
     Ok(Modules { archive, count: chosen.len() })
 }
 
@@ -123,8 +133,8 @@ fn is_built_in(kernel: &Kernel, pattern: &str) -> Result<bool> {
     Ok(text.lines().any(|path| name(path) == pattern.replace('-', "_")))
 }
 
-/// A table of depmod without the lines about modules that are not in the image.
-fn reduced(kernel: &Kernel, table: &str, chosen: &BTreeSet<String>) -> Result<String> {
+/// A table of depmod without the lines about modules that are not in the image, with the names that they have there.
+fn reduced(kernel: &Kernel, table: &str, chosen: &BTreeSet<String>, unpacked: &BTreeSet<String>) -> Result<String> {
     let path = home(kernel).join(table);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let names: BTreeSet<String> = chosen.iter().map(|path| name(path)).collect();
@@ -134,7 +144,16 @@ fn reduced(kernel: &Kernel, table: &str, chosen: &BTreeSet<String>) -> Result<St
         _ if table == "modules.alias" => line.split_whitespace().nth(2).is_some_and(|module| names.contains(module)),
         _ => line.split_whitespace().nth(1).is_some_and(|module| names.contains(module)),
     };
-    Ok(text.lines().filter(keep).map(|line| format!("{}\n", line.replace(".ko.xz", ".ko"))).collect())
+    let there =
+        |path: &str| if unpacked.contains(path) { path.trim_end_matches(".xz").to_owned() } else { path.to_owned() };
+    let renamed = |line: &str| match line.split_once(':') {
+        Some((path, needs)) if table == "modules.dep" => {
+            let needs = needs.split_whitespace().map(|path| format!(" {}", there(path)));
+            format!("{}:{}\n", there(path), needs.collect::<String>())
+        }
+        _ => format!("{line}\n"),
+    };
+    Ok(text.lines().filter(keep).map(renamed).collect())
 }
 
 /// A module's content. Unpacked ones are smaller in a compressed initramfs, and load faster.

@@ -99,7 +99,8 @@ impl Unit {
             .model(self.model)
             .port(CONTROL_PORT)
             .port(AGENT_PORT)
-            .artefacts(&self.folder);
+            .artefacts(&self.folder)
+            .capture();
         self.cables.clear();
         for number in 1..=self.nics {
             let (near, far) = cable()?;
