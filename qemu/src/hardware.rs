@@ -90,8 +90,6 @@ pub struct Hardware {
     pub cds: Vec<PathBuf>,
     /// What the machine's battery-backed clock says at power-on, in UTC, as `2020-01-31T12:00:00`; the host's time unless given.
     pub clock: Option<String>,
-    /// The VM generation identifier, a GUID; there is no such device unless it is given.
-    pub generation: Option<String>,
     /// Values that the firmware passes on as SMBIOS strings (type 11).
     pub oem_strings: Vec<String>,
 }
@@ -112,7 +110,6 @@ impl Default for Hardware {
             watchdog: false,
             cds: Vec::new(),
             clock: None,
-            generation: None,
             oem_strings: Vec::new(),
         }
     }
@@ -185,9 +182,6 @@ impl Hardware {
         }
         if let Some(clock) = &self.clock {
             add("-rtc", format!("base={clock}"));
-        }
-        if let Some(generation) = &self.generation {
-            add("-device", format!("vmgenid,guid={generation}"));
         }
         for value in &self.oem_strings {
             add("-smbios", format!("type=11,value={}", value.replace(',', ",,")));

@@ -14,6 +14,8 @@ pub enum Link {
     Cable(OwnedFd),
     /// A TAP device that the caller opened, perhaps inside a network namespace.
     Tap(OwnedFd),
+    /// A TAP device of that name and so many pairs of queues, in the network namespace of whoever starts the machine.
+    Queues(String, u32),
 }
 
 /// A network card.
@@ -37,10 +39,19 @@ impl Nic {
             (Link::User, _) => format!("user,id=n{index},ipv6=off"),
             (Link::Cable(_), Some(fd)) => format!("dgram,id=n{index},local.type=fd,local.str={fd}"),
             (Link::Tap(_), Some(fd)) => format!("tap,id=n{index},fd={fd}"),
+            (Link::Queues(name, queues), _) => {
+                format!("tap,id=n{index},ifname={name},script=no,downscript=no,queues={queues}")
+            }
             (Link::Cable(_) | Link::Tap(_), None) => unreachable!("the caller passes the descriptor it inherited"),
         };
         // Without a boot ROM the firmware does not offer to boot from the network.
-        let device = format!("{},id=nic{index},netdev=n{index},mac={},romfile=", model.device(), self.mac_text());
+        let queues = match self.link {
+            // An interrupt for each queue, and two of the card's own.
+            Link::Queues(_, queues) => format!(",mq=on,vectors={}", 2 * queues + 2),
+            Link::User | Link::Cable(_) | Link::Tap(_) => String::new(),
+        };
+        let device =
+            format!("{},id=nic{index},netdev=n{index},mac={},romfile={queues}", model.device(), self.mac_text());
         ["-netdev".into(), backend, "-device".into(), device]
     }
 
@@ -52,7 +63,7 @@ impl Nic {
 
     pub(crate) fn descriptor(&self) -> Option<&OwnedFd> {
         match &self.link {
-            Link::User => None,
+            Link::User | Link::Queues(..) => None,
             Link::Cable(fd) | Link::Tap(fd) => Some(fd),
         }
     }

@@ -8,6 +8,7 @@ pub(crate) mod kernel;
 pub(crate) mod modules;
 mod sbom;
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,13 +16,24 @@ use anyhow::{Context as _, Result, ensure};
 use sixgate_qemu::Boot;
 use sixgate_qemu::cpio::{Archive, Entry};
 
-use crate::command::target;
+use crate::command::{root, target};
 
 /// What stands in `/etc/hosts`: the C library's resolver looks there first.
 const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
 
+/// MiB of the qcow2 disk at most, the second slot empty.
+const LARGEST: f64 = 24.0;
+
 /// Empty folders that PID 1 mounts on or that programs expect.
 const FOLDERS: &[&str] = &["dev", "etc", "proc", "root", "run", "sys", "tmp", "var"];
+
+/// What the builder can be told.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Write the sizes into docs/benchmarks/image.md.
+    #[arg(long)]
+    note: bool,
+}
 
 /// A built image.
 pub(crate) struct Image {
@@ -53,10 +65,41 @@ impl Image {
         println!("kernel package  {}", self.kernel_package);
         println!("modules         {}", self.modules);
         for (name, path) in &self.parts {
-            let size = fs::metadata(path).map(|file| file.len()).unwrap_or_default();
-            println!("{name:<15} {:>6.1} MB  {}", megabytes(size), path.display());
+            println!("{name:<15} {:>6.1} MB  {}", megabytes(length(path)), path.display());
         }
     }
+
+    /// The same for the document.
+    fn table(&self) -> String {
+        let mut table =
+            format!("| Part, of {} with {} modules | size |\n|---|---|\n", self.kernel_package, self.modules);
+        for (name, path) in &self.parts {
+            let bytes = length(path);
+            let _ = writeln!(table, "| {name} | {:.1} MB ({:.1} MiB) |", megabytes(bytes), mebibytes(bytes));
+        }
+        table
+    }
+}
+
+/// Builds, prints and, where it is asked for, writes down.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let image = build_disk()?;
+    image.report();
+    if options.note {
+        let path = root().join("docs/benchmarks/image.md");
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let noted = noted(&text, &image.table()).context("docs/benchmarks/image.md has no place for the sizes")?;
+        write_if_changed(&path, noted.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// The document with another table between its two marks.
+fn noted(text: &str, table: &str) -> Option<String> {
+    const MARKS: (&str, &str) = ("<!-- sizes, by `cargo xtask image --note` -->\n", "<!-- end of sizes -->");
+    let (before, rest) = text.split_once(MARKS.0)?;
+    let (_, after) = rest.split_once(MARKS.1)?;
+    Some([before, MARKS.0, table, MARKS.1, after].concat())
 }
 
 /// Builds the image's binary alone.
@@ -109,6 +152,8 @@ pub(crate) fn build_disk() -> Result<Image> {
     write_if_changed(&licences, bill.licences.as_bytes())?;
     let disk = disk::build(&folder, &folder, &image.slot(&folder))?;
     image.parts.extend([("bill of materials", components), ("licences", licences)]);
+    let size = mebibytes(length(&disk.qcow2));
+    ensure!(size <= LARGEST, "{} has {size:.1} MiB, of which {LARGEST} are allowed", disk.qcow2.display());
     image.parts.extend([("disk, raw", disk.raw), ("disk, qcow2", disk.qcow2), ("update bundle", disk.bundle)]);
     Ok(image)
 }
@@ -193,7 +238,31 @@ fn write_if_changed(path: &Path, content: &[u8]) -> Result<bool> {
     Ok(true)
 }
 
+/// Bytes of a file; none where it is missing.
+fn length(path: &Path) -> u64 {
+    fs::metadata(path).map(|file| file.len()).unwrap_or_default()
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a size for reading")]
 fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a size for reading")]
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_takes_the_place_of_the_one_before() {
+        let text = "a\n<!-- sizes, by `cargo xtask image --note` -->\nold\n<!-- end of sizes -->\nb\n";
+        let noted = noted(text, "new\n").unwrap();
+        assert_eq!(noted, text.replace("old", "new"));
+        assert!(super::noted("a", "new\n").is_none());
+        assert!(super::noted(include_str!("../../../docs/benchmarks/image.md"), "new\n").is_some());
+    }
 }

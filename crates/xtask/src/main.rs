@@ -37,7 +37,7 @@ enum Verb {
     /// Runs the fuzzers for a while.
     Fuzz(fuzz::Options),
     /// Builds the appliance into target/image: kernel and initramfs, disk images, update bundle.
-    Image,
+    Image(image::Options),
     /// Writes docs/rfc-compliance.md out of its cases.
     Compliance,
     /// Checks the house rules: dependency edges, file sizes, first lines, trailing blanks, documentation.
@@ -48,9 +48,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Run(options) => run::run(&options),
         Verb::Test(options) => test::test(&options),
-        Verb::Image => {
-            setup::ensure(setup::Purpose::Image).and_then(|()| image::build_disk()).map(|image| image.report())
-        }
+        Verb::Image(options) => setup::ensure(setup::Purpose::Image).and_then(|()| image::run(&options)),
         Verb::Compliance => compliance::write(),
         Verb::Fuzz(options) => fuzz::fuzz(&options),
         Verb::Kernels(options) => kernels::run(&options),

@@ -128,10 +128,7 @@ pub async fn run(mut ends: Ends) {
                 }
                 let facts = ends.facts.borrow_and_update().clone().unwrap_or_default();
                 if !advertised {
-                    let now = since_boot();
-                    for link in usable_links(&facts) {
-                        usable.entry(link).or_insert(now);
-                    }
+                    note_usable(&facts, &mut usable);
                 }
                 spread(&facts);
             }
@@ -150,6 +147,7 @@ pub async fn run(mut ends: Ends) {
                 }
                 advertised = ends.ra.borrow_and_update().advertised.values().any(|lan| lan.sent > 0);
                 if advertised {
+                    note_usable(&ends.facts.borrow().clone().unwrap_or_default(), &mut usable);
                     // The address that came last is the one that was waited for.
                     if let Some(at) = usable.values().max() {
                         reach(&ends.slice, "address usable", *at);
@@ -216,6 +214,14 @@ fn usable_links(facts: &Facts) -> impl Iterator<Item = u32> {
             IpAddr::V4(_) => false,
         })
     })
+}
+
+/// Takes note of links whose address has become usable.
+fn note_usable(facts: &Facts, usable: &mut BTreeMap<u32, Duration>) {
+    let now = since_boot();
+    for link in usable_links(facts) {
+        usable.entry(link).or_insert(now);
+    }
 }
 
 /// Takes note of a point that the start has reached.

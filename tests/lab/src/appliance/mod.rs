@@ -4,6 +4,8 @@ mod console;
 mod first_boot;
 mod hardware;
 mod iso;
+mod provider;
+mod time;
 mod unit;
 mod update;
 
@@ -54,10 +56,10 @@ pub fn main() -> ExitCode {
 fn cases() -> Vec<Case> {
     let mut cases = hardware::cases();
     cases.extend(first_boot::cases());
+    cases.extend(time::cases());
     cases.extend(update::cases());
     if std::env::var_os("LAB_MATRIX").is_some() {
         cases.extend(hardware::matrix());
-        cases.extend(first_boot::matrix());
         cases.extend(update::power_cuts());
     }
     cases

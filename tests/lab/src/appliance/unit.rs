@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use sixgate_qemu::{CONTROL_PORT, Hardware, Link, Machine, Model, Nic, Running, cable};
 
+use crate::namespace::Namespace;
 use crate::wait;
 use crate::world::target_folder;
 
@@ -32,6 +33,8 @@ pub struct Unit {
     pub model: Model,
     /// How many.
     pub nics: u8,
+    /// Where the machine's cards are TAP devices `tap1`, `tap2`, .. with two pairs of queues; cables without it.
+    pub taps: Option<Namespace>,
 }
 
 /// A file of the built image, by its ending.
@@ -61,6 +64,7 @@ impl Unit {
             memory: 128,
             model: Model::Virtio,
             nics: 2,
+            taps: None,
         })
     }
 
@@ -103,11 +107,20 @@ impl Unit {
             .capture();
         self.cables.clear();
         for number in 1..=self.nics {
-            let (near, far) = cable()?;
-            machine = machine.nic(Nic { mac: [0xbc, 0x24, 0x11, 0, 0, number], link: near });
-            self.cables.push(far);
+            let link = if self.taps.is_some() {
+                Link::Queues(format!("tap{number}"), 2)
+            } else {
+                let (near, far) = cable()?;
+                self.cables.push(far);
+                near
+            };
+            machine = machine.nic(Nic { mac: [0xbc, 0x24, 0x11, 0, 0, number], link });
         }
-        self.running = Some(machine.start()?);
+        let started = match &self.taps {
+            Some(namespace) => namespace.inside(|| machine.start()),
+            None => machine.start(),
+        };
+        self.running = Some(started?);
         Ok(())
     }
 

@@ -31,7 +31,7 @@ pub struct Stop(PipeReader);
 
 impl Stop {
     /// Waits until `socket` is readable; false when the thread has to end.
-    fn readable(&self, socket: &impl AsFd) -> bool {
+    pub(crate) fn readable(&self, socket: &impl AsFd) -> bool {
         loop {
             let mut fds = [PollFd::new(socket, PollFlags::IN), PollFd::new(&self.0, PollFlags::IN)];
             match poll(&mut fds, None) {
@@ -46,7 +46,7 @@ impl Stop {
 
 impl Thread {
     /// Starts a thread that ends when its `Stop` says so.
-    fn start(work: impl FnOnce(&Stop) + Send + 'static) -> Result<Self> {
+    pub(crate) fn start(work: impl FnOnce(&Stop) + Send + 'static) -> Result<Self> {
         let (reader, writer) = std::io::pipe().context("a pipe")?;
         let handle = thread::Builder::new().spawn(move || work(&Stop(reader))).context("a thread")?;
         Ok(Self { stop: Some(writer), handle: Some(handle) })
