@@ -13,6 +13,7 @@ mod report;
 mod resolver;
 mod responder;
 mod series;
+mod soak;
 mod start;
 mod start_report;
 mod track;

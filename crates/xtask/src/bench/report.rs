@@ -305,6 +305,8 @@ pub(super) fn document(surroundings: &Surroundings, tables: &str, engine: &str) 
          - Processor time a packet is what one processor was busy with for each packet that arrived at the server's link: a generator, \
          kept to the other processor, writes ready-made frames into the router's TAP device, and receive packet steering hands them to the \
          first one, where all of the router's work is done, interrupts and program, and the server's link drops them, addressed to nobody there. \
+         How busy it was is seen by a thread of the lowest class on it, which gets what the others leave: the kernel's own figures are samples, and miss \
+         what interrupts do on an idle processor. \
          Each flow was answered before, so that it is established; sixgate's own counters show that all packets took the fast path.\n\
          - Round trips are a client's questions to a server that sends them back, one after the other.\n\
          - Unanswered UDP is what arrived at the server's link while the generator's processor did the work of the links' ingress as well, and \

@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::generator::{GENERATOR_MAC, Sent};
 use super::host::{Host, Program, cable};
 use super::responder::RoundTrips;
+use super::soak::Soak;
 
 /// Who forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,16 +272,13 @@ impl Track {
                 let value = rate.with_context(|| format!("iperf3: {}", result["error"]))?;
                 Ok(Measured { value, ..Measured::default() })
             }
-            Measure::Udp => {
-                let measured = self.flood(1024, seconds)?;
-                Ok(Measured { value: measured.arrived, ..measured })
-            }
+            Measure::Udp => self.flood(1024, seconds),
             Measure::Cost { flows } => {
                 self.establish(flows)?;
                 // The generator's processor takes frames no further than to the other one's backlog.
                 self.router.write("/sys/class/net/eth2/queues/rx-0/rps_cpus", "2")?;
                 let before = self.translated()?;
-                let measured = self.flood(flows, seconds);
+                let measured = self.cost(flows, seconds);
                 self.router.write("/sys/class/net/eth2/queues/rx-0/rps_cpus", "0")?;
                 let measured = measured?;
                 if self.contestant == Contestant::Fast {
@@ -298,22 +296,39 @@ impl Track {
         }
     }
 
+    /// Sees what a flood leaves of the second processor.
+    fn cost(&self, flows: usize, seconds: f64) -> Result<Measured> {
+        let soak = Soak::start(1)?;
+        // The middle counts, without the programs that begin and end it.
+        let taken = || {
+            std::thread::sleep(MARGIN / 2);
+            let (begin, before) = (Instant::now(), soak.left());
+            std::thread::sleep(Duration::from_secs_f64(seconds));
+            let passed = begin.elapsed().as_secs_f64();
+            1.0 - (soak.left() - before).as_secs_f64() / passed
+        };
+        std::thread::scope(|scope| {
+            let taken = scope.spawn(taken);
+            let measured = self.flood(flows, seconds + MARGIN.as_secs_f64())?;
+            let taken = taken.join().map_err(|_| anyhow::anyhow!("the measuring thread panicked"))?;
+            Ok(Measured { value: taken * 1e9 / measured.arrived.max(1.0), ..measured })
+        })
+    }
+
     /// Offers small datagrams as fast as the first processor can.
     fn flood(&self, flows: usize, seconds: f64) -> Result<Measured> {
         let line = self.generate(flows, &format!("--seconds {seconds}"))?;
         self.keep_to_second(true)?;
         let busy = busy(None)?;
-        let second = self::busy(Some(1))?;
         let begin = self.processor_time()?;
         let before = self.server.received("eth0")?;
         let sent: Sent = serde_json::from_str(&self.router.run(seconds as u64 + 60, &line)?)?;
         let arrived = (self.server.received("eth0")? - before) as f64;
         let spent = (self.processor_time()? - begin).as_secs_f64();
         let busy = (self::busy(None)? - busy).as_secs_f64();
-        let second = (self::busy(Some(1))? - second).as_secs_f64();
         self.keep_to_second(false)?;
         Ok(Measured {
-            value: second * 1e9 / arrived.max(1.0),
+            value: arrived / sent.seconds,
             offered: sent.packets as f64 / sent.seconds,
             arrived: arrived / sent.seconds,
             of_processor: if spent > 0.0 { arrived / spent } else { 0.0 },
@@ -437,6 +452,9 @@ fn forward(router: &Host) -> Result<()> {
 
 /// The name of one with room for a million sessions; the others have as much as by default.
 pub(super) const MANY: &str = "many";
+
+/// By how much datagrams are sent for longer than is measured.
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// The kernel measures runs of BPF programs while this is 1.
 const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
