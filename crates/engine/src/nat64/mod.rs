@@ -90,6 +90,8 @@ pub struct Nat64 {
     turned: Transmit,
     /// Packets that nobody's packet caused, until the next [`Self::handle_timeout`].
     due: Transmit,
+    /// When what is over was last ended.
+    expired_at: Instant,
     /// A part of a super-packet; kept for its memory.
     part: Vec<u8>,
     identifications: Identifications,
@@ -119,6 +121,7 @@ impl Nat64 {
             limiter: Limiter::new(plan.icmp_errors_per_second, keyed),
             turned: Transmit::new(),
             due: Transmit::new(),
+            expired_at: Instant::ZERO,
             part: Vec::new(),
             identifications,
             counters: Counters::new(),

@@ -16,7 +16,10 @@ impl Nat64 {
     /// same left to do, as [`Transmit::packets`] tells, or nothing.
     pub fn handle_offloaded(&mut self, packet: &[u8], offload: Offload, out: &mut Transmit, now: Instant) -> Verdict {
         out.clear();
-        self.expire(now);
+        // Packets come in batches that share an instant.
+        if self.expired_at != now {
+            self.expire(now);
+        }
         self.handle_part(packet, offload, out, now)
     }
 

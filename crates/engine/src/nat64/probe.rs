@@ -45,6 +45,7 @@ impl Nat64 {
     /// Ends what is over. What hosts are told of that waits in `due`.
     pub(super) fn expire(&mut self, now: Instant) {
         self.tables.events.now = now;
+        self.expired_at = now;
         while self.due.len() < MAX_DUE
             && let Some(syn) = self.tables.syns.expired(self.tables.timers.tcp_incoming_syn, now)
         {

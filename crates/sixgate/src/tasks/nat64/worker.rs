@@ -14,7 +14,7 @@ use sixgate_engine::savi::Sources;
 use sixgate_engine::time::Instant;
 use sixgate_linux::clock::seed;
 use sixgate_linux::shortcut::Shortcut;
-use sixgate_linux::tun::{BUFFER_LENGTH, Received, Tun, Waker};
+use sixgate_linux::tun::{BUFFER_LENGTH, Ready, Received, Tun, Waker};
 use tokio::sync::oneshot;
 
 use super::fast_path::Offloading;
@@ -194,11 +194,10 @@ impl Desk {
 
     /// Until the device fails, or its removal is ordered.
     fn work(&mut self, orders: &std_mpsc::Receiver<Order>) -> io::Result<End> {
+        let mut is_busy = false;
         loop {
-            let due = self.engine.poll_timeout().into_iter().chain(self.report_at).chain([self.saved.due()]).min();
-            let told = self.engine.has_event().then(|| now() + TELL_AGAIN);
-            let due = due.into_iter().chain(told).chain(self.offloading.due()).min();
-            let ready = self.tun.wait(due.map(|due| due.saturating_since(now())))?;
+            // A full batch was seldom all that waits: nobody is asked, and orders are looked for each time.
+            let ready = if is_busy { Ready { packet: true, woken: true } } else { self.wait()? };
             if ready.woken {
                 match self.obey(orders) {
                     ControlFlow::Continue(()) => {}
@@ -206,7 +205,7 @@ impl Desk {
                 }
             }
             if ready.packet {
-                self.translate_batch()?;
+                is_busy = self.translate_batch()? == BATCH;
                 self.offloading.carry_out(&mut self.engine, now());
             }
             let now = now();
@@ -226,6 +225,14 @@ impl Desk {
                 self.report();
             }
         }
+    }
+
+    /// Until there is something to do.
+    fn wait(&self) -> io::Result<Ready> {
+        let due = self.engine.poll_timeout().into_iter().chain(self.report_at).chain([self.saved.due()]).min();
+        let told = self.engine.has_event().then(|| now() + TELL_AGAIN);
+        let due = due.into_iter().chain(told).chain(self.offloading.due()).min();
+        self.tun.wait(due.map(|due| due.saturating_since(now())))
     }
 
     fn obey(&mut self, orders: &std_mpsc::Receiver<Order>) -> ControlFlow<End> {
@@ -261,17 +268,20 @@ impl Desk {
         }
     }
 
-    fn translate_batch(&mut self) -> io::Result<()> {
+    /// Translates what waits, but no more than [`BATCH`] packets; gives their number.
+    fn translate_batch(&mut self) -> io::Result<usize> {
         let now = now();
-        for _ in 0..BATCH {
+        let mut packets = 0;
+        while packets < BATCH {
             let Some(Received { packet, offload }) = self.tun.read(&mut self.incoming)? else { break };
+            packets += 1;
             let verdict = self.engine.handle_offloaded(packet, offload, &mut self.transmit, now);
             tracing::trace!(?verdict, length = packet.len(), "packet");
             self.send(now);
         }
         self.flush();
         self.report_at.get_or_insert(now + REPORT_EVERY);
-        Ok(())
+        Ok(packets)
     }
 
     /// Packets leave in order, whichever way they take.
