@@ -51,6 +51,8 @@ struct Pressure {
     refused: Option<u64>,
     /// Until when it counts as full.
     full: Option<Instant>,
+    /// How many there was room for when it was looked at last.
+    most: u64,
 }
 
 impl Pressure {
@@ -58,6 +60,10 @@ impl Pressure {
         let before = self.refused.replace(status.refused);
         if before.is_some_and(|before| status.refused > before) {
             self.full = Some(now + LASTS);
+        }
+        // Somebody has mended it.
+        if status.most > std::mem::replace(&mut self.most, status.most) {
+            self.full = None;
         }
         // The kernel takes away what closes from 95 % on.
         let is_near = status.held * 20 >= status.most * 19;
@@ -98,5 +104,7 @@ mod tests {
         assert_eq!(at(3, status(500, 8)), Some(Severity::Error));
         assert_eq!(at(62, status(10, 8)), Some(Severity::Error));
         assert_eq!(at(63, status(10, 8)), None);
+        assert_eq!(at(64, status(10, 9)), Some(Severity::Error));
+        assert_eq!(at(65, Connections { most: 2000, ..status(10, 9) }), None, "a larger table is the mend");
     }
 }

@@ -1,13 +1,13 @@
 //! How many connections one host may have, and what becomes of others when there is no room left.
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, TryRecvError};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::container::serve;
-use crate::lab::{Lab, SOON, await_connection, connect};
+use crate::lab::{Lab, SOON, await_connection, connect, finding};
 use crate::namespace::Namespace;
 use crate::network::SITE_V6;
 use crate::wait;
@@ -109,7 +109,7 @@ pub(super) fn are_full(lab: &mut Lab) -> Result<()> {
     let (stop, stopped) = mpsc::channel::<()>();
     let sink = lab.internet.inside(|| TcpListener::bind(SocketAddr::new(IpAddr::V6(SITE_V6), SINK)))?;
     let keeper = std::thread::spawn(move || {
-        let held: Vec<_> = sink.incoming().take_while(|_| stopped.try_recv().is_err()).collect();
+        let held: Vec<_> = sink.incoming().take_while(|_| stopped.try_recv() == Err(TryRecvError::Empty)).collect();
         drop(held);
     });
     let held = open_all(&lab.client.namespace, SITE_V6, SINK, ENTRIES + 20);
@@ -125,9 +125,11 @@ pub(super) fn are_full(lab: &mut Lab) -> Result<()> {
     let again = wait::until_ok("room for another one", SOON, || Ok(connect(&lab.client.namespace, SITE_V6, SINK)?));
     drop((held, stop));
     // The keeper looks after the next one.
-    let _ = again.as_ref().map(|_| connect(&lab.client.namespace, SITE_V6, SINK));
+    connect(&lab.internet, SITE_V6, SINK)?;
     let _ = keeper.join();
-    outcome.and(again.map(drop))
+    outcome.and(again.map(drop))?;
+    let is_over = |status: &Value| finding(status, "connections-full").is_none();
+    lab.await_status("the finding to go", is_over).map(drop)
 }
 
 fn most(status: &Value) -> Option<u64> {
