@@ -35,6 +35,7 @@ pub const CODES: &[&str] = &[
     "ddns-failing",
     "ddns-refused",
     "dhcp4-no-lease",
+    "dhcpv6-not-served",
     "dns-not-listening",
     "dns-port-busy",
     "dns-upstream-tls",

@@ -291,6 +291,9 @@ pub struct Lan {
     pub interface: Interface,
     /// What is advertised; absent while nothing is.
     pub advertised: Option<Advertised>,
+    /// Messages by what became of them, where hosts are answered by DHCPv6.
+    #[serde(default)]
+    pub dhcpv6: BTreeMap<String, u64>,
     /// Hosts that the kernel's neighbour cache knows there, by hardware address; the first of them where they are many.
     #[serde(default)]
     pub clients: Vec<Client>,

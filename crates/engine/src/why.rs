@@ -10,6 +10,7 @@ use sixgate_wire::rfc6890::is_global_v4;
 use crate::config::Config;
 use crate::firewall::admission::{Flow, Judgement, NOBODYS};
 use crate::nat64::tuple::Protocol;
+use crate::npt::Pair;
 use crate::plan::{MAIN_TABLE, Nat64Plan, NextHop, Obstacle, Plan};
 
 const ICMP: u8 = 1;
@@ -39,7 +40,7 @@ impl Question {
 /// What was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// Its name: `rule`, `route`, `neighbour`, `nat64`, `publish`, `firewall`, `limits`.
+    /// Its name: `rule`, `route`, `neighbour`, `nat64`, `npt`, `publish`, `firewall`, `limits`.
     pub name: String,
     /// Whether the conversation passes.
     pub passes: bool,
@@ -133,6 +134,10 @@ impl Walk<'_> {
             return self.stop("firewall", "packets are not forwarded", "see `sixgate findings`");
         }
         self.limits(question)?;
+        if let Some((inside, outside)) = self.inside(question.to) {
+            self.pass("npt", format!("{outside} is {inside} inside"));
+            question.to = inside.into();
+        }
         if let IpAddr::V6(to) = question.to
             && let Some(v4) = self.plan.nat64.as_ref().and_then(|nat64| embedded(nat64, to))
         {
@@ -151,7 +156,32 @@ impl Walk<'_> {
         } else {
             self.rule(question)?;
         }
-        self.route(question.to)
+        self.route(question.to)?;
+        self.leaves(question)
+    }
+
+    /// RFC 6296: the address inside that one outside stands for.
+    fn inside(&self, address: IpAddr) -> Option<(Ipv6Addr, Ipv6Addr)> {
+        let IpAddr::V6(address) = address else { return None };
+        let pairs = self.plan.npt.iter().flat_map(|npt| &npt.pairs);
+        let mapping = pairs.filter_map(Pair::inbound).find(|mapping| mapping.from().contains(&address))?;
+        Some((mapping.translate(address)?, address))
+    }
+
+    /// RFC 6296: what the source becomes where it leaves by the uplink.
+    fn leaves(&mut self, question: Question) -> Result<(), Stopped> {
+        let (IpAddr::V6(from), Some(npt)) = (question.from, &self.plan.npt) else { return Ok(()) };
+        let pair = npt.pairs.iter().find(|pair| pair.inside.contains(&from));
+        let (Some(pair), true) = (pair, self.link_towards(question.to) == Some(npt.uplink.0)) else { return Ok(()) };
+        match pair.outbound().and_then(|mapping| mapping.translate(from)) {
+            Some(outside) => self.pass("npt", format!("{from} is {outside} outside")),
+            None => {
+                let text = format!("nothing stands for {from} outside");
+                let mend = "see that a prefix is delegated to the uplink and that `subnet` of [[npt]] fits into it";
+                return self.stop("npt", &text, mend);
+            }
+        }
+        Ok(())
     }
 
     /// Whether there is room for one connection more, and how many a host may have.
@@ -252,19 +282,31 @@ impl Walk<'_> {
         })
     }
 
-    fn route(&mut self, to: IpAddr) -> Result<(), Stopped> {
-        let own = self.plan.network.addresses.iter().any(|held| held.net.addr() == to);
-        if own {
-            self.pass("route", format!("{to} is the router itself"));
-            return Ok(());
-        }
+    /// The route to an address, by the longest prefix.
+    fn best(&self, to: IpAddr) -> Option<(IpNet, NextHop)> {
         let on_link = self.plan.network.addresses.iter().filter(|held| held.net.contains(&to));
         let on_link = on_link.map(|held| (held.net.trunc(), 0, NextHop::Link { link: held.link }));
         let routes =
             self.plan.network.routes.iter().filter(|route| route.table == MAIN_TABLE && route.to.contains(&to));
         let routes = routes.map(|route| (route.to, route.metric, route.next.clone()));
         let best = on_link.chain(routes).max_by_key(|(net, metric, _)| (net.prefix_len(), u32::MAX - metric));
-        let Some((net, _, next)) = best else {
+        best.map(|(net, _, next)| (net, next))
+    }
+
+    fn link_towards(&self, to: IpAddr) -> Option<u32> {
+        match self.best(to)?.1 {
+            NextHop::Unreachable => None,
+            NextHop::Link { link } | NextHop::Gateway { link, .. } => Some(link),
+        }
+    }
+
+    fn route(&mut self, to: IpAddr) -> Result<(), Stopped> {
+        let own = self.plan.network.addresses.iter().any(|held| held.net.addr() == to);
+        if own {
+            self.pass("route", format!("{to} is the router itself"));
+            return Ok(());
+        }
+        let Some((net, next)) = self.best(to) else {
             return self.stop("route", &format!("there is no route to {to}"), "add a gateway to [wan], or a [[route]]");
         };
         match next {
@@ -412,6 +454,32 @@ mod tests {
             let live = Live { neighbours: vec![(link, vm1, answers)], ..live() };
             assert_eq!(end(&asked(from, to, "tcp/443", &live)), ("neighbour".to_owned(), answers));
         }
+    }
+
+    #[test]
+    fn addresses_outside_are_explained_by_those_inside_and_the_other_way_round() {
+        const NPT: &str = r#"
+            [[npt]]
+            inside = "fd00:1:2:3:21::/80"
+            outside = "2001:db8:1:2:31::/80"
+        "#;
+        const OUTSIDE: &str = "2001:db8:ffff::1";
+        let file = FILE.replace("2001:db8:1:2:21::/80", "fd00:1:2:3:21::/80") + NPT;
+        let config = crate::config::parse(&file, "test").unwrap_or_else(|errors| panic!("{errors}"));
+        let plan = plan(&config, &preview_facts(&config));
+        let container: Ipv6Addr = "fd00:1:2:3:21::5".parse().unwrap();
+        let outside = plan.npt.as_ref().unwrap().pairs[0].outbound().unwrap().translate(container).unwrap();
+        let told = |from: IpAddr, to: IpAddr| {
+            let question = Question { from, to, protocol: TCP, port: 443 };
+            why(&config, &plan, &live(), question).into_iter().map(|step| step.text).collect::<Vec<_>>()
+        };
+        let inward = told(OUTSIDE.parse().unwrap(), outside.into());
+        assert!(inward.contains(&format!("{outside} is {container} inside")), "{inward:?}");
+        assert!(inward.iter().any(|text| text.starts_with("fd00:1:2:3:21::/80 via")), "{inward:?}");
+        let outward = told(container.into(), OUTSIDE.parse().unwrap());
+        assert_eq!(outward.last().unwrap(), &format!("{container} is {outside} outside"));
+        let within = told(container.into(), "2001:db8:1:2::11".parse().unwrap());
+        assert!(within.iter().all(|text| !text.contains("outside")), "{within:?}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod planner;
 pub mod ra;
 pub mod resume;
 pub mod savi;
+pub mod stateless;
 pub mod status;
 pub mod time;
 pub mod uplink;

@@ -23,7 +23,7 @@
 //! control asks appliance for what concerns the machine: updates, reset, restart; it asks status whether the router is healthy.
 //! resume tells uplink, ra and time that the machine goes on from another time. time takes configuration and Learnt.
 //! host asks status for what hypervisor and provider may have done.
-//! ndp_proxy, savi, metrics, ddns and vm_prefixes take Desired as ra does, and each has a slice of Status. savi tells network who may
+//! ndp_proxy, stateless, savi, metrics, ddns and vm_prefixes take Desired as ra does, and each has a slice of Status. savi tells network who may
 //! send from where, and planner what discovery shows of the VMs.
 //! denials takes Desired and Facts, hears of packets by NFLOG, and answers control.
 //! What is logged goes to log, too, which keeps the last of it; control asks it.
@@ -49,7 +49,7 @@ use crate::control::{Event, PastConfiguration, Session};
 use crate::lifecycle::{self, Ending};
 use crate::tasks::{
     appliance, configuration, connections, control, ddns, denials, dns64, facts, host, log, metrics, nat64, nat64_log,
-    ndp_proxy, network, planner, ra, resume, savi, status, time, uplink, vm_prefixes,
+    ndp_proxy, network, planner, ra, resume, savi, stateless, status, time, uplink, vm_prefixes,
 };
 
 /// Commands that may wait in a channel; a sender that finds it full is told so.
@@ -215,6 +215,7 @@ pub struct Wiring {
     nat64_log: nat64_log::Ends,
     metrics: metrics::Ends,
     ndp_proxy: ndp_proxy::Ends,
+    stateless: stateless::Ends,
     ddns: ddns::Ends,
     vm_prefixes: vm_prefixes::Ends,
     savi: savi::Ends,
@@ -248,6 +249,7 @@ impl Wiring {
         let (nat64_log_slice, nat64_log_slice_seen) = watch::channel(nat64_log::Slice::default());
         let (nat64_slice, nat64_slice_seen) = watch::channel(nat64::Slice::default());
         let (ndp_proxy_slice, ndp_proxy_slice_seen) = watch::channel(ndp_proxy::Slice::default());
+        let (stateless_slice, stateless_slice_seen) = watch::channel(stateless::Slice::default());
         let (ddns_slice, ddns_slice_seen) = watch::channel(ddns::Slice::default());
         let (vm_prefixes_slice, vm_prefixes_slice_seen) = watch::channel(vm_prefixes::Slice::default());
         let (savi_slice, savi_slice_seen) = watch::channel(savi::Slice::default());
@@ -356,6 +358,7 @@ impl Wiring {
             },
             nat64_log: nat64_log::Ends { desired: desired_seen.clone(), events: nat64_told, slice: nat64_log_slice },
             ndp_proxy: ndp_proxy::Ends { desired: desired_seen.clone(), slice: ndp_proxy_slice },
+            stateless: stateless::Ends { desired: desired_seen.clone(), slice: stateless_slice },
             ddns: ddns::Ends { desired: desired_seen.clone(), slice: ddns_slice },
             vm_prefixes: vm_prefixes::Ends {
                 desired: desired_seen.clone(),
@@ -384,6 +387,7 @@ impl Wiring {
                 nat64: nat64_slice_seen,
                 nat64_log: nat64_log_slice_seen,
                 ndp_proxy: ndp_proxy_slice_seen,
+                stateless: stateless_slice_seen,
                 ddns: ddns_slice_seen,
                 vm_prefixes: vm_prefixes_slice_seen,
                 savi: savi_slice_seen,
@@ -438,6 +442,7 @@ impl Wiring {
         tasks.spawn(named("dns64", dns64::run(self.dns64)));
         tasks.spawn(named("nat64", nat64::run(self.nat64, nat64::Places { saved, bpffs })));
         tasks.spawn(named("ndp_proxy", ndp_proxy::run(self.ndp_proxy)));
+        tasks.spawn(named("stateless", stateless::run(self.stateless)));
         tasks.spawn(named("ddns", ddns::run(self.ddns, kept.state.to_owned())));
         tasks.spawn(named("vm_prefixes", vm_prefixes::run(self.vm_prefixes)));
         tasks.spawn(named("savi", savi::run(self.savi)));

@@ -76,6 +76,12 @@ fn every_claim_to_an_address_is_explained() {
 }
 
 #[test]
+fn every_verdict_of_the_stateless_server_is_explained() {
+    let found = literals("engine/src/dhcp/stateless.rs", "=> \"stateless-");
+    ensure_same("DHCPv6 for LANs", &found.into_iter().map(|name| format!("stateless-{name}")).collect());
+}
+
+#[test]
 fn every_verdict_of_the_ndp_proxy_is_explained() {
     let found = literals("engine/src/ndp_proxy.rs", "=> \"proxy-");
     ensure_same("NDP proxy", &found.into_iter().map(|name| format!("proxy-{name}")).collect());

@@ -36,10 +36,16 @@ pub mod code {
     pub const RECONFIGURE_ACCEPT: u16 = 20;
     /// Resolvers.
     pub const DNS_SERVERS: u16 = 23;
+    /// Search domains.
+    pub const DOMAIN_LIST: u16 = 24;
     /// Prefixes.
     pub const IA_PD: u16 = 25;
     /// A prefix in an IA_PD.
     pub const IA_PREFIX: u16 = 26;
+    /// SNTP servers (RFC 4075).
+    pub const SNTP_SERVERS: u16 = 31;
+    /// Seconds after which a client asks again.
+    pub const INFORMATION_REFRESH_TIME: u16 = 32;
     /// NTP servers (RFC 5908).
     pub const NTP_SERVER: u16 = 56;
     /// A server's address, in NTP_SERVER.
@@ -81,6 +87,8 @@ pub enum Kind {
     Release,
     /// A server has a client ask again.
     Reconfigure,
+    /// A client that has an address asks for the rest.
+    InformationRequest,
 }
 
 impl Kind {
@@ -94,6 +102,7 @@ impl Kind {
             7 => Self::Reply,
             8 => Self::Release,
             10 => Self::Reconfigure,
+            11 => Self::InformationRequest,
             _ => return None,
         })
     }
@@ -108,6 +117,7 @@ impl Kind {
             Self::Reply => 7,
             Self::Release => 8,
             Self::Reconfigure => 10,
+            Self::InformationRequest => 11,
         }
     }
 }

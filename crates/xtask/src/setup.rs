@@ -59,6 +59,8 @@ const NEEDS: &[Need] = &[
     Need { program: "ping", package: "iputils-ping", purposes: LABS },
     Need { program: "rdisc6", package: "ndisc6", purposes: TESTS },
     Need { program: "ethtool", package: "ethtool", purposes: TESTS },
+    // systemd-networkd is a client of the lab.
+    Need { program: "networkctl", package: "systemd", purposes: TESTS },
     Need { program: "traceroute", package: "traceroute", purposes: TESTS },
     Need { program: "tcpdump", package: "tcpdump", purposes: TESTS },
     Need { program: "iperf3", package: "iperf3", purposes: FORWARDERS },
@@ -80,6 +82,7 @@ const NEEDS: &[Need] = &[
 const UNPACKED: &[Need] = &[
     Need { program: "dhcpd", package: "isc-dhcp-server", purposes: TESTS },
     Need { program: "radvd", package: "radvd", purposes: TESTS },
+    Need { program: "dhcpcd", package: "dhcpcd-base", purposes: TESTS },
     Need { program: "promtool", package: "prometheus", purposes: TESTS },
 ];
 

@@ -146,6 +146,8 @@ pub struct Advertisement {
     pub encrypted: Vec<u32>,
     /// Captive portals (RFC 8910).
     pub portals: Vec<String>,
+    /// The ICMPv6 message as it was.
+    pub message: Vec<u8>,
 }
 
 impl Advertisement {
@@ -175,11 +177,25 @@ impl Advertisement {
             domains: Vec::new(),
             encrypted: Vec::new(),
             portals: Vec::new(),
+            message: message.to_vec(),
         };
         for option in advert.get_options() {
             this.add(&option)?;
         }
         Some(this)
+    }
+
+    /// Each option as it was, from its type on.
+    pub fn options(&self) -> Vec<&[u8]> {
+        let (mut rest, mut options) = (self.message.get(16..).unwrap_or_default(), Vec::new());
+        while let Some((option, more)) = rest.get(1).and_then(|units| rest.split_at_checked(usize::from(*units) * 8)) {
+            if option.is_empty() {
+                break;
+            }
+            options.push(option);
+            rest = more;
+        }
+        options
     }
 
     /// Takes in an option; nothing when it is cut short.

@@ -30,6 +30,8 @@ const PROGRAMS: &[&str] = &[
     "timeout",
     "dhcpd",
     "radvd",
+    "dhcpcd",
+    "networkctl",
     "named",
     "python3",
     "jsonschema",

@@ -68,6 +68,7 @@ pub(super) const KEYS: &[KeyText] = &[
     key("lan", "advertise", "true, false, or a table of RFC 4861 section 6.2.1 variables; default true (AdvSendAdvertisements)"),
     key("lan", "mtu", "integer, 1280 (RFC 8200 section 5) to 65535; default: as the link has it"),
     key("lan", "anti_spoofing", "whether each hardware address may send from its own IPv6 addresses and what is routed to it alone, true or false (RFC 7039, BCP 38); default true"),
+    key("lan", "dhcpv6", "\"stateless\": resolvers, search domains and time servers by DHCPv6 as well (RFC 8415 section 6.1), which advertisements say by their O flag; default: none"),
     key("lan", "prefix", "prefixes that are delegated, learnt or unique local, { delegated = \"wan\", subnet = 1 }, { learnt = \"wan\" }, { ula = true, subnet = 1 } or a list of them; default: none"),
     key("lan.prefix", "delegated", "\"wan\": out of what is delegated to the uplink (RFC 8415)"),
     key("lan.prefix", "learnt", "\"wan\": the /64 that routers advertise for the uplink itself, or a longer one out of it; needs wan.ndp_proxy"),

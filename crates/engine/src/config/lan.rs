@@ -9,7 +9,7 @@ use super::claim::{Claims, Holder};
 use super::door::Errors;
 use super::raw::{self, SwitchOr};
 use super::scalar::{self, At, Placed};
-use super::{Advertise, Interface, Lan, LanPrefix, PrefixOrigin, advertise, forward, keys};
+use super::{Advertise, Dhcpv6Service, Interface, Lan, LanPrefix, PrefixOrigin, advertise, forward, keys};
 
 /// Checks a LAN. One with errors comes back as far as it could be read, so that references to it are not errors too.
 pub(super) fn validate(
@@ -40,6 +40,13 @@ pub(super) fn validate(
             addresses.push(address);
         }
     }
+    let dhcpv6 = raw.dhcpv6.as_ref().and_then(|key| match key.get_ref().as_str() {
+        "stateless" => Some(Dhcpv6Service::Stateless),
+        other => {
+            scalar::unknown(At("lan", "dhcpv6"), other, key.span(), errors);
+            None
+        }
+    });
     let ipv4 = forward::lan_ipv4(&raw.ipv4, &owner, claims, errors);
     let placed: Vec<Placed<LanPrefix>> = scalar::spanned(raw.prefix)
         .map(|(tables, whole)| {
@@ -67,6 +74,7 @@ pub(super) fn validate(
         ipv4,
         advertise,
         mtu,
+        dhcpv6,
         anti_spoofing: raw.anti_spoofing.as_ref().is_none_or(|key| *key.get_ref()),
     };
     Some((lan, placed))

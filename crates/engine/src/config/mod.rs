@@ -214,6 +214,15 @@ pub struct Lan {
     pub mtu: Option<u32>,
     /// Hosts send from their own addresses and nothing else.
     pub anti_spoofing: bool,
+    /// What is served there by DHCPv6; absent where nothing is.
+    pub dhcpv6: Option<Dhcpv6Service>,
+}
+
+/// What a LAN is served by DHCPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dhcpv6Service {
+    /// RFC 8415 section 6.1: resolvers, domains and time servers for hosts that have addresses.
+    Stateless,
 }
 
 /// A LAN's prefix that is not in the file.

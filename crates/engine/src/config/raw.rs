@@ -45,6 +45,7 @@ pub(super) struct Lan {
     pub(super) mtu: Key<i64>,
     pub(super) prefix: Key<TableOrMany<LanPrefix>>,
     pub(super) anti_spoofing: Key<bool>,
+    pub(super) dhcpv6: Key<String>,
 }
 
 /// `lan.prefix`: a prefix that is not in the file.

@@ -106,6 +106,9 @@ impl Admission {
         if config.dns64.enabled {
             services.extend([(TCP, 53, "dns64 for the lans"), (UDP, 53, "dns64 for the lans")]);
         }
+        if config.lans.iter().any(|lan| lan.dhcpv6.is_some()) {
+            services.push((UDP, sixgate_wire::dhcpv6::SERVER_PORT, "DHCPv6 for the lans"));
+        }
         if let Some(vms) = &config.vm_prefixes {
             services.push((TCP, vms.port, "prefixes for the vms"));
         }

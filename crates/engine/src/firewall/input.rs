@@ -7,7 +7,7 @@ use super::prerouting::LINK_LOCAL;
 use super::ruleset::{ConntrackState, Match, Rule, Statement};
 use super::{NOT_ENDED, Scene, allow, connections, ended, refused, rule};
 use crate::config::Ipv6Source;
-use sixgate_wire::dhcpv6::CLIENT_PORT;
+use sixgate_wire::dhcpv6::{CLIENT_PORT, SERVER_PORT};
 
 const DROP: [Statement; 2] = [Statement::Counter, Statement::Drop];
 
@@ -46,6 +46,7 @@ pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
             "dns64 for the lans",
         ));
     }
+    rules.push(dhcpv6(scene));
     rules.extend(metrics(scene));
     rules.extend(vm_prefixes(scene));
     if scene.topology.config.wan.ipv6_source != Ipv6Source::Static {
@@ -65,6 +66,19 @@ pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     rules.push(refused(scene, &[scene.input_wan()], "drop: to the router from the uplink, no allow entry"));
     rules.push(refused(scene, &[], "drop: to the router, no allow entry"));
     rules
+}
+
+/// Hosts on LANs that are served ask by DHCPv6.
+fn dhcpv6(scene: &Scene<'_>) -> Option<Rule> {
+    let served = scene.topology.lans.iter().filter(|lan| lan.lan.dhcpv6.is_some());
+    let links: Vec<String> = served.map(|lan| lan.link.name.clone()).collect();
+    let matches = vec![
+        Match::InputInterface(links),
+        Match::Source6(vec![LINK_LOCAL]),
+        Match::Protocol(vec![UDP]),
+        Match::DestinationPort(vec![SERVER_PORT..=SERVER_PORT]),
+    ];
+    rule(matches, &[Statement::Accept], "DHCPv6 for the lans")
 }
 
 /// VMs of one LAN ask for their prefixes.

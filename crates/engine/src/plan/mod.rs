@@ -28,6 +28,7 @@ mod ra;
 mod render;
 mod routes;
 mod savi;
+mod stateless;
 mod sysctl;
 pub(crate) mod topology;
 mod vm_prefixes;
@@ -75,6 +76,8 @@ pub struct Plan {
     pub shortcut: Option<firewall::shortcut::Shortcut>,
     /// What is answered for on the uplink; absent when switched off.
     pub ndp_proxy: Option<crate::ndp_proxy::NdpProxyPlan>,
+    /// What hosts are told by DHCPv6, by LAN.
+    pub stateless: Vec<crate::dhcp::stateless::StatelessPlan>,
     /// Prefixes that are translated to others on the uplink; absent where none are.
     pub npt: Option<crate::npt::NptPlan>,
     /// Names outside, and the addresses that they are to have.
@@ -530,6 +533,7 @@ pub fn plan(config: &Config, facts: &Facts) -> Plan {
     let names = firewall::denial::Names::of(&topology);
     let denial_log = config.policy.log.map(|to| LogPlan { to, hostname: config.hostname.clone() });
     let ndp_proxy = ndp_proxy::plan(&topology);
+    let stateless = stateless::plan(&topology, nat64.as_ref());
     let npt = npt::plan(&topology, &mut findings);
     let savi = savi::plan(&topology);
     findings::check(&topology, nat64.as_ref(), &dns64, &mut findings);
@@ -544,6 +548,7 @@ pub fn plan(config: &Config, facts: &Facts) -> Plan {
         names,
         denial_log,
         ndp_proxy,
+        stateless,
         npt,
         ddns,
         vm_prefixes,

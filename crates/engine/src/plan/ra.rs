@@ -12,10 +12,12 @@ const SLAAC_LENGTH: u8 = 64;
 
 /// The advertisement of a LAN; nothing when it is switched off or the link has no usable link-local address yet.
 pub(super) fn plan(topology: &Topology<'_>, lan: &LanLink<'_>, nat64: Option<&Nat64Plan>) -> Option<RaPlan> {
-    let variables = lan.lan.advertise.clone()?;
+    let mut variables = lan.lan.advertise.clone()?;
+    // RFC 4861 section 4.2: other configuration is to be had by DHCPv6.
+    variables.adv_other_config_flag |= lan.lan.dhcpv6.is_some();
     let source = source(topology, lan)?;
     let dns = &topology.config.dns64;
-    let rdnss = if dns.enabled { vec![resolver(topology, lan).unwrap_or(source)] } else { Vec::new() };
+    let rdnss = rdnss(topology, lan, source);
     let mtu = match variables.adv_link_mtu {
         Some(0) => None,
         // RFC 4861 section 4.6.4: nothing larger than the link carries.
@@ -41,7 +43,7 @@ pub(super) fn plan(topology: &Topology<'_>, lan: &LanLink<'_>, nat64: Option<&Na
 }
 
 /// RFC 4861 section 6.1.2: the source is link-local. A configured one comes first, so that it stays the same gateway.
-fn source(topology: &Topology<'_>, lan: &LanLink<'_>) -> Option<Ipv6Addr> {
+pub(super) fn source(topology: &Topology<'_>, lan: &LanLink<'_>) -> Option<Ipv6Addr> {
     let ready: Vec<Ipv6Addr> = topology
         .facts
         .addresses
@@ -54,6 +56,12 @@ fn source(topology: &Topology<'_>, lan: &LanLink<'_>) -> Option<Ipv6Addr> {
         .collect();
     let configured = lan.lan.addresses.iter().map(|net| net.addr()).find(|address| ready.contains(address));
     configured.or_else(|| ready.first().copied())
+}
+
+/// The resolvers that hosts are told.
+pub(super) fn rdnss(topology: &Topology<'_>, lan: &LanLink<'_>, source: Ipv6Addr) -> Vec<Ipv6Addr> {
+    let enabled = topology.config.dns64.enabled;
+    if enabled { vec![resolver(topology, lan).unwrap_or(source)] } else { Vec::new() }
 }
 
 /// The resolver's address for RDNSS: the link's first routable one that nobody else has, the LAN's own before a gateway's.

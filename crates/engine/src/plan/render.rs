@@ -42,6 +42,13 @@ impl Plan {
         for ra in &self.ra {
             advertisement(ra, out)?;
         }
+        for plan in &self.stateless {
+            writeln!(
+                out,
+                "answer DHCPv6 on {}: resolvers {:?}, time servers {:?}",
+                plan.interface, plan.resolvers, plan.time_servers
+            )?;
+        }
         resolver(&self.dns64, out, facts)?;
         match &self.nat64 {
             Some(nat64) => translator(nat64, out)?,

@@ -20,7 +20,7 @@ use crate::clock::now;
 use crate::init::starter;
 use crate::tasks::{
     appliance, connections, control, ddns, denials, dns64, facts, host, metrics, nat64, nat64_log, ndp_proxy, network,
-    ra, savi, time, uplink, vm_prefixes,
+    ra, savi, stateless, time, uplink, vm_prefixes,
 };
 use crate::wiring::{Ask, Configured, Desired};
 
@@ -65,6 +65,8 @@ pub struct Ends {
     pub nat64_log: watch::Receiver<nat64_log::Slice>,
     /// Slice of the NDP proxy.
     pub ndp_proxy: watch::Receiver<ndp_proxy::Slice>,
+    /// Slice of what hosts are told by DHCPv6.
+    pub stateless: watch::Receiver<stateless::Slice>,
     /// Slice of the names outside.
     pub ddns: watch::Receiver<ddns::Slice>,
     /// Slice of what VMs are told.
@@ -193,6 +195,10 @@ fn assemble(ends: &Ends, readings: &Readings) -> Status {
     status.system.hostname.clone_from(&config.hostname);
     status.wan = interface(&config.wan.interface, &facts, readings);
     status.lans = config.lans.iter().map(|lan| lan_status(lan, config, &facts, readings, &advertised)).collect();
+    let stateless = ends.stateless.borrow().messages.clone();
+    for lan in &mut status.lans {
+        lan.dhcpv6 = stateless.get(&lan.name).cloned().unwrap_or_default();
+    }
     let savi = ends.savi.borrow().clone();
     let discovered = ends.discovered.borrow().clone();
     for lan in &mut status.lans {
@@ -215,6 +221,7 @@ fn lan_status(
         name: lan.name.clone(),
         interface: interface(&lan.interface, facts, readings),
         advertised: advertised.get(&lan.name).cloned(),
+        dhcpv6: BTreeMap::new(),
         clients: link.map_or_else(Vec::new, |link| {
             clients::clients(lan, link.index, config, &readings.neighbours, (&readings.sightings, now()))
         }),
@@ -281,6 +288,7 @@ fn findings(ends: &Ends) -> Vec<Finding> {
     all.extend(ends.nat64.borrow().findings.iter().cloned());
     all.extend(ends.nat64_log.borrow().findings.iter().cloned());
     all.extend(ends.ndp_proxy.borrow().findings.iter().cloned());
+    all.extend(ends.stateless.borrow().findings.iter().cloned());
     all.extend(ends.ddns.borrow().findings.iter().cloned());
     all.extend(ends.vm_prefixes.borrow().problems.values().cloned());
     all.extend(ends.savi.borrow().findings.iter().cloned());
@@ -394,6 +402,7 @@ mod tests {
             nat64: nat64.subscribe(),
             nat64_log: watch::channel(nat64_log::Slice::default()).1,
             ndp_proxy: watch::channel(ndp_proxy::Slice::default()).1,
+            stateless: watch::channel(stateless::Slice::default()).1,
             ddns: watch::channel(ddns::Slice::default()).1,
             vm_prefixes: watch::channel(vm_prefixes::Slice::default()).1,
             savi: watch::channel(savi::Slice::default()).1,

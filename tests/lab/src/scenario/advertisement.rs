@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use super::client::ping;
 use crate::lab::{Lab, SOON, finding};
 use crate::network::SITE_V6;
-use crate::packet::Tap;
+use crate::packet::{Advertisement, Tap};
 use crate::server::radvd::Radvd;
 use crate::wait;
 
@@ -64,6 +64,7 @@ pub(super) fn tells_everything(lab: &mut Lab) -> Result<()> {
         let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         ensure!(words(&said).contains(&words(part)), "{part} is not in {said}");
     }
+    says_what_radvd_says(lab)?;
     // It was answered alone.
     lab.await_status("an answer to one host", |status| status["lans"][0]["advertised"]["unicast"].as_u64() > Some(0))?;
 
@@ -102,6 +103,42 @@ pub(super) fn tells_everything(lab: &mut Lab) -> Result<()> {
         Ok(())
     })?;
     ping(&lab.client.namespace, SITE_V6)
+}
+
+/// The same words for radvd, which knows neither PREF64, captive portals, encrypted resolvers nor the P flag.
+const RADVD: &str = "MaxRtrAdvInterval 30; AdvCurHopLimit 61; AdvReachableTime 20000; AdvRetransTimer 2000;
+    AdvDefaultPreference high; AdvLinkMTU 1500; RDNSS 2001:db8:1:2::1 { AdvRDNSSLifetime 90; };
+    prefix 2001:db8:1:2::/64 { AdvOnLink off; AdvValidLifetime 3600; AdvPreferredLifetime 1800; };
+    route 2001:db8:77::/48 { AdvRoutePreference low; AdvRouteLifetime 900; };";
+
+/// Field by field: the fixed part, and each option that radvd sends.
+fn says_what_radvd_says(lab: &Lab) -> Result<()> {
+    let ours = lab.solicit(&lab.client)?;
+    let (peer, listener) = (lab.world.host("radvd")?, lab.world.host("listener")?);
+    peer.set_sysctl("net/ipv6/conf/all/forwarding", "1")?;
+    lab.world.cable((&peer, "eth0"), (&listener, "eth0"))?;
+    let mut tap = Tap::open(&listener, "eth0")?;
+    let _radvd = Radvd::start(&lab.world, &peer, "radvd-same", RADVD)?;
+    let theirs = tap.advertisement("radvd's", SOON, |_| true)?;
+    ensure!(ours.message[4..16] == theirs.message[4..16], "{:?}\n{:?}", ours.message, theirs.message);
+    let told = |said: &Advertisement| -> Vec<Vec<u8>> {
+        let mut options: Vec<Vec<u8>> = said.options().into_iter().map(<[u8]>::to_vec).collect();
+        // Whose message it is differs, and the P flag is not radvd's to know.
+        options.retain(|option| option[0] != 1);
+        // RFC 4191 section 2.3: a prefix of 48 bits may take 8 bytes or 16.
+        for route in options.iter_mut().filter(|option| option[0] == 24) {
+            route.resize(24, 0);
+            route[1] = 3;
+        }
+        options.iter_mut().filter(|option| option[0] == 3).for_each(|option| option[3] &= 0xe0);
+        options
+    };
+    let (ours, theirs) = (told(&ours), told(&theirs));
+    ensure!(theirs.len() == 4, "{theirs:?}");
+    for option in &theirs {
+        ensure!(ours.contains(option), "{option:?} is not in {ours:?}");
+    }
+    Ok(())
 }
 
 fn advertised(lab: &mut Lab) -> Result<u64> {

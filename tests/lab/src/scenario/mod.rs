@@ -28,6 +28,7 @@ mod mtu;
 mod nat;
 mod nat64;
 mod ndp_proxy;
+mod network_manager;
 mod npt;
 mod offloads;
 mod outbound;
@@ -161,6 +162,7 @@ table! {
     a_dhcp_lease_outlives_the_daemon_and_its_server:               NAMESPACE, Slaac, ByBody => uplink::lease_outlives_the_daemon;
     an_address_that_somebody_else_has_is_declined:                 NAMESPACE, Slaac, ByBody => uplink::conflict_is_declined;
     a_delegation_that_changes_renumbers_everything_at_once:        NAMESPACE, Slaac, ByBody => delegation::renumbers;
+    networkd_and_dhcpcd_follow_a_new_prefix:                       NAMESPACE, Slaac, ByBody => network_manager::follow;
     two_delegated_prefixes_shrink_and_end_when_the_server_says_so:  NAMESPACE, Slaac, ByBody => renewal::follows;
     a_lan_has_the_uplinks_own_prefix_where_none_is_delegated:      NAMESPACE, Slaac, ByBody => shared_prefix::is_shared;
     a_provider_that_resolves_each_address_reaches_what_is_there:   NAMESPACE, Slaac, ByBody => ndp_proxy::answers;

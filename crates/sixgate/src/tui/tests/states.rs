@@ -117,6 +117,7 @@ pub(super) fn normal(second: u64) -> Status {
             dropped: BTreeMap::new(),
             ..Advertised::default()
         }),
+        dhcpv6: BTreeMap::new(),
         clients: vec![
             client("52:54:00:12:34:58", Some("vm1"), &["2001:db8:1:2:20::2", "fe80::5054:ff:fe12:3458"], true),
             client("52:54:00:12:34:59", None, &["fe80::5054:ff:fe12:3459"], false),
