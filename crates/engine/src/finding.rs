@@ -38,6 +38,7 @@ pub const CODES: &[&str] = &[
     "dhcpv6-not-served",
     "dns-not-listening",
     "dns-port-busy",
+    "dns-tls-identity",
     "dns-upstream-tls",
     "dns64-no-address",
     "dns64-no-upstream",

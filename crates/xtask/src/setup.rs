@@ -69,6 +69,7 @@ const NEEDS: &[Need] = &[
     Need { program: "unbound", package: "unbound", purposes: RESOLVERS },
     Need { program: "named", package: "bind9", purposes: SIGNED },
     Need { program: "openssl", package: "openssl", purposes: TESTS },
+    Need { program: "kdig", package: "knot-dnsutils", purposes: TESTS },
     Need { program: "python3", package: "python3", purposes: TESTS },
     Need { program: "jsonschema", package: "python3-jsonschema", purposes: TESTS },
     Need { program: "nsd", package: "nsd", purposes: RESOLVERS },

@@ -2,6 +2,7 @@
 //! corpora in plain tests.
 #![forbid(unsafe_code)]
 
+mod answers;
 mod configuration;
 mod dhcp;
 mod engine;
@@ -20,6 +21,7 @@ pub type Target = fn(&[u8]);
 
 /// All targets by the names of their corpora.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("answers", answers::run),
     ("configuration", configuration::run),
     ("dhcp", dhcp::run),
     ("engine", engine::run),

@@ -36,6 +36,8 @@ const PROGRAMS: &[&str] = &[
     "python3",
     "jsonschema",
     "promtool",
+    "openssl",
+    "kdig",
 ];
 
 /// How many scenarios on namespaces run at a time, for each core.

@@ -11,7 +11,7 @@ use toml::Spanned;
 use super::allow::{self, Names};
 use super::claim::Claims;
 use super::door::Errors;
-use super::encrypted::{self, Encrypted};
+use super::encrypted::{self, Encrypted, Identity};
 use super::keys;
 use super::nat64;
 use super::raw;
@@ -35,6 +35,8 @@ pub struct Dns64 {
     pub encrypted: Vec<Encrypted>,
     /// Certificates in DER of who may vouch for them beside the public authorities.
     pub authorities: Vec<Vec<u8>>,
+    /// What the resolver shows to clients that ask over TLS.
+    pub identity: Option<Identity>,
     /// Whether those that are learnt on the uplink are asked as well.
     pub learn_upstream: bool,
     /// DNSSL search domains (RFC 8106).
@@ -105,6 +107,7 @@ impl Default for Dns64 {
             upstream: Vec::new(),
             encrypted: Vec::new(),
             authorities: Vec::new(),
+            identity: None,
             learn_upstream: false,
             search: Vec::new(),
             untranslated: Vec::new(),
@@ -150,6 +153,7 @@ pub(super) fn validate(raw: Spanned<raw::Dns64>, names: Names<'_>, errors: &mut 
         .iter()
         .flat_map(|(text, span)| encrypted::certificates(At("dns64", "upstream_authority"), text, span, errors))
         .collect();
+    let identity = encrypted::identity(scalar::spanned(raw.certificate), scalar::spanned(raw.key), errors);
     let search = scalar::items(raw.search).iter().filter_map(|(text, span)| domain(text, span, errors)).collect();
     let untranslated = scalar::items(raw.untranslated)
         .iter()
@@ -181,6 +185,7 @@ pub(super) fn validate(raw: Spanned<raw::Dns64>, names: Names<'_>, errors: &mut 
         upstream,
         encrypted,
         authorities,
+        identity,
         learn_upstream,
         search,
         untranslated,

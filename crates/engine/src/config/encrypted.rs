@@ -29,6 +29,49 @@ pub struct Encrypted {
     pub path: Option<String>,
 }
 
+/// Who the resolver itself is over TLS.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Its certificate in DER, and those up to its authority.
+    pub certificates: Vec<Vec<u8>>,
+    /// The private key in PEM.
+    pub key: String,
+}
+
+impl fmt::Debug for Identity {
+    /// Without the key.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Identity({} certificates)", self.certificates.len())
+    }
+}
+
+/// Reads a certificate and its key; one of them alone is an error.
+pub(super) fn identity(
+    certificate: Option<(String, Range<usize>)>,
+    key: Option<(String, Range<usize>)>,
+    errors: &mut Errors,
+) -> Option<Identity> {
+    let at = At("dns64", "certificate");
+    match (certificate, key) {
+        (Some((text, span)), Some((key, of_key))) => {
+            if !key.contains("PRIVATE KEY-----") {
+                errors.note(of_key, "this is no private key in PEM", keys::describe("dns64", "key"));
+            }
+            let certificates = certificates(at, &text, &span, errors);
+            (!certificates.is_empty()).then_some(Identity { certificates, key })
+        }
+        (Some((_, span)), None) => {
+            errors.note(span, "`certificate` without `key` in [dns64]", keys::describe("dns64", "key"));
+            None
+        }
+        (None, Some((_, span))) => {
+            errors.note(span, "`key` without `certificate` in [dns64]", keys::describe(at.0, at.1));
+            None
+        }
+        (None, None) => None,
+    }
+}
+
 impl fmt::Display for Encrypted {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.path {

@@ -150,6 +150,8 @@ pub(super) const KEYS: &[KeyText] = &[
     key("dns64", "enabled", "true or false; default true where the table exists"),
     key("dns64", "upstream", "list of resolvers, \"2001:db8::53\", \"192.0.2.53:53\" or \"[2001:db8::53]:53\"; over TLS \"tls://192.0.2.53#dns.example\", over HTTPS \"https://[2001:db8::53]/dns-query#dns.example\", with the name that its certificate has to show, or without one that of its address; or \"learnt\" for those that DHCP and advertisements on the uplink name; at least one while enabled"),
     key("dns64", "upstream_authority", "certificates in PEM, one text or a list, of authorities that may vouch for upstreams beside the public ones; default: none"),
+    key("dns64", "certificate", "the resolver's own certificate in PEM, and those between it and its authority: with it, it is asked over TLS as well (RFC 7858), at port 853; default: none"),
+    key("dns64", "key", "the private key of dns64.certificate, in PEM; default: none"),
     key("dns64", "search", "list of search domains for DNSSL (RFC 8106 section 5.2); default: none"),
     key("dns64", "untranslated", "who is given no synthesized addresses, having IPv4 of its own: a lan's name, which means its VMs' containers as well, an IPv6 prefix, or a list of them; default: nobody"),
     key("dns64", "exclude", "an IPv6 prefix or a list of them, whose AAAA records do not count (RFC 6147 section 5.1.4); default \"::ffff:0:0/96\""),

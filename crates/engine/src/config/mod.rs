@@ -43,7 +43,7 @@ pub use console::Console;
 pub use ddns::Ddns;
 pub use difference::Difference;
 pub use dns64::{Clients, Dns64, DnsHost};
-pub use encrypted::Encrypted;
+pub use encrypted::{Encrypted, Identity};
 pub use error::{ConfigError, ConfigErrors};
 pub use forward::{Forward, Inside};
 pub use lan_port::LanPort;

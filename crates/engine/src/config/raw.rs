@@ -177,6 +177,8 @@ pub(super) struct Dns64 {
     pub(super) enabled: Key<bool>,
     pub(super) upstream: Key<OneOrMany<String>>,
     pub(super) upstream_authority: Key<OneOrMany<String>>,
+    pub(super) certificate: Key<String>,
+    pub(super) key: Key<String>,
     pub(super) search: Key<OneOrMany<String>>,
     pub(super) untranslated: Key<OneOrMany<String>>,
     pub(super) exclude: Key<OneOrMany<String>>,

@@ -4,8 +4,8 @@ use core::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 
-use hickory_proto::rr::Name;
 use hickory_proto::rr::rdata::opt::EdnsOption;
+use hickory_proto::rr::{Name, RData, RecordType};
 use hickory_proto::serialize::binary::BinEncodable as _;
 
 use super::request::{MAX_UDP_PAYLOAD, Transport};
@@ -199,9 +199,23 @@ impl Exchange {
     /// The names in an answer as whoever asked writes them.
     fn respell(&self, message: &mut Message) {
         let name = &self.question.name;
+        let mut made = None;
+        if message.answers.iter().any(|record| record.record_type() == RecordType::DNAME) {
+            // RFC 6672 section 2.2: the alias that a DNAME record makes begins with labels of the question.
+            for record in message.answers.iter_mut().filter(|record| record.name == *name) {
+                if let RData::CNAME(target) = &mut record.data {
+                    target.0 = unspell(&target.0, &self.spelled.name, name);
+                    made = Some(target.0.clone());
+                }
+            }
+        }
         let sections = [&mut message.answers, &mut message.authorities, &mut message.additionals];
-        for record in sections.into_iter().flatten().filter(|record| record.name == *name) {
-            record.name = name.clone();
+        for record in sections.into_iter().flatten() {
+            if record.name == *name {
+                record.name = name.clone();
+            } else if let Some(made) = made.as_ref().filter(|made| record.name == **made) {
+                record.name = made.clone();
+            }
         }
     }
 
@@ -246,6 +260,13 @@ fn spell(question: &Query, spelling: u64) -> Query {
     spelled
 }
 
+/// A name that begins with labels as they were sent, with those as they were asked for.
+fn unspell(name: &Name, sent: &Name, asked: &Name) -> Name {
+    let same = name.iter().zip(sent.iter()).take_while(|(label, sent)| label == sent).count();
+    let labels: Vec<&[u8]> = asked.iter().take(same).chain(name.iter().skip(same)).collect();
+    Name::from_labels(labels).unwrap_or_else(|_| name.clone())
+}
+
 /// Whether an upstream that failed may be asked once more.
 #[derive(Clone, Copy, Debug)]
 enum Repeat {
@@ -260,7 +281,8 @@ fn is_error(code: ResponseCode) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use hickory_proto::rr::RecordType;
+    use hickory_proto::rr::Record;
+    use hickory_proto::rr::rdata::{A, CNAME, NULL};
 
     use super::*;
 
@@ -311,6 +333,32 @@ mod tests {
         assert_eq!(exchange.handle_input(&plain, Instant::ZERO), Progress::Again);
         assert_eq!(exchange.poll_transmit().unwrap().transport, Transport::Tcp);
         assert!(matches!(exchange.handle_input(&plain, Instant::ZERO), Progress::Answered(..)));
+    }
+
+    #[test]
+    fn what_a_dname_makes_of_our_spelling_is_spelled_as_it_was_asked_for() {
+        let order = ["192.0.2.1:53".parse().unwrap()];
+        let asked = question("www.old.example.");
+        let mut exchange = Exchange::new(asked, (7, u64::MAX), (false, false), &order, Instant::ZERO).unwrap();
+        let spelled = question("WWW.OLD.EXAMPLE.");
+        let mut message = Message::response(7, OpCode::Query);
+        let target = Name::from_ascii("WWW.new.Example.").unwrap();
+        message.answers = vec![
+            Record::from_rdata(
+                Name::from_ascii("old.example.").unwrap(),
+                60,
+                RData::Unknown { code: RecordType::DNAME, rdata: NULL::with(b"\x03new\x07Example\0".to_vec()) },
+            ),
+            Record::from_rdata(spelled.name.clone(), 60, RData::CNAME(CNAME(target.clone()))),
+            Record::from_rdata(target, 60, RData::A(A::new(192, 0, 2, 7))),
+        ];
+        message.queries.push(spelled);
+        let Progress::Answered(_, answer) = exchange.handle_input(&message.to_vec().unwrap(), Instant::ZERO) else {
+            panic!("it is the answer")
+        };
+        let names: Vec<String> = answer.answers.iter().map(|record| record.name.to_string()).collect();
+        assert_eq!(names, ["old.example.", "www.old.example.", "www.new.Example."]);
+        assert_eq!(answer.answers[1].data, RData::CNAME(CNAME(Name::from_ascii("www.new.Example.").unwrap())));
     }
 
     #[test]

@@ -109,6 +109,9 @@ impl Admission {
         if config.lans.iter().any(|lan| lan.dhcpv6.is_some()) {
             services.push((UDP, sixgate_wire::dhcpv6::SERVER_PORT, "DHCPv6 for the lans"));
         }
+        if config.dns64.enabled && config.dns64.identity.is_some() {
+            services.push((TCP, 853, "dns64 over tls for the lans"));
+        }
         if let Some(vms) = &config.vm_prefixes {
             services.push((TCP, vms.port, "prefixes for the vms"));
         }

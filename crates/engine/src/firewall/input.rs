@@ -47,6 +47,13 @@ pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
         ));
     }
     rules.push(dhcpv6(scene));
+    if scene.topology.config.dns64.enabled && scene.topology.config.dns64.identity.is_some() {
+        rules.push(rule(
+            vec![scene.input_lans(), Match::Protocol(vec![TCP]), Match::DestinationPort(vec![853..=853])],
+            &[Statement::Accept],
+            "dns64 over tls for the lans",
+        ));
+    }
     rules.extend(metrics(scene));
     rules.extend(vm_prefixes(scene));
     if scene.topology.config.wan.ipv6_source != Ipv6Source::Static {

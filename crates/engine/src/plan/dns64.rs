@@ -11,6 +11,8 @@ use crate::config::Clients;
 use crate::firewall::{destinations, outbound};
 
 const PORT: u16 = 53;
+/// RFC 7858 section 3.1.
+const PORT_TLS: u16 = 853;
 
 /// What the resolver does; the default, which listens nowhere, when it is switched off.
 pub(super) fn plan(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Dns64Plan {
@@ -18,9 +20,12 @@ pub(super) fn plan(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Dns64P
     if !config.enabled {
         return Dns64Plan::default();
     }
-    let listen: Vec<SocketAddr> = topology.lans.iter().flat_map(|lan| listen::addresses(topology, lan, PORT)).collect();
+    let of_lans = |port| topology.lans.iter().flat_map(move |lan| listen::addresses(topology, lan, port));
+    let listen: Vec<SocketAddr> = of_lans(PORT).collect();
     Dns64Plan {
         upstream: upstream(topology, &listen),
+        listen_tls: config.identity.iter().flat_map(|_| of_lans(PORT_TLS)).collect(),
+        identity: config.identity.clone(),
         listen,
         encrypted: config.encrypted.clone(),
         authorities: config.authorities.clone(),

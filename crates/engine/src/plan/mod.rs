@@ -243,6 +243,10 @@ pub struct RaPlan {
 pub struct Dns64Plan {
     /// Addresses to listen on, port included. Link-local ones carry their scope.
     pub listen: Vec<SocketAddr>,
+    /// Addresses to listen on over TLS.
+    pub listen_tls: Vec<SocketAddr>,
+    /// What is shown there.
+    pub identity: Option<crate::config::Identity>,
     /// Where questions go.
     pub upstream: Vec<SocketAddr>,
     /// Those of all upstreams that are asked over TLS only.

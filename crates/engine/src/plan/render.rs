@@ -212,6 +212,9 @@ fn resolver(dns64: &Dns64Plan, out: &mut String, facts: &Facts) -> fmt::Result {
             SocketAddr::V6(_) | SocketAddr::V4(_) => writeln!(out, "  listen {listen}")?,
         }
     }
+    if !dns64.listen_tls.is_empty() {
+        writeln!(out, "  over tls as well")?;
+    }
     for upstream in &dns64.upstream {
         match dns64.encrypted(*upstream) {
             Some(encrypted) => writeln!(out, "  upstream {encrypted}")?,

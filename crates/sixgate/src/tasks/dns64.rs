@@ -24,6 +24,7 @@ mod encrypted;
 mod framed;
 mod front;
 mod http;
+mod identity;
 mod listener;
 mod reach;
 mod streams;
@@ -69,6 +70,8 @@ pub struct Slice {
     holdings: BTreeMap<usize, Holding>,
     listening: BTreeSet<Place>,
     problems: BTreeMap<Place, Finding>,
+    /// What is wrong with the certificate that clients are shown.
+    identity: Option<Finding>,
     /// Why upstreams over TLS are not asked.
     encryption: BTreeMap<SocketAddr, Finding>,
     /// What keeps answers from being validated.
@@ -81,7 +84,9 @@ impl Slice {
         let plan = self.plan.as_ref()?;
         let both =
             |address| [Transport::Udp, Transport::Tcp].map(|transport| self.listening.contains(&(address, transport)));
-        let listening: Vec<_> = plan.listen.iter().copied().filter(|address| both(*address) == [true, true]).collect();
+        let over_tls = plan.listen_tls.iter().copied().filter(|address| both(*address)[1]);
+        let plain = plan.listen.iter().copied().filter(|address| both(*address) == [true, true]);
+        let listening: Vec<_> = plain.chain(over_tls).collect();
         let mut status = self.counters.status(plan, &listening);
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         status.cache_answers = self.holdings.get(&0).map_or(0, |all| count(all.answers));
@@ -103,7 +108,11 @@ impl Slice {
     /// What is wrong.
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
         let validates = self.plan.as_ref().is_some_and(|plan| plan.validate);
-        self.problems.values().chain(self.encryption.values()).chain(self.validation.as_ref().filter(|_| validates))
+        self.problems
+            .values()
+            .chain(&self.identity)
+            .chain(self.encryption.values())
+            .chain(self.validation.as_ref().filter(|_| validates))
     }
 }
 
@@ -126,7 +135,9 @@ pub async fn run(mut ends: Ends) {
             }
             let by_both =
                 |address: &SocketAddr| [Transport::Udp, Transport::Tcp].map(|transport| (*address, transport));
-            let wanted_places = addresses.iter().flat_map(by_both).collect();
+            let over_tls = if guarded { wanted.listen_tls.as_slice() } else { &[] };
+            let over_tls = over_tls.iter().map(|address| (*address, Transport::Tcp));
+            let wanted_places = addresses.iter().flat_map(by_both).chain(over_tls).collect();
             leave_all_but(&wanted_places, &mut places, &ends.slice);
             if office.is_none() && !wanted.listen.is_empty() {
                 office = match Office::open(&wanted, &mut tasks, &ends.slice) {
@@ -224,7 +235,12 @@ impl Office {
         if before.plan == *plan {
             return;
         }
-        let with_their_addresses = Dns64Plan { listen: plan.listen.clone(), ..Dns64Plan::clone(&before.plan) };
+        let with_their_addresses = Dns64Plan {
+            listen: plan.listen.clone(),
+            listen_tls: plan.listen_tls.clone(),
+            identity: plan.identity.clone(),
+            ..Dns64Plan::clone(&before.plan)
+        };
         let generation = before.generation + u64::from(with_their_addresses != **plan);
         let rate = if before.plan.rate == plan.rate {
             before.rate
@@ -232,6 +248,9 @@ impl Office {
             Arc::new(RateLimit::new(plan.rate, (seed(), seed())))
         };
         let rules = Rules { generation, plan: plan.clone(), rate, reach: Some(reach.clone()) };
+        if before.plan.identity != plan.identity {
+            self.front.identify(plan);
+        }
         if generation != before.generation {
             self.front.encryption().follow(plan);
             self.answers.follow(&rules);

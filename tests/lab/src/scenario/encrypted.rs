@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use super::client::dig;
 use crate::lab::{Lab, SOON};
 use crate::network::{SITE_V4, synthesized};
-use crate::server::bind::{Bind, SERVER_NAME, ZONE};
+use crate::server::bind::{Bind, Papers, SERVER_NAME, ZONE};
 use crate::wait;
 
 /// Where BIND listens.
@@ -35,7 +35,7 @@ fn is_answered(lab: &Lab, resolver: Ipv6Addr, host: &str) -> Result<()> {
 
 pub(super) fn asks_by_name(lab: &mut Lab) -> Result<()> {
     lab.internet.ip(&format!("address add {SERVER}/128 dev lo nodad"))?;
-    let (bind, authority) = Bind::start_encrypted(&lab.world, &lab.internet, SERVER, SITE_V4)?;
+    let (bind, Papers { authority, .. }) = Bind::start_encrypted(&lab.world, &lab.internet, SERVER, SITE_V4)?;
     let resolver = lab.learn_resolver(&lab.client)?;
 
     ask(lab, &format!("tls://[{SERVER}]#{SERVER_NAME}"), &authority)?;
@@ -51,7 +51,8 @@ pub(super) fn asks_by_name(lab: &mut Lab) -> Result<()> {
 
     // The server restarts: the connection is made anew.
     drop(bind);
-    let (_bind, authority) = Bind::start_encrypted(&lab.world, &lab.internet, SERVER, SITE_V4)?;
+    let (_bind, papers) = Bind::start_encrypted(&lab.world, &lab.internet, SERVER, SITE_V4)?;
+    let authority = papers.authority.clone();
     ask(lab, &format!("tls://[{SERVER}]#{SERVER_NAME}"), &authority)?;
     is_answered(lab, resolver, "host50")?;
 
@@ -74,6 +75,31 @@ pub(super) fn asks_by_name(lab: &mut Lab) -> Result<()> {
     lab.await_status("no finding any more", |status| {
         let findings = status["findings"].as_array();
         findings.is_none_or(|all| all.iter().all(|finding| finding["code"] != "dns-upstream-tls"))
+    })?;
+    is_asked(lab, resolver, &papers)
+}
+
+/// The resolver itself, over TLS: by the name of its certificate, and by no other.
+fn is_asked(lab: &mut Lab, resolver: Ipv6Addr, papers: &Papers) -> Result<()> {
+    let Papers { certificate, key, file, .. } = papers;
+    let lines = format!("[dns64]\ncertificate = '''\n{certificate}'''\nkey = '''\n{key}'''\n");
+    let config = lab.config("").replace("[dns64]\n", &lines);
+    let router = lab.router.in_namespace()?;
+    router.write_config(&config)?;
+    router.signal(Signal::HUP)?;
+    let kdig = |name: &str| {
+        let tls = format!("+tls-ca={} +tls-hostname={name}", file.display());
+        lab.client.namespace.run(&format!("kdig +short +time=3 {tls} @{resolver} AAAA v4.lab.test"))
+    };
+    wait::until_ok("an answer over TLS", SOON, || {
+        let said = kdig(SERVER_NAME)?;
+        ensure!(said.success && said.stdout.trim() == synthesized(SITE_V4).to_string(), "{said}");
+        Ok(())
+    })?;
+    let other = kdig("other.test")?;
+    ensure!(!other.stdout.contains(&synthesized(SITE_V4).to_string()), "{other}");
+    lab.await_status("the handshake that failed to be counted", |status| {
+        status["dns64"]["dropped"]["dns-handshake"].as_u64() > Some(0)
     })?;
     Ok(())
 }

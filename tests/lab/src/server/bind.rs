@@ -1,7 +1,7 @@
 //! BIND, as the primary of a zone that takes signed updates, and as a server that is asked over TLS only.
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -16,6 +16,18 @@ pub const KEY: (&str, &str) = ("router-key", "c2l4Z2F0ZS1sYWItc2VjcmV0LW9mLTMyLW
 
 /// Whom the certificate is for.
 pub const SERVER_NAME: &str = "dns.dyn.test";
+
+/// What TLS is made with, in PEM.
+pub struct Papers {
+    /// Where the authority's certificate lies.
+    pub file: PathBuf,
+    /// The same.
+    pub authority: String,
+    /// That of [`SERVER_NAME`].
+    pub certificate: String,
+    /// Its private key.
+    pub key: String,
+}
 
 /// A running server; dropping it kills it.
 #[derive(Debug)]
@@ -53,11 +65,11 @@ impl Bind {
     }
 
     /// Serves [`ZONE`] with the host `v4` and `host0` to `host99` at an address of a namespace, over TLS and HTTPS and by no
-    /// other way; whom its certificate is for, the second value vouches for, in PEM.
-    pub fn start_encrypted(world: &World, host: &Namespace, address: &str, site: Ipv4Addr) -> Result<(Self, String)> {
+    /// other way; with the second value anybody can show that he is [`SERVER_NAME`].
+    pub fn start_encrypted(world: &World, host: &Namespace, address: &str, site: Ipv4Addr) -> Result<(Self, Papers)> {
         let folder = world.runtime().join("bind-tls");
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-        let authority = certify(host, &folder)?;
+        let papers = certify(host, &folder)?;
         let place = folder.display();
         let hosts: String = (0..100).map(|number| format!("host{number} IN A {site}\n")).collect();
         fs::write(
@@ -81,7 +93,7 @@ impl Bind {
         )?;
         let line = format!("named -g -n 1 -c {}", conf.display());
         let daemon = Daemon::start(host.command_line(&line), &world.folder().join("named-tls.log"))?;
-        Ok((Self { daemon }, authority))
+        Ok((Self { daemon }, papers))
     }
 
     /// What it has logged.
@@ -90,8 +102,8 @@ impl Bind {
     }
 }
 
-/// A certificate for [`SERVER_NAME`] by an authority that is made up with it, whose certificate is the result.
-fn certify(host: &Namespace, folder: &Path) -> Result<String> {
+/// A certificate for [`SERVER_NAME`] by an authority that is made up with it.
+fn certify(host: &Namespace, folder: &Path) -> Result<Papers> {
     let place = folder.display();
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
     fs::write(folder.join("extensions"), format!("subjectAltName=DNS:{SERVER_NAME}\n"))?;
@@ -105,5 +117,11 @@ fn certify(host: &Namespace, folder: &Path) -> Result<String> {
     ] {
         host.run(&format!("openssl {line}"))?.text()?;
     }
-    fs::read_to_string(folder.join("ca.pem")).context("the authority's certificate")
+    let read = |name: &str| fs::read_to_string(folder.join(name)).with_context(|| name.to_owned());
+    Ok(Papers {
+        file: folder.join("ca.pem"),
+        authority: read("ca.pem")?,
+        certificate: read("server.pem")?,
+        key: read("server.key")?,
+    })
 }

@@ -302,6 +302,13 @@ fn the_resolver_needs_somebody_else_to_ask() {
     }
     let twice = "[dns64]\nupstream = [\"tls://9.9.9.9#a.example\", \"tls://9.9.9.9#b.example\"]\n";
     says(twice, "2:40", &["named twice"]);
+    says("[dns64]\nupstream = \"9.9.9.9\"\nkey = \"a\"\n", "3:7", &["without `certificate`"]);
+    says("[dns64]\nupstream = \"9.9.9.9\"\ncertificate = \"a\"\n", "3:15", &["without `key`"]);
+    says(
+        "[dns64]\nupstream = \"9.9.9.9\"\ncertificate = \"a\"\nkey = \"-----BEGIN PRIVATE KEY-----\"\n",
+        "3:15",
+        &["PEM"],
+    );
     says("[dns64]\nupstream = \"9.9.9.9\"\nupstream_authority = \"MIIB\"\n", "3:22", &["no certificate in PEM"]);
     says("[dns64]\nupstream = \"9.9.9.9\"\ntrust_anchor = \". 257 3 8 A\"\n", "3:16", &["DNSKEY"]);
     says("[dns64]\nupstream = \"9.9.9.9\"\nrate = -1\n", "3:8", &["1000000"]);

@@ -20,6 +20,7 @@ use super::answers::{Answers, Found, Rules};
 use super::asked::Asked;
 use super::dialogue::Ways;
 use super::encrypted::Encryption;
+use super::identity::Acceptor;
 use super::listener::Place;
 use super::turns::{Refusal, Turn, Turns};
 use super::validator::Validator;
@@ -44,6 +45,7 @@ pub(super) struct Front {
     encryption: Encryption,
     /// What came by connections; the workers count what came to them.
     asked: Arc<Mutex<Asked>>,
+    acceptor: Acceptor,
     slice: watch::Sender<Slice>,
 }
 
@@ -63,12 +65,23 @@ impl Front {
             validator: Validator::default(),
             encryption: Encryption::new(slice.clone()),
             asked: Arc::new(Mutex::new(Asked::new())),
+            acceptor: Acceptor::default(),
             slice,
         }
     }
 
     pub(super) fn workers(&self) -> &[Worker] {
         &self.workers
+    }
+
+    /// Shows the plan's certificate to clients that ask over TLS.
+    pub(super) fn identify(&self, plan: &Dns64Plan) {
+        let finding = self.acceptor.follow(plan.identity.as_ref());
+        self.slice.send_modify(|slice| slice.identity = finding);
+    }
+
+    pub(super) fn acceptor(&self) -> &Acceptor {
+        &self.acceptor
     }
 
     pub(super) fn encryption(&self) -> &Encryption {
@@ -90,6 +103,11 @@ impl Front {
                 self.take(Client { query, peer, reply, worker: Some(worker), turn });
             }
         }
+    }
+
+    /// Whether clients speak TLS there.
+    pub(super) fn is_over_tls(&self, (address, _): Place) -> bool {
+        self.rules.borrow().plan.listen_tls.contains(&address)
     }
 
     /// The right to resolve a query, held until it is answered; nothing while too many are under way.

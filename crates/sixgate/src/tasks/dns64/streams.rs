@@ -44,7 +44,12 @@ pub(super) async fn serve(listener: TcpListener, place: Place, front: &Front) ->
                     *of_client += 1;
                     let front = front.clone();
                     connections.spawn(async move {
-                        converse(stream, peer, place, &front).await;
+                        let over_tls = front.is_over_tls(place);
+                        if over_tls {
+                            greet(stream, peer, place, &front).await;
+                        } else {
+                            converse(stream.into_split(), peer, place, &front).await;
+                        }
                         peer.ip()
                     });
                 }
@@ -66,9 +71,22 @@ pub(super) async fn serve(listener: TcpListener, place: Place, front: &Front) ->
     }
 }
 
+/// One connection over TLS (RFC 7858). Whoever stands still meanwhile is as welcome as later.
+async fn greet(stream: TcpStream, peer: SocketAddr, place: Place, front: &Front) {
+    let Some(acceptor) = front.acceptor().current() else { return };
+    match timeout(IDLE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => converse(tokio::io::split(stream), peer, place, front).await,
+        Ok(Err(_)) | Err(_) => front.refuse("dns-handshake"),
+    }
+}
+
 /// One connection, until its client has nothing more to ask or does not read the responses.
-async fn converse(stream: TcpStream, peer: SocketAddr, place: Place, front: &Front) {
-    let (reader, writer) = stream.into_split();
+async fn converse(
+    (reader, writer): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+    peer: SocketAddr,
+    place: Place,
+    front: &Front,
+) {
     let (responses, ready) = mpsc::channel(MAX_QUERIES);
     let mut asked = false;
     let mut asking = pin!(ask(reader, (peer, place), front, responses));
@@ -144,7 +162,11 @@ async fn write(mut writer: impl AsyncWrite + Unpin, mut ready: mpsc::Receiver<Ve
         let Ok(length) = u16::try_from(response.len()) else { return };
         // RFC 7766 section 8: length and message in one write.
         let framed = [&length.to_be_bytes()[..], &response].concat();
-        if !matches!(timeout(IDLE, writer.write_all(&framed)).await, Ok(Ok(()))) {
+        let written = async {
+            writer.write_all(&framed).await?;
+            writer.flush().await
+        };
+        if !matches!(timeout(IDLE, written).await, Ok(Ok(()))) {
             return;
         }
     }

@@ -342,6 +342,11 @@ impl DnsHandle for Asker {
 
 #[cfg(test)]
 mod tests {
+    use hickory_proto::dnssec::crypto::Ed25519SigningKey;
+    use hickory_proto::dnssec::rdata::DNSKEY;
+    use hickory_proto::dnssec::{DnssecSigner, SigningKey as _};
+    use hickory_proto::rr::{DNSClass, RecordSet};
+
     use super::*;
 
     #[test]
@@ -356,6 +361,38 @@ mod tests {
         let finding = examine_root(&keys, &TrustAnchors::default(), 0).unwrap();
         assert_eq!(finding.code, "dnssec-stripped");
         assert_eq!(flaw(std::iter::empty(), 0), Flaw::Unsigned);
+    }
+
+    /// The root zone's keys as an upstream gives them, signed so long ago, and what trusts them.
+    fn signed_keys(age: Duration) -> (Message, TrustAnchors) {
+        let key = Ed25519SigningKey::from_pkcs8(&Ed25519SigningKey::generate_pkcs8().unwrap()).unwrap();
+        let public = key.to_public_key().unwrap();
+        let mut anchors = TrustAnchors::empty();
+        anchors.insert(&public);
+        let day = Duration::from_secs(86_400);
+        let signer = DnssecSigner::new(DNSKEY::from_key(&public), Box::new(key), Name::root(), day);
+        let record = Record::from_rdata(Name::root(), 60, RData::DNSSEC(DNSSECRData::DNSKEY(signer.to_dnskey())));
+        let mut set = RecordSet::with_ttl(Name::root(), RecordType::DNSKEY, 60);
+        set.insert(record.clone(), 0);
+        let made = time::OffsetDateTime::now_utc() - age;
+        let signature = RRSIG::from_rrset(&set, DNSClass::IN, made, &signer).unwrap();
+        let mut keys = Message::response(0, OpCode::Query);
+        keys.answers = vec![record, Record::from_rdata(Name::root(), 60, RData::DNSSEC(DNSSECRData::RRSIG(signature)))];
+        (keys, anchors)
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_is_told_from_keys_that_are_not_trusted() {
+        let (keys, anchors) = signed_keys(Duration::from_secs(3600));
+        let now = unix_time();
+        let found = |anchors: &TrustAnchors, now: u32| examine_root(&keys, anchors, now);
+        assert_eq!(found(&anchors, now), None);
+        for (clock, word) in [(now - 40 * 86_400, "slow"), (now + 40 * 86_400, "fast")] {
+            let finding = found(&anchors, clock).unwrap();
+            assert_eq!(finding.code, "dnssec-clock");
+            assert!(finding.text.contains(word), "{finding:?}");
+        }
+        assert_eq!(found(&TrustAnchors::empty(), now).unwrap().code, "dnssec-trust-anchor");
     }
 
     #[test]
