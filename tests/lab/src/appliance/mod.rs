@@ -4,7 +4,9 @@ mod console;
 mod first_boot;
 mod hardware;
 mod iso;
+mod pictures;
 mod provider;
+mod terminal;
 mod time;
 mod unit;
 mod update;
@@ -58,6 +60,7 @@ fn cases() -> Vec<Case> {
     cases.extend(first_boot::cases());
     cases.extend(time::cases());
     cases.extend(update::cases());
+    cases.extend(pictures::cases());
     if std::env::var_os("LAB_MATRIX").is_some() {
         cases.extend(hardware::matrix());
         cases.extend(update::power_cuts());
