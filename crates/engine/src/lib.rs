@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod capture;
+pub mod clat;
 pub mod config;
 pub mod ddns;
 pub mod dhcp;

@@ -101,6 +101,15 @@ impl TunError {
     }
 }
 
+/// What the device outlives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lifetime {
+    /// The process.
+    Machine,
+    /// Nothing.
+    Process,
+}
+
 /// The device, open and up, in non-blocking mode.
 pub struct Tun {
     device: tun::Device,
@@ -119,6 +128,18 @@ impl Tun {
     /// # Errors
     /// See [`TunError`].
     pub fn open(name: &str) -> Result<Self, TunError> {
+        Self::open_for(name, Lifetime::Machine)
+    }
+
+    /// As [`Tun::open`], for a device that goes with the process, and with it all its addresses and routes.
+    ///
+    /// # Errors
+    /// See [`TunError`].
+    pub fn open_for_process(name: &str) -> Result<Self, TunError> {
+        Self::open_for(name, Lifetime::Process)
+    }
+
+    fn open_for(name: &str, lifetime: Lifetime) -> Result<Self, TunError> {
         let mut configuration = tun::Configuration::default();
         configuration.tun_name(name).platform_config(|platform| {
             // The crate would set addresses otherwise; they are the plan's matter.
@@ -126,7 +147,12 @@ impl Tun {
         });
         let fail = |error: tun::Error| TunError::new(name, io::Error::from(error));
         let mut device = tun::create(&configuration).map_err(fail)?;
-        device.persist().map_err(fail)?;
+        match lifetime {
+            Lifetime::Machine => device.persist().map_err(fail)?,
+            // Somebody else may have left one that would stay.
+            Lifetime::Process => set(device.as_raw_fd(), TUNSETPERSIST, Argument::Value(0))
+                .map_err(|cause| TunError::new(name, cause))?,
+        }
         let tune = || -> io::Result<Waker> {
             // An adopted device has the settings of its last owner, which may have been a newer release.
             set(device.as_raw_fd(), TUNSETVNETHDRSZ, Argument::Pointer(virtio_net::HEADER as libc::c_int))?;
@@ -348,6 +374,23 @@ mod tests {
             let checksum = PartialChecksum { start: 20, offset: 6 };
             assert_eq!(offload, Offload { checksum: Some(checksum), segmentation: None }, "the checksum is left to us");
             assert_eq!(&packet[28..], b"back");
+        });
+    }
+
+    #[test]
+    fn a_device_of_a_process_takes_its_routes_along() {
+        in_namespace(|| async {
+            let there = || !run("ip route show 192.0.2.0/24").trim().is_empty();
+            let until_dropped = |tun: Tun| {
+                run("ip addr add 192.0.2.2/24 dev clat");
+                assert!(there());
+                drop(tun);
+                there()
+            };
+            assert!(!until_dropped(Tun::open_for_process("clat").unwrap()));
+            assert!(until_dropped(Tun::open("clat").unwrap()));
+            drop(Tun::open_for_process("clat").unwrap());
+            assert!(!there(), "what was left is taken over and goes");
         });
     }
 

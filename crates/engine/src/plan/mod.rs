@@ -156,6 +156,8 @@ pub struct RoutePlan {
     pub metric: u32,
     /// Source of what the router itself sends by it, where the kernel might choose another.
     pub source: Option<IpAddr>,
+    /// MTU of what goes by it, where that is less than the link's.
+    pub mtu: Option<u32>,
 }
 
 /// Where a route leads.

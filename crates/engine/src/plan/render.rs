@@ -130,7 +130,8 @@ fn route_line(route: &RoutePlan, facts: &Facts) -> String {
     };
     let table = if route.table == NAT64_TABLE { format!(" table {NAT64_TABLE}") } else { String::new() };
     let source = route.source.map_or_else(String::new, |source| format!(" src {source}"));
-    format!("route {} {next} metric {}{table}{source}", route.to, route.metric)
+    let mtu = route.mtu.map_or_else(String::new, |mtu| format!(" mtu {mtu}"));
+    format!("route {} {next} metric {}{table}{source}{mtu}", route.to, route.metric)
 }
 
 fn preference(preference: Preference) -> &'static str {

@@ -41,7 +41,7 @@ fn own_source(topology: &Topology<'_>, nat64: Option<&Nat64Plan>, routes: &mut [
 }
 
 fn main_route(to: IpNet, next: NextHop) -> RoutePlan {
-    RoutePlan { to, next, table: MAIN_TABLE, metric: ROUTE_METRIC, source: None }
+    RoutePlan { to, next, table: MAIN_TABLE, metric: ROUTE_METRIC, source: None, mtu: None }
 }
 
 /// Default routes by the uplink. The gateway may be link-local or lie outside the prefix: providers do both.
@@ -123,8 +123,14 @@ fn translator(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<RoutePl
     let Some(nat64) = nat64.filter(|nat64| nat64.obstacle.is_none()) else { return Vec::new() };
     let Some(tun) = topology.facts.link(NAT64_DEVICE) else { return Vec::new() };
     let next = NextHop::Link { link: tun.index };
-    let share =
-        RoutePlan { to: DEFAULT_V4, next: next.clone(), table: NAT64_TABLE, metric: ROUTE_METRIC, source: None };
+    let share = RoutePlan {
+        to: DEFAULT_V4,
+        next: next.clone(),
+        table: NAT64_TABLE,
+        metric: ROUTE_METRIC,
+        source: None,
+        mtu: None,
+    };
     nat64.prefixes().map(|pref64| main_route(IpNet::V6(pref64), next.clone())).chain([share]).collect()
 }
 
@@ -153,6 +159,7 @@ fn fallbacks(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<RoutePla
             table: MAIN_TABLE,
             metric: UNREACHABLE_METRIC,
             source: None,
+            mtu: None,
         })
         .collect()
 }

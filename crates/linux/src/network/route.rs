@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHopFlags, RouteProtocol, RouteScope,
-    RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHopFlags, RouteProtocol,
+    RouteScope, RouteType, RouteVia,
 };
-use sixgate_engine::plan::{NextHop, ROUTE_PROTOCOL, RoutePlan};
+use sixgate_engine::plan::{Family, NextHop, ROUTE_PROTOCOL, RoutePlan};
 
 use super::link::LinkNames;
 use super::{ApplyError, Removed, Repairs};
@@ -43,6 +43,32 @@ impl Netlink {
         gateways.sort();
         gateways.dedup();
         Ok(gateways)
+    }
+
+    /// The links of the main table's default routes of that family that are somebody else's and in force, best first.
+    ///
+    /// # Errors
+    /// The kernel refused the dump, or the connection is gone.
+    pub async fn default_links(&self, family: Family) -> Result<Vec<u32>, NetlinkError> {
+        let wanted = match family {
+            Family::V4 => AddressFamily::Inet,
+            Family::V6 => AddressFamily::Inet6,
+        };
+        let messages = self.route_messages().await?;
+        let mut links: Vec<(u32, u32)> = messages
+            .iter()
+            .filter(|message| {
+                let header = &message.header;
+                header.address_family == wanted && header.destination_prefix_length == 0 && header.protocol != OURS
+            })
+            .filter(|message| table(message) == MAIN && message.header.kind == RouteType::Unicast)
+            .flat_map(|message| {
+                let metric = route(message).metric;
+                next_links(message).into_iter().map(move |link| (metric, link))
+            })
+            .collect();
+        links.sort();
+        Ok(links.into_iter().map(|(_, link)| link).collect())
     }
 
     /// Adds or changes what is wanted and returns what is ours but not wanted.
@@ -142,6 +168,9 @@ fn message(plan: &RoutePlan) -> RouteMessage {
     if let Some(source) = plan.source {
         attributes.push(RouteAttribute::PrefSource(source.into()));
     }
+    if let Some(mtu) = plan.mtu {
+        attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)]));
+    }
     if plan.to.prefix_len() > 0 {
         attributes.push(RouteAttribute::Destination(plan.to.addr().into()));
     }
@@ -180,7 +209,7 @@ fn table(message: &RouteMessage) -> u32 {
 fn route(message: &RouteMessage) -> RoutePlan {
     let v6 = message.header.address_family == AddressFamily::Inet6;
     let mut to: IpAddr = if v6 { IpAddr::from([0; 16]) } else { IpAddr::from([0; 4]) };
-    let (mut metric, mut source) = (0, None);
+    let (mut metric, mut source, mut mtu) = (0, None, None);
     let mut link = 0;
     for attribute in &message.attributes {
         match attribute {
@@ -188,6 +217,12 @@ fn route(message: &RouteMessage) -> RoutePlan {
             RouteAttribute::Priority(priority) => metric = *priority,
             RouteAttribute::Oif(index) => link = *index,
             RouteAttribute::PrefSource(address) => source = ip(address),
+            RouteAttribute::Metrics(metrics) => {
+                mtu = metrics.iter().find_map(|metric| match metric {
+                    RouteMetric::Mtu(mtu) => Some(*mtu),
+                    _ => None,
+                });
+            }
             _ => {}
         }
     }
@@ -199,7 +234,7 @@ fn route(message: &RouteMessage) -> RoutePlan {
         NextHop::Link { link }
     };
     let to = IpNet::new(to, message.header.destination_prefix_length).unwrap_or_else(|_| to.into());
-    RoutePlan { to, next, table: table(message), metric, source }
+    RoutePlan { to, next, table: table(message), metric, source, mtu }
 }
 
 fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
@@ -235,6 +270,25 @@ fn next_gateways(message: &RouteMessage) -> Vec<Gateway> {
         }
     }
     gateways
+}
+
+/// The links of a route whose next hops are in force.
+fn next_links(message: &RouteMessage) -> Vec<u32> {
+    if message.header.flags.intersects(RouteFlags::Dead | RouteFlags::Linkdown) {
+        return Vec::new();
+    }
+    let mut links = Vec::new();
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(link) => links.push(*link),
+            RouteAttribute::MultiPath(hops) => {
+                let down = RouteNextHopFlags::Dead | RouteNextHopFlags::Linkdown;
+                links.extend(hops.iter().filter(|hop| !hop.flags.intersects(down)).map(|hop| hop.interface_index));
+            }
+            _ => {}
+        }
+    }
+    links
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {

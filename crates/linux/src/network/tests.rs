@@ -9,7 +9,7 @@ fn address(link: u32, net: &str) -> AddressPlan {
 }
 
 fn route(to: &str, next: NextHop) -> RoutePlan {
-    RoutePlan { to: to.parse().unwrap(), next, table: 254, metric: 0, source: None }
+    RoutePlan { to: to.parse().unwrap(), next, table: 254, metric: 0, source: None, mtu: None }
 }
 
 fn via(link: u32, via: &str, onlink: bool) -> NextHop {
@@ -33,6 +33,7 @@ fn full(wan: u32) -> NetworkPlan {
             route("2001:db8:3::/80", NextHop::Unreachable),
             route("203.0.113.0/24", NextHop::Unreachable),
             RoutePlan { table: 6464, ..route("0.0.0.0/0", NextHop::Link { link: wan }) },
+            RoutePlan { mtu: Some(1380), ..route("198.18.0.0/15", NextHop::Link { link: wan }) },
         ],
         rules: rules.collect(),
         sysctls: Vec::new(),
@@ -43,6 +44,24 @@ fn everything() -> String {
     ["ip -4 addr", "ip -6 addr", "ip -4 route show table all", "ip -6 route show table all", "ip -4 rule", "ip -6 rule"]
         .map(|command| run(command).replace(" tentative", ""))
         .join("\n")
+}
+
+#[test]
+fn default_routes_of_others_are_told_best_first() {
+    in_namespace(|| async {
+        let [one, two] = wire(["one", "two"]);
+        let netlink = Netlink::connect().unwrap();
+        run("ip addr add 192.0.2.1/24 dev one");
+        run("ip route add default via 192.0.2.2 dev one metric 200");
+        run("ip route add default dev two metric 100");
+        run("ip -6 route add default via fe80::1 dev two");
+        assert_eq!(netlink.default_links(Family::V4).await.unwrap(), [two, one]);
+        assert_eq!(netlink.default_links(Family::V6).await.unwrap(), [two]);
+        let ours = RoutePlan { metric: 50, ..route("0.0.0.0/0", NextHop::Link { link: one }) };
+        let plan = NetworkPlan { routes: vec![ours], ..NetworkPlan::default() };
+        assert_eq!(netlink.apply(&plan).await, []);
+        assert_eq!(netlink.default_links(Family::V4).await.unwrap(), [two, one], "ours is nobody else's");
+    });
 }
 
 /// The kernel puts an IPv6 address to use in the background; its last step is the local route.
