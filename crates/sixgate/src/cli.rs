@@ -12,7 +12,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::wiring::Kept;
-use crate::{agent, control, init, recorder, schema, tui};
+use crate::{agent, clat, control, init, recorder, schema, tui};
 
 mod ask;
 
@@ -61,6 +61,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Run the other end of 464XLAT on a host whose network has IPv6 and a NAT64 only, for itself and its containers.
+    #[command(args_conflicts_with_subcommands = true)]
+    Clat {
+        #[command(subcommand)]
+        action: Option<clat::Action>,
+        #[command(flatten)]
+        options: clat::Options,
+    },
     #[command(flatten)]
     Ask(Ask),
     /// Show the console.
@@ -108,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::Run { config, control, state, bpffs } => {
             crate::run::run(&config, &control, Kept { state: &state, bpffs: &bpffs }, events)
         }
+        Command::Clat { action, options } => clat::main(action, options),
         Command::Check { file, json } => return crate::check::check(&file, json),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "sixgate", &mut std::io::stdout());

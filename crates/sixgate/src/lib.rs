@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod backup;
 pub mod change;
 pub mod check;
+pub mod clat;
 pub mod cli;
 pub mod clock;
 pub mod control;

@@ -10,6 +10,7 @@ mod advertisement;
 mod blocks;
 mod bulk;
 mod change;
+mod clat;
 mod client;
 mod clock;
 mod command_line;
@@ -121,6 +122,10 @@ table! {
     containers_behind_a_vm_on_a_76_reach_ipv6_and_ipv4:            NAMESPACE, Slash76, Running => container::reach_out;
     containers_of_two_vms_reach_each_other_inside_a_64:            NAMESPACE, Slaac, ByBody => container::reach_each_other;
     containers_of_two_vms_on_76s_reach_each_other:                 NAMESPACE, Slash76, ByBody => container::reach_each_other;
+
+    // The other end of 464XLAT.
+    an_ipv4_only_client_goes_through_a_clat_and_nat64:             NAMESPACE, Slaac, Running => clat::translates_end_to_end;
+    a_clat_leaves_taken_addresses_and_uses_others:                 NAMESPACE, Slaac, Running => clat::takes_other_addresses;
 
     // What comes in.
     an_inbound_connection_is_refused_without_an_allow_entry:       BOTH, Slaac, Running => firewall::refuses;
