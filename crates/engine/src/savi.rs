@@ -4,6 +4,8 @@
 //! Whoever has an address first keeps it. It is learnt from duplicate address detection, from Neighbor Solicitations and
 //! Advertisements, and from packets that were not admitted: whoever sent them is asked for the address, and has it once it
 //! answers. Who claims an address that somebody else has gets it when the holder does not answer any more.
+mod plan;
+
 use core::net::Ipv6Addr;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -11,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use ipnet::Ipv6Net;
 use sixgate_wire::mac::MacAddr;
 use sixgate_wire::ndp::{Message, NdpOption, Writer, solicited_node};
+
+pub use plan::{By, Routed, SaviLink, SaviPlan, Watched};
 
 use crate::ndp_proxy::{Transmit, icmpv6_message, packet};
 use crate::time::Instant;
@@ -33,65 +37,6 @@ const PROBES: u8 = 3;
 const RETRANS_TIMER: Duration = Duration::from_secs(1);
 /// RFC 6583: solicitations in a second, whatever is claimed.
 const PROBES_PER_SECOND: u32 = 100;
-
-/// What is validated.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SaviPlan {
-    /// The links.
-    pub links: Vec<SaviLink>,
-}
-
-/// A link whose hosts are told apart by their hardware addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SaviLink {
-    /// Name of the LAN.
-    pub lan: String,
-    /// Kernel interface index.
-    pub link: u32,
-    /// Kernel interface name.
-    pub interface: String,
-    /// The router's link-local address there: source of solicitations.
-    pub source: Ipv6Addr,
-    /// The router's hardware address there.
-    pub mac: MacAddr,
-    /// The router's own addresses there; nobody else has them.
-    pub own: Vec<Ipv6Addr>,
-    /// Prefixes of hosts on the link, each of which has to be discovered.
-    pub on_link: Vec<Ipv6Net>,
-    /// Prefixes behind a host on the link.
-    pub routed: Vec<Routed>,
-    /// VMs that are known by name.
-    pub vms: Vec<Watched>,
-}
-
-/// A prefix that one host sends from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Routed {
-    /// The prefix.
-    pub net: Ipv6Net,
-    /// Whose it is.
-    pub by: By,
-}
-
-/// A host on a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
-    /// The one with this hardware address.
-    Mac(MacAddr),
-    /// The one that has this address.
-    Address(Ipv6Addr),
-}
-
-/// A VM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Watched {
-    /// Its name.
-    pub name: String,
-    /// Its hardware address, where that is configured.
-    pub mac: Option<MacAddr>,
-    /// Its own address, where that is configured.
-    pub address: Option<Ipv6Addr>,
-}
 
 /// Who may send from where on one link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

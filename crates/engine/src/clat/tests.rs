@@ -1,3 +1,4 @@
+//! The CLAT's decisions, told as conversations with its host.
 use sixgate_wire::ndp::{ALL_NODES, RouterAdvertisement};
 use sixgate_wire::ndp::{NeighborAdvertisement, Writer};
 
