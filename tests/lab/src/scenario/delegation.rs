@@ -42,7 +42,7 @@ pub(super) struct Provider {
 fn delegates(prefix: &str, times: &Times) -> String {
     let Times { valid, preferred, renewal } = times;
     format!(
-        "authoritative; default-lease-time {valid}; preferred-lifetime {preferred};
+        "authoritative; dhcp-cache-threshold 0; default-lease-time {valid}; preferred-lifetime {preferred};
          option dhcp-renewal-time {renewal}; option dhcp-rebinding-time {};
          option dhcp6.name-servers 2001:db8:ffff::53;
          subnet6 2001:db8:1:1::/64 {{ range6 2001:db8:1:1::1000 2001:db8:1:1::1fff; prefix6 {prefix} {prefix} /56; }}",
