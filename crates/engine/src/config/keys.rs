@@ -53,7 +53,7 @@ pub(super) const KEYS: &[KeyText] = &[
     key("wan", "present_mac", "hardware address that the uplink takes, as in \"00:50:56:00:aa:bb\", for providers that accept one only; default: its own"),
     key("wan", "ndp_proxy", "whether solicitations on the uplink are answered for what lies behind the router, true or false (RFC 4861 section 7.2.8); default false"),
     key("wan", "masquerade_ula", "whether unique local addresses (RFC 4193) leave by the uplink's own address (NAT66), true or false; default true"),
-    key("wan", "bogons", "whether packets that come in by the uplink from blocks that are nobody's on the Internet (RFC 6890) are dropped, true or false; blocks in which the uplink, its gateways and resolvers, or prefixes of this file lie are left out; default true"),
+    key("wan", "bogons", "whether packets that come in by the uplink from blocks that are nobody's on the Internet (RFC 6890) are dropped, true or false; blocks in which the uplink, its gateways, resolvers and time servers, or prefixes of this file lie are left out; default true"),
 
     key("wan.ipv4", "address", "IPv4 unicast address with prefix length, 1 to 32"),
     key("wan.ipv4", "gateway", "IPv4 unicast address of the next hop, inside or outside the prefix; default: no default route"),

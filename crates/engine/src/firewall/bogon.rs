@@ -9,6 +9,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::icmp::{ERRORS_V4, ERRORS_V6, ICMP, ICMPV6};
 use super::ruleset::{Match, Rule, Statement};
 use super::{Scene, rule};
+use crate::ddns::How;
 use crate::plan::topology::Topology;
 
 const fn v4(a: u8, b: u8, c: u8, length: u8) -> Ipv4Net {
@@ -100,7 +101,15 @@ fn named(topology: &Topology<'_>) -> Vec<IpNet> {
         named.extend(ipv6.routes.iter().map(|(net, _)| IpNet::V6(*net)));
     }
     named.extend(config.dns64.upstream.iter().map(|server| IpNet::from(server.ip())));
-    named.extend(topology.facts.learnt.resolvers.iter().copied().map(IpNet::from));
+    named.extend(config.dns64.forward.iter().flat_map(|(_, servers)| servers).map(|server| IpNet::from(server.ip())));
+    let learnt = &topology.facts.learnt;
+    named.extend(learnt.resolvers.iter().chain(&learnt.time_servers).copied().map(IpNet::from));
+    named.extend(config.time.iter().flat_map(|time| &time.servers).copied().map(IpNet::from));
+    let updated = config.ddns.iter().filter_map(|ddns| match &ddns.how {
+        How::Update(update) => Some(update.server.ip()),
+        How::Http(_) => None,
+    });
+    named.extend(updated.map(IpNet::from));
     named.extend(config.routes.iter().map(|route| route.to));
     named.extend(config.nat64.iter().flat_map(|nat64| &nat64.translate_non_global).copied().map(IpNet::V4));
     named.extend(config.allow.iter().flat_map(|allow| &allow.from));
@@ -180,10 +189,11 @@ mod tests {
         }
         let behind = bogons(
             "ipv4 = { address = \"192.168.1.2/24\", gateway = \"192.168.1.1\" }",
-            "[dns64]\nupstream = [\"fd00::53\"]\n",
+            "[dns64]\nupstream = [\"fd00::53\"]\n[time]\nservers = \"198.51.100.123\"\n",
         );
         assert_eq!(blocks(&behind, "192.168.9.1"), None, "the uplink is private");
         assert_eq!(blocks(&behind, "fd00::1"), None, "the resolver is there");
+        assert_eq!(blocks(&behind, "198.51.100.123"), None, "the clock's server is there");
         assert!(blocks(&behind, "10.0.0.1").is_some());
         assert_eq!(bogons("bogons = false", ""), Bogons::default());
     }
