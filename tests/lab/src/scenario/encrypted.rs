@@ -61,8 +61,11 @@ pub(super) fn asks_by_name(lab: &mut Lab) -> Result<()> {
 
     // Another name than the certificate's: nothing is asked, and it is said why.
     ask(lab, &format!("tls://[{SERVER}]#other.test"), &authority)?;
+    // Each time another name: until the file is in force, answers are the server's, and are remembered.
+    let mut hosts = (61..99).cycle();
     wait::until_ok("nothing to be told by somebody else", SOON, || {
-        let line = format!("dig +time=5 +tries=2 @{resolver} AAAA host61.{ZONE}");
+        let host = hosts.next().unwrap_or_default();
+        let line = format!("dig +time=5 +tries=2 @{resolver} AAAA host{host}.{ZONE}");
         let text = lab.client.namespace.run(&line)?.text()?;
         ensure!(text.contains("SERVFAIL"), "{text}");
         Ok(())
@@ -71,7 +74,7 @@ pub(super) fn asks_by_name(lab: &mut Lab) -> Result<()> {
     ensure!(finding["text"].as_str().is_some_and(|text| text.contains("other.test")), "{finding}");
 
     ask(lab, &format!("https://[{SERVER}]#{SERVER_NAME}"), &authority)?;
-    is_answered(lab, resolver, "host62")?;
+    is_answered(lab, resolver, "host99")?;
     lab.await_status("no finding any more", |status| {
         let findings = status["findings"].as_array();
         findings.is_none_or(|all| all.iter().all(|finding| finding["code"] != "dns-upstream-tls"))
