@@ -172,7 +172,7 @@ fn picture(unit: &mut Unit, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether the screen's first and last line of text are the console's bars.
+/// Whether the screen's first and last line of text are the console's bars, and a page is between them.
 fn bars(unit: &mut Unit) -> Result<()> {
     const LINE: usize = 16;
     let file = std::path::absolute(unit.folder().join("screen.ppm"))?;
@@ -190,6 +190,10 @@ fn bars(unit: &mut Unit) -> Result<()> {
     let rows = height / LINE;
     let (first, last) = (blue(1), blue((rows - 1) * LINE + 1));
     ensure!(first > width / 2 && last > width / 2, "{first} and {last} of {width} pixels are the bars'");
+    let is_written =
+        |line: &usize| pixels[line * LINE * width * 3..][..LINE * width * 3].iter().any(|value| *value > 100);
+    let written = (2..rows - 1).filter(is_written).count();
+    ensure!(written > 8, "{written} lines are written between the bars");
     // The state in a word is in red at the end of the first line while the daemon is awaited.
     let end = &pixels[(2 * width - 1) * 3..2 * width * 3];
     ensure!(end[0] < 100 || end[1] > 50, "something is wrong on the screen");
@@ -224,7 +228,15 @@ fn described(drawing: &str) -> String {
 }
 
 /// What of a screen stays the same from second to second: pages, titles, names of values. Findings are left out.
+/// Where a box lies over the page, it is the box.
 fn skeleton(screen: &str) -> Vec<String> {
+    if screen.contains('┌') {
+        let inside = |line: &str| {
+            let (_, rest) = line.split_once(['┌', '│', '└'])?;
+            Some(rest.rsplit_once(['┐', '│', '┘'])?.0.trim().to_owned())
+        };
+        return screen.lines().filter_map(inside).collect();
+    }
     let mut skeleton = Vec::new();
     let mut is_finding = false;
     for (row, line) in screen.lines().enumerate() {
@@ -266,6 +278,10 @@ mod tests {
         let expected = [" sixgate 0.1.0  gw1 ", " o Overview", "─ Services", "Uplink"];
         assert_eq!(skeleton(&screen(1, "")), expected);
         assert_eq!(skeleton(&screen(77, "─ Findings ── 1 ──\n ERROR   it is so\n mend    leave it\n")), expected);
+        assert_eq!(
+            skeleton(" o Overview\n 7 s ┌ Actions ┐\n  8 s│ 1 Ping  │9\n     └─────────┘\n"),
+            ["Actions", "1 Ping", "─────────"]
+        );
     }
 
     #[test]
