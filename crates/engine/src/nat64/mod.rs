@@ -58,6 +58,7 @@ use self::tcp::Segment;
 use self::tuple::{Incoming, Protocol, TransportV4, TupleV4, TupleV6};
 use self::verdict::{Counters, Direction, Reason, Refused, Verdict};
 pub use crate::xlat::transmit::{Offload, Transmit};
+use crate::xlat::unfinished::Translator as _;
 
 use crate::plan::{Nat64Plan, Obstacle};
 use crate::status::{self, Traffic};

@@ -16,6 +16,7 @@ pub mod siit;
 mod split;
 pub mod transmit;
 mod transport;
+pub(crate) mod unfinished;
 pub mod v4_to_v6;
 pub mod v6_to_v4;
 

@@ -16,6 +16,7 @@ use super::identification::Identifications;
 use super::limiter::Limiter;
 use super::offload::{Layout, Unfinished};
 use super::transmit::{Offload, Transmit};
+use super::unfinished::Translator as _;
 use super::{Flow, Identifiers, Mtus, Policy, Refusal, icmp, originate, v4_to_v6, v6_to_v4};
 use crate::status::Traffic;
 use crate::time::Instant;

@@ -8,8 +8,8 @@ use sixgate_wire::ipv6::Ipv6Packet;
 use super::Siit;
 use crate::time::Instant;
 use crate::xlat::offload::{self, Inspected, Layout, Parts, Unfinished};
-use crate::xlat::segment::{self, SuperPacket};
 use crate::xlat::transmit::{Offload, Transmit};
+use crate::xlat::unfinished::Translator;
 use crate::xlat::{GROWTH, Refusal};
 
 impl Siit {
@@ -25,20 +25,6 @@ impl Siit {
     ) -> Result<(), Refusal> {
         out.clear();
         self.handle_part(packet, offload, out, now)
-    }
-
-    fn handle_part(
-        &mut self,
-        packet: &[u8],
-        offload: Offload,
-        out: &mut Transmit,
-        now: Instant,
-    ) -> Result<(), Refusal> {
-        match packet.first().map(|first| first >> 4) {
-            Some(6) => self.handle_v6(packet, offload, out, now),
-            Some(4) => self.handle_v4(packet, offload, out, now),
-            Some(_) | None => Err(Refusal::Malformed),
-        }
     }
 
     /// What is left to do to a packet from IPv6, or what became of it if it could not be handled in one.
@@ -79,50 +65,6 @@ impl Siit {
         self.unfinished(bytes, Layout::of_v4(packet), offload, fragmented, out, now)
     }
 
-    fn unfinished(
-        &mut self,
-        bytes: &[u8],
-        layout: Layout,
-        offload: Offload,
-        parts: impl Fn(&Unfinished) -> Parts,
-        out: &mut Transmit,
-        now: Instant,
-    ) -> ControlFlow<Result<(), Refusal>, Unfinished> {
-        let unfinished = match offload::inspect(bytes, &layout, offload) {
-            Inspected::Fits(unfinished) if parts(&unfinished) == Parts::One => {
-                return ControlFlow::Continue(unfinished);
-            }
-            Inspected::Fits(unfinished) => unfinished,
-            Inspected::Complete(checksum) => {
-                let mut part = core::mem::take(&mut self.part);
-                part.clear();
-                part.extend_from_slice(&bytes[..layout.upper_at + layout.upper_length]);
-                let done = segment::complete(&mut part, checksum);
-                let result =
-                    if done { self.handle_part(&part, Offload::NONE, out, now) } else { Err(Refusal::Malformed) };
-                self.part = part;
-                return ControlFlow::Break(result);
-            }
-            Inspected::Malformed => return ControlFlow::Break(Err(Refusal::Malformed)),
-        };
-        let (mut part, mut result) = (core::mem::take(&mut self.part), Err(Refusal::Malformed));
-        let whole = SuperPacket { bytes, layout, unfinished };
-        whole.each_part(parts(&unfinished), &mut part, |bytes, offload| {
-            result = self.handle_part(bytes, offload, out, now);
-        });
-        self.part = part;
-        ControlFlow::Break(result)
-    }
-
-    /// What an ICMP error quotes of a packet: that packet, or its first segment as it would be on the wire.
-    pub(super) fn quoted<'a>(&'a mut self, bytes: &'a [u8], layout: Layout, unfinished: Unfinished) -> &'a [u8] {
-        if unfinished == Unfinished::NONE {
-            return bytes;
-        }
-        SuperPacket { bytes, layout, unfinished }.finish_first(&mut self.part);
-        &self.part
-    }
-
     /// RFC 7757 section 4.2: what is in `out` behind the first `before` packets comes back as if from IPv4.
     pub(super) fn turn_back(&mut self, before: usize, out: &mut Transmit) -> Result<(), Refusal> {
         let pref64 = self.plan.pref64.ok_or(Refusal::Address)?;
@@ -141,5 +83,31 @@ impl Siit {
         });
         self.turned = turned;
         result
+    }
+}
+
+impl Translator for Siit {
+    type Outcome = Result<(), Refusal>;
+
+    fn handle_part(
+        &mut self,
+        packet: &[u8],
+        offload: Offload,
+        out: &mut Transmit,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        match packet.first().map(|first| first >> 4) {
+            Some(6) => self.handle_v6(packet, offload, out, now),
+            Some(4) => self.handle_v4(packet, offload, out, now),
+            Some(_) | None => self.malformed(),
+        }
+    }
+
+    fn malformed(&mut self) -> Result<(), Refusal> {
+        Err(Refusal::Malformed)
+    }
+
+    fn room(&mut self) -> &mut Vec<u8> {
+        &mut self.part
     }
 }
