@@ -18,8 +18,12 @@ mod start;
 mod start_report;
 mod track;
 
-use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
+
+use crate::{image, setup};
 
 /// What the benchmarks can be told.
 #[derive(clap::Args)]
@@ -52,6 +56,17 @@ enum Subject {
     /// Asks a resolver as fast as it answers, inside a namespace of the benchmark.
     #[command(hide = true)]
     Ask(asker::Options),
+}
+
+/// The binary that is measured: what was named, else SIXGATE_BIN, else the image's, which is built.
+fn subject(named: Option<&Path>) -> Result<PathBuf> {
+    if !setup::is_root() {
+        bail!("the benchmark makes network namespaces: run it as root");
+    }
+    match named.map(Path::to_owned).or_else(|| std::env::var_os("SIXGATE_BIN").map(PathBuf::from)) {
+        Some(binary) => binary.canonicalize().with_context(|| binary.display().to_string()),
+        None => image::sixgate(),
+    }
 }
 
 /// Runs one.

@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::dns64_report as report;
 use super::resolver::{Contestant, Figures, Load, Track};
 use super::series::Series;
 use crate::command::{root, target};
-use crate::{image, setup};
+use crate::setup;
 
 /// What the benchmark can be told.
 #[derive(clap::Args)]
@@ -73,14 +73,7 @@ impl Columns {
 /// Measures, prints and writes.
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::ensure(setup::Purpose::BenchDns)?;
-    if !setup::is_root() {
-        bail!("the benchmark makes network namespaces: run it as root");
-    }
-    let named = options.binary.clone().or_else(|| std::env::var_os("SIXGATE_BIN").map(PathBuf::from));
-    let binary = match &named {
-        Some(binary) => binary.canonicalize().with_context(|| binary.display().to_string())?,
-        None => image::sixgate()?,
-    };
+    let binary = super::subject(options.binary.as_deref())?;
     let surroundings = report::Surroundings::look(options.seconds, options.rounds);
     let mut rows = Vec::new();
     for workers in options.workers.map_or_else(|| vec![1, 2], |workers| vec![workers]) {

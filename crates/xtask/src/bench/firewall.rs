@@ -2,13 +2,13 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 
 use super::firewall_report::{self as report, Surroundings};
 use super::firewall_track::{Contestant, Kind, Load, Measure, Track};
 use super::series::Series;
 use crate::command::{root, target};
-use crate::{image, setup};
+use crate::setup;
 
 /// What the benchmark can be told.
 #[derive(clap::Args)]
@@ -51,14 +51,7 @@ impl Results {
 /// Measures, prints and writes.
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::ensure(setup::Purpose::BenchFirewall)?;
-    if !setup::is_root() {
-        bail!("the benchmark makes network namespaces: run it as root");
-    }
-    let named = options.binary.clone().or_else(|| std::env::var_os("SIXGATE_BIN").map(PathBuf::from));
-    let binary = match &named {
-        Some(binary) => binary.canonicalize().with_context(|| binary.display().to_string())?,
-        None => image::sixgate()?,
-    };
+    let binary = super::subject(options.binary.as_deref())?;
     let surroundings = Surroundings::look(options.seconds, options.rounds);
     let folder = target().join("bench/firewall");
     fs::create_dir_all(&folder)?;

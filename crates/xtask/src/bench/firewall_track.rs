@@ -14,7 +14,8 @@ use serde_json::Value;
 
 use super::generator::{FIRST_DESTINATION, GENERATOR_MAC, PAYLOAD, Sent, further};
 use super::host::{Host, Program, cable};
-use super::track::{busy, myself};
+use super::soak::Soak;
+use super::track::myself;
 
 /// Who filters, by how many entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -391,11 +392,12 @@ impl Track {
     fn flood(&self, how: &str) -> Result<Load> {
         let line = self.generate(how)?;
         self.router.write("/sys/class/net/eth0/queues/rx-0/rps_cpus", "2")?;
-        let spent = busy(Some(1))?;
+        let soak = Soak::start(1)?;
+        let (begin, left) = (Instant::now(), soak.left());
         let before = self.server.received("eth0")?;
         let sent: Sent = serde_json::from_str(&self.router.run(120, &line)?)?;
         let arrived = (self.server.received("eth0")? - before) as f64;
-        let spent = (busy(Some(1))? - spent).as_secs_f64();
+        let spent = begin.elapsed().saturating_sub(soak.left() - left).as_secs_f64();
         self.router.write("/sys/class/net/eth0/queues/rx-0/rps_cpus", "0")?;
         if arrived < sent.packets as f64 / 200.0 {
             bail!("{}: {arrived} of {} packets arrived", self.contestant.title(), sent.packets);

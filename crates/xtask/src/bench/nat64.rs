@@ -2,13 +2,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::series::Series;
 use super::track::{Contestant, Measure, Measured, ProgramRun, Track};
 use super::{engine, report, track};
 use crate::command::{root, target};
-use crate::{image, setup};
+use crate::setup;
 
 /// What the benchmark can be told.
 #[derive(clap::Args)]
@@ -64,14 +64,7 @@ impl Row {
 /// Measures, prints and writes.
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::ensure(setup::Purpose::Bench)?;
-    if !setup::is_root() {
-        bail!("the benchmark makes network namespaces: run it as root");
-    }
-    let named = options.binary.clone().or_else(|| std::env::var_os("SIXGATE_BIN").map(PathBuf::from));
-    let binary = match &named {
-        Some(binary) => binary.canonicalize().with_context(|| binary.display().to_string())?,
-        None => image::sixgate()?,
-    };
+    let binary = super::subject(options.binary.as_deref())?;
     let surroundings = report::Surroundings::look(options.seconds, options.rounds);
     let folder = target().join("bench");
     fs::create_dir_all(&folder)?;

@@ -319,13 +319,13 @@ impl Track {
     fn flood(&self, flows: usize, seconds: f64) -> Result<Measured> {
         let line = self.generate(flows, &format!("--seconds {seconds}"))?;
         self.keep_to_second(true)?;
-        let busy = busy(None)?;
+        let busy = busy()?;
         let begin = self.processor_time()?;
         let before = self.server.received("eth0")?;
         let sent: Sent = serde_json::from_str(&self.router.run(seconds as u64 + 60, &line)?)?;
         let arrived = (self.server.received("eth0")? - before) as f64;
         let spent = (self.processor_time()? - begin).as_secs_f64();
-        let busy = (self::busy(None)? - busy).as_secs_f64();
+        let busy = (self::busy()? - busy).as_secs_f64();
         self.keep_to_second(false)?;
         Ok(Measured {
             value: arrived / sent.seconds,
@@ -426,12 +426,11 @@ pub(super) fn myself() -> Result<String> {
     Ok(std::env::current_exe().context("this program")?.display().to_string())
 }
 
-/// Time that a processor, or all together, have been busy.
-pub(super) fn busy(processor: Option<u32>) -> Result<Duration> {
+/// Time that all processors together have been busy.
+fn busy() -> Result<Duration> {
     let text = fs::read_to_string("/proc/stat")?;
-    let name = processor.map_or_else(|| "cpu".to_owned(), |number| format!("cpu{number}"));
-    let line = text.lines().find(|line| line.split_whitespace().next() == Some(&name));
-    let line = line.with_context(|| format!("no {name} in /proc/stat"))?;
+    let line = text.lines().find(|line| line.split_whitespace().next() == Some("cpu"));
+    let line = line.context("no cpu in /proc/stat")?;
     let ticks: Vec<u64> = line.split_whitespace().skip(1).map(str::parse).collect::<Result<_, _>>()?;
     // user, nice, system, then idle and iowait, then irq and softirq, in hundredths of a second.
     let busy = ticks.iter().take(3).chain(ticks.iter().skip(5).take(2)).sum::<u64>();
