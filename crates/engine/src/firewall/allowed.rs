@@ -6,18 +6,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::{IpNet, Ipv6Net};
 
 use super::allow::{compile, describe, destinations};
-use super::icmp::{ECHO_REQUEST_V6, ICMPV6};
-use super::ruleset::{Element, Match, NamedSet, Part, Rule, SetField, Statement};
+use super::icmp::{ECHO_REQUEST_V6, ICMPV6, TCP, UDP};
+use super::ruleset::{Chain, Element, Holds, Match, NamedSet, Part, Rule, SetField, Statement};
 use super::{Scene, rule, short};
 use crate::config::{Allow, Target};
 
 /// An entry that stands for more elements is a rule.
 const MOST_ELEMENTS: usize = 1024;
 
-/// Sets, and the rules that look into them or stand beside them.
+/// The chain that a packet on its way into the network is judged by.
+const CHAIN: &str = "allowed";
+
+/// Sets, and the chains whose rules look into them or stand beside them.
 pub(super) struct Allowed {
     pub(super) sets: Vec<NamedSet>,
-    pub(super) rules: Vec<Option<Rule>>,
+    pub(super) chains: Vec<Chain>,
 }
 
 /// One key of an entry by which it is looked up.
@@ -31,35 +34,60 @@ enum Service {
 
 const SERVICES: [Service; 4] = [Service::Tcp, Service::Udp, Service::Echo, Service::Protocol];
 
+/// Single addresses and ports first: they are found at once.
+const KINDS: [(Holds, bool); 4] =
+    [(Holds::Single, false), (Holds::Single, true), (Holds::Ranges, false), (Holds::Ranges, true)];
+
+/// Where a flow into the network begins.
+pub(super) fn jump(scene: &Scene<'_>) -> Option<Rule> {
+    let jump = [Statement::Jump(CHAIN.to_owned())];
+    rule(vec![scene.input_any(), scene.output_lans()], &jump, "into the network: by allow entries")
+}
+
 /// Entries whose target lies behind the router.
 pub(super) fn forwarded(scene: &Scene<'_>) -> Allowed {
     let config = scene.topology.config;
     let mut sets: Vec<Filling> =
-        SERVICES.iter().flat_map(|service| [false, true].map(|from| Filling::new(*service, from))).collect();
-    let links = [scene.input_any(), scene.output_lans()];
+        SERVICES.iter().flat_map(|service| KINDS.map(|(holds, from)| Filling::new(*service, holds, from))).collect();
     let mut others = Vec::new();
     for allow in config.allow.iter().filter(|allow| allow.to != Target::Router) {
         let nets = Ipv6Net::aggregate(&destinations(config, &allow.to));
         let sources = sources(scene, allow);
-        for (position, service) in SERVICES.into_iter().enumerate() {
-            let only = service.alone(allow);
-            let elements = elements(service, &only, &nets, sources.as_deref());
-            let set = sets.get_mut(2 * position + usize::from(sources.is_some()));
+        for (service, sets) in SERVICES.into_iter().zip(sets.chunks_mut(KINDS.len())) {
+            let (singles, ranges): (Vec<Element>, Vec<Element>) =
+                elements(service, allow, &nets, sources.as_deref()).into_iter().partition(is_single);
             let plain = allow.until.is_none()
                 && allow.new_per_second.is_none()
                 && allow.connections.is_none()
                 && !allow.log
-                && elements.len() <= MOST_ELEMENTS;
-            if elements.is_empty() || (plain && set.is_some_and(|set| set.take(elements))) {
+                && singles.len() + ranges.len() <= MOST_ELEMENTS;
+            let from = usize::from(sources.is_some());
+            let is_empty = singles.is_empty() && ranges.is_empty();
+            if is_empty || (plain && Filling::take_both(sets, [from, 2 + from], [singles, ranges])) {
                 continue;
             }
-            let to: Vec<Match> = links.iter().cloned().chain([Match::Destination6(nets.clone())]).collect();
-            others.extend(compile(config, &only, &to, false));
+            others.extend(compile(config, &service.alone(allow), &[Match::Destination6(nets.clone())], false));
         }
     }
-    let mut rules: Vec<Option<Rule>> = sets.iter().map(|set| set.rule(&links)).collect();
+    let mut chains = Vec::new();
+    let mut rules = Vec::new();
+    for (service, sets) in SERVICES.into_iter().zip(sets.chunks(KINDS.len())) {
+        let name = format!("{CHAIN}-{}", service.word());
+        rules.push(rule(service.asked(), &[Statement::Jump(name.clone())], format!("by {}", service.word())));
+        chains.push(Chain { name, hook: None, rules: sets.iter().filter_map(Filling::rule).collect() });
+    }
     rules.extend(others);
-    Allowed { sets: sets.into_iter().map(|set| set.set).collect(), rules }
+    chains.push(Chain { name: CHAIN.to_owned(), hook: None, rules: rules.into_iter().flatten().collect() });
+    Allowed { sets: sets.into_iter().map(|set| set.set).collect(), chains }
+}
+
+/// Whether an element is found by its values as they are.
+fn is_single(element: &Element) -> bool {
+    element.parts.iter().all(|part| match part {
+        Part::Net(net) => net.prefix_len() == 128,
+        Part::Ports(ports) => ports.start() == ports.end(),
+        Part::Protocol(_) => true,
+    })
 }
 
 /// Prefixes of those who may; nothing where anybody may.
@@ -108,6 +136,16 @@ impl Service {
         }
     }
 
+    /// What packets are looked up for it.
+    fn asked(self) -> Vec<Match> {
+        match self {
+            Self::Tcp => vec![Match::Protocol(vec![TCP])],
+            Self::Udp => vec![Match::Protocol(vec![UDP])],
+            Self::Echo => vec![Match::Protocol(vec![ICMPV6]), Match::Icmpv6Type(vec![ECHO_REQUEST_V6])],
+            Self::Protocol => Vec::new(),
+        }
+    }
+
     /// The entry as if it named nothing else.
     fn alone(self, allow: &Allow) -> Allow {
         let mut only = Allow { tcp: Vec::new(), udp: Vec::new(), icmp: false, protocols: Vec::new(), ..allow.clone() };
@@ -131,36 +169,49 @@ struct Filling {
 }
 
 impl Filling {
-    fn new(service: Service, from: bool) -> Self {
+    fn new(service: Service, holds: Holds, from: bool) -> Self {
         let value = match service {
             Service::Tcp => SetField::TcpPort,
             Service::Udp => SetField::UdpPort,
             Service::Echo | Service::Protocol => SetField::Protocol,
         };
-        let (fields, suffix) = if from {
+        let (fields, from) = if from {
             (vec![SetField::Source6, SetField::Destination6, value], "_from")
         } else {
             (vec![SetField::Destination6, value], "")
         };
-        let set = NamedSet { name: format!("allowed_{}{suffix}", service.word()), fields, elements: Vec::new() };
+        let ranges = match holds {
+            Holds::Single => "",
+            Holds::Ranges => "_ranges",
+        };
+        let name = format!("allowed_{}{from}{ranges}", service.word());
+        let set = NamedSet { name, fields, holds, elements: Vec::new() };
         Self { service, set, by_destination: BTreeMap::new(), lengths: BTreeSet::new() }
     }
 
-    fn rule(&self, links: &[Match]) -> Option<Rule> {
-        let mut matches = links.to_vec();
-        if self.service == Service::Echo {
-            matches.extend([Match::Protocol(vec![ICMPV6]), Match::Icmpv6Type(vec![ECHO_REQUEST_V6])]);
-        }
-        matches.push(Match::InSet { set: self.set.name.clone(), fields: self.set.fields.clone() });
+    fn rule(&self) -> Option<Rule> {
+        let matches = vec![Match::InSet { set: self.set.name.clone(), fields: self.set.fields.clone() }];
         let from = if self.set.fields.len() == 3 { " from somebody" } else { "" };
         rule(matches, &[Statement::Accept], format!("allowed: {}{from}", self.service.word()))
     }
 
-    /// Takes all of the elements, or none where one overlaps what is there.
-    fn take(&mut self, elements: Vec<Element>) -> bool {
-        if elements.iter().any(|element| self.overlaps(element)) {
+    /// Takes all of the elements into two of the sets, or none.
+    fn take_both(sets: &mut [Self], places: [usize; 2], elements: [Vec<Element>; 2]) -> bool {
+        let overlaps = |(place, elements): (usize, &Vec<Element>)| {
+            sets.get(place).is_none_or(|set| elements.iter().any(|element| set.overlaps(element)))
+        };
+        if places.into_iter().zip(&elements).any(overlaps) {
             return false;
         }
+        for (place, elements) in places.into_iter().zip(elements) {
+            if let Some(set) = sets.get_mut(place) {
+                set.add(elements);
+            }
+        }
+        true
+    }
+
+    fn add(&mut self, elements: Vec<Element>) {
         for element in elements {
             let net = destination(&element);
             self.lengths.insert(net.prefix_len());
@@ -168,7 +219,6 @@ impl Filling {
             self.by_destination.entry(key).or_default().push(self.set.elements.len());
             self.set.elements.push(element);
         }
-        true
     }
 
     fn overlaps(&self, element: &Element) -> bool {
@@ -213,14 +263,20 @@ mod tests {
     }
 
     #[test]
-    fn a_set_takes_what_does_not_overlap() {
-        let mut set = Filling::new(Service::Tcp, false);
-        assert!(set.take(vec![element("2001:db8::/64", 443), element("2001:db8:1::/64", 443)]));
-        assert!(set.take(vec![element("2001:db8::/64", 444)]));
-        assert!(set.take(vec![element("2001:db8::5/128", 80)]));
-        for (net, port) in [("2001:db8::/64", 443), ("2001:db8::7/128", 443), ("2001:db8::/32", 80), ("::/0", 444)] {
-            assert!(!set.take(vec![element("2001:db8:2::/64", 1), element(net, port)]), "{net} {port}");
+    fn sets_take_what_does_not_overlap() {
+        let mut sets = KINDS.map(|(holds, from)| Filling::new(Service::Tcp, holds, from));
+        let mut take = |list: &[(&str, u16)]| {
+            let list = list.iter().map(|(net, port)| element(net, *port));
+            let (singles, ranges) = list.partition(is_single);
+            Filling::take_both(&mut sets, [0, 2], [singles, ranges])
+        };
+        assert!(take(&[("2001:db8::/64", 443), ("2001:db8:1::/64", 443)]));
+        assert!(take(&[("2001:db8::/64", 444)]));
+        assert!(take(&[("2001:db8::5/128", 80), ("2001:db8:7::/64", 80)]));
+        for (net, port) in [("2001:db8::/64", 443), ("2001:db8::5/128", 80), ("2001:db8::/32", 443), ("::/0", 444)] {
+            assert!(!take(&[("2001:db8:2::/64", 1), ("2001:db8::6/128", 1), (net, port)]), "{net} {port}");
         }
-        assert_eq!(set.set.elements.len(), 4, "all or none");
+        assert!(take(&[("2001:db8::7/128", 443)]), "single addresses are looked for first");
+        assert_eq!(sets.map(|set| set.set.elements.len()), [2, 0, 4, 0], "all or none");
     }
 }

@@ -119,29 +119,29 @@ fn named(topology: &Topology<'_>) -> Vec<IpNet> {
     named
 }
 
-/// Before connection tracking. An error about a packet that is too big may come from a router of the provider's that has
-/// a private address: dropping it would break connections (RFC 2923 section 2.1).
-pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
-    let Bogons { v4, v6 } = Bogons::of(scene.topology);
-    let errors = |source: &Match, protocol, types: Match| {
-        let matches = vec![scene.input_wan(), source.clone(), Match::Protocol(vec![protocol]), types];
-        rule(matches, &[Statement::Accept], "errors of the provider's own routers")
-    };
-    let drop = |source| {
-        let end = [Statement::Counter, Statement::Drop];
-        rule(vec![scene.input_wan(), source], &end, "drop: source is nobody's on the Internet")
-    };
-    let of = |net: Ipv4Net| net.addr().is_private() || net == v4_shared();
-    let (private, local): (Vec<_>, Vec<_>) = (
-        v4.iter().copied().filter(|net| of(*net)).collect(),
-        v6.iter().copied().filter(|net| is_local(*net)).collect(),
-    );
-    vec![
-        errors(&Match::Source4(private), ICMP, Match::IcmpType(ERRORS_V4.to_vec())),
-        errors(&Match::Source6(local), ICMPV6, Match::Icmpv6Type(ERRORS_V6.to_vec())),
-        drop(Match::Source4(v4)),
-        drop(Match::Source6(v6)),
-    ]
+/// IPv4 from the uplink, before connection tracking.
+pub(super) fn rules_v4(scene: &Scene<'_>) -> [Option<Rule>; 2] {
+    let Bogons { v4, .. } = Bogons::of(scene.topology);
+    let private = v4.iter().copied().filter(|net| net.addr().is_private() || *net == v4_shared()).collect();
+    [errors(Match::Source4(private), ICMP, Match::IcmpType(ERRORS_V4.to_vec())), drop(Match::Source4(v4))]
+}
+
+/// The same of IPv6.
+pub(super) fn rules_v6(scene: &Scene<'_>) -> [Option<Rule>; 2] {
+    let Bogons { v6, .. } = Bogons::of(scene.topology);
+    let local = v6.iter().copied().filter(|net| is_local(*net)).collect();
+    [errors(Match::Source6(local), ICMPV6, Match::Icmpv6Type(ERRORS_V6.to_vec())), drop(Match::Source6(v6))]
+}
+
+/// An error about a packet that is too big may come from a router of the provider's that has a private address: dropping it
+/// would break connections (RFC 2923 section 2.1).
+fn errors(source: Match, protocol: u8, types: Match) -> Option<Rule> {
+    let matches = vec![source, Match::Protocol(vec![protocol]), types];
+    rule(matches, &[Statement::Accept], "errors of the provider's own routers")
+}
+
+fn drop(source: Match) -> Option<Rule> {
+    rule(vec![source], &[Statement::Counter, Statement::Drop], "drop: source is nobody's on the Internet")
 }
 
 /// RFC 6598.

@@ -1,51 +1,30 @@
 //! Through the router: the translator's legs, what goes out, RFC 4890 section 4.3, and what the allowlist admits.
 use super::icmp::{ERRORS_V6, ICMPV6};
-use super::ruleset::{ConntrackState, Match, Rule, Statement, host6};
-use super::{NOT_ENDED, Scene, connections, ended, input_tun, nat, outbound, output_tun, refused, rule};
+use super::ruleset::{Chain, ConntrackState, Match, Rule, Statement, host6};
+use super::{NOT_ENDED, Scene, allowed, connections, ended, input_tun, nat, outbound, output_tun, refused, rule};
 use crate::config::Between;
 use crate::plan::{NAT64_MARK, NAT64_MARK_MASK};
 
 const DROP: [Statement; 2] = [Statement::Counter, Statement::Drop];
 
+/// The chain of what belongs to something that is known: it begins nothing.
+const KNOWN: &str = "no-beginning";
+
 /// The chain of a configuration.
-pub(super) fn rules(scene: &Scene<'_>, allowed: Vec<Option<Rule>>) -> Vec<Option<Rule>> {
-    // Most packets: they pay for nothing that is looked at when a flow begins. The translator's have no state here.
+pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
+    // Most packets: they pay for nothing that is looked at when a flow begins.
     let mut rules = vec![rule(
         vec![Match::ConntrackState(vec![ConntrackState::Established]), NOT_ENDED],
         &[Statement::Accept],
         "established flows",
     )];
     rules.extend(outbound::jump(scene));
-    rules.extend(translator(scene));
+    // Errors and the translator's packets have no state of their own.
+    let states = [ConntrackState::Untracked, ConntrackState::Invalid, ConntrackState::Related];
+    let states = states.into_iter().chain([ConntrackState::Established]).collect();
+    let jump = [Statement::Jump(KNOWN.to_owned())];
+    rules.push(rule(vec![Match::ConntrackState(states)], &jump, "no beginning of a flow"));
     rules.extend(returned(scene));
-    rules.extend([rule(
-        vec![Match::ConntrackState(vec![ConntrackState::Related]), NOT_ENDED],
-        &[Statement::Accept],
-        "related to established flows",
-    )]);
-    rules.extend(ended("drop: through the router, not admitted any more"));
-    rules.extend([
-        rule(
-            vec![
-                Match::Protocol(vec![ICMPV6]),
-                Match::Icmpv6Type(ERRORS_V6.to_vec()),
-                scene.input_wan(),
-                scene.output_lans(),
-            ],
-            &[Statement::Accept],
-            "errors, RFC 4890 section 4.3.1",
-        ),
-        rule(
-            vec![Match::Protocol(vec![ICMPV6]), Match::Icmpv6Type(ERRORS_V6.to_vec()), scene.input_lans()],
-            &[Statement::Accept],
-            "errors, RFC 4890 section 4.3.1",
-        ),
-        rule(
-            vec![Match::ConntrackState(vec![ConntrackState::Invalid])],
-            &DROP,
-            "drop: through the router, invalid for connection tracking",
-        ),
-    ]);
     rules.extend(connections::rules(scene, "forward"));
     rules.push(rule(
         vec![scene.input_lans(), scene.output_wan(), scene.source_inside()],
@@ -72,10 +51,30 @@ pub(super) fn rules(scene: &Scene<'_>, allowed: Vec<Option<Rule>>) -> Vec<Option
         }
         Between::ByAllow => {}
     }
-    rules.extend(allowed);
+    rules.push(allowed::jump(scene));
+    rules.push(towards_pref64(scene));
     rules.push(refused(scene, &[scene.input_wan()], "drop: inbound, no allow entry"));
     rules.push(refused(scene, &[], "drop: through the router, not admitted"));
     rules
+}
+
+/// Packets that belong to no flow which begins now.
+pub(super) fn known(scene: &Scene<'_>) -> Chain {
+    let mut rules = translator(scene);
+    rules.extend(returned(scene));
+    rules.push(rule(
+        vec![Match::ConntrackState(vec![ConntrackState::Related]), NOT_ENDED],
+        &[Statement::Accept],
+        "related to established flows",
+    ));
+    rules.extend(ended("drop: through the router, not admitted any more"));
+    let errors = || vec![Match::Protocol(vec![ICMPV6]), Match::Icmpv6Type(ERRORS_V6.to_vec())];
+    let ways = [vec![scene.input_wan(), scene.output_lans()], vec![scene.input_lans()]];
+    rules
+        .extend(ways.map(|way| rule([errors(), way].concat(), &[Statement::Accept], "errors, RFC 4890 section 4.3.1")));
+    let invalid = vec![Match::ConntrackState(vec![ConntrackState::Invalid])];
+    rules.push(rule(invalid, &DROP, "drop: through the router, invalid for connection tracking"));
+    Chain { name: KNOWN.to_owned(), hook: None, rules: rules.into_iter().flatten().collect() }
 }
 
 /// What a VM sends to its own containers' prefixes and does not know itself would come back to it, and so on until its hops are
@@ -144,12 +143,14 @@ fn translator(scene: &Scene<'_>) -> Vec<Option<Rule>> {
             &[Statement::Accept],
             "nat64: from the uplink to the translator",
         ),
-        rule(
-            vec![scene.input_wan(), Match::Destination6(nat64.prefixes().collect())],
-            &DROP,
-            "drop: from the uplink towards pref64",
-        ),
+        towards_pref64(scene),
     ]
+}
+
+/// The translator is for the LANs alone.
+fn towards_pref64(scene: &Scene<'_>) -> Option<Rule> {
+    let prefixes = scene.nat64.into_iter().flat_map(|nat64| nat64.prefixes()).collect();
+    rule(vec![scene.input_wan(), Match::Destination6(prefixes)], &DROP, "drop: from the uplink towards pref64")
 }
 
 /// The chain without a configuration.

@@ -10,6 +10,7 @@ mod bogon;
 mod connections;
 pub mod denial;
 mod forward;
+mod header_bits;
 mod icmp;
 mod input;
 mod nat;
@@ -79,12 +80,18 @@ pub(crate) fn ruleset(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Rul
         chain("prerouting_raw", HookPoint::Prerouting, RAW, Policy::Accept, prerouting::raw(&scene)),
         chain("prerouting_mangle", HookPoint::Prerouting, MANGLE, Policy::Accept, prerouting::mangle(&scene)),
         chain("input", HookPoint::Input, FILTER, Policy::Drop, input::rules(&scene)),
-        chain("forward", HookPoint::Forward, FILTER, Policy::Drop, forward::rules(&scene, allowed.rules)),
+        chain("forward", HookPoint::Forward, FILTER, Policy::Drop, forward::rules(&scene)),
         chain("output", HookPoint::Output, FILTER, Policy::Accept, output::rules(&scene)),
     ];
     if !scene.resolver.is_empty() {
         chains.insert(0, chain("output_raw", HookPoint::Output, RAW, Policy::Accept, output::raw(&scene)));
     }
+    // An empty chain costs each packet a call.
+    let denies = |chain: &Chain| chain.hook.as_ref().is_some_and(|hook| hook.policy == Policy::Drop);
+    chains.retain(|chain| !chain.rules.is_empty() || denies(chain));
+    chains.extend(prerouting::by_link(&scene));
+    chains.push(forward::known(&scene));
+    chains.extend(allowed.chains);
     if let Some(rules) = outbound::rules(&scene) {
         let rules = rules.into_iter().flatten().collect();
         chains.push(Chain { name: outbound::CHAIN.to_owned(), hook: None, rules });
@@ -129,7 +136,8 @@ fn rule(matches: Vec<Match>, statements: &[Statement], comment: impl Into<String
         Match::Protocol(list) | Match::IcmpType(list) | Match::Icmpv6Type(list) => list.is_empty(),
         Match::DestinationPort(ports) | Match::SourcePort(ports) => ports.is_empty(),
         Match::ConntrackState(states) => states.is_empty(),
-        Match::Family(_) | Match::HopLimit(_) | Match::OpensNothing | Match::Mark { .. } => false,
+        Match::Family(_) | Match::HopLimit(_) | Match::HeaderBits(_) => false,
+        Match::OpensNothing | Match::Mark { .. } => false,
         Match::InTimedSet(_) | Match::Translated | Match::DestinationIsLocal => false,
         Match::SourceRouted
         | Match::ConnectionsUnder(_)

@@ -4,8 +4,8 @@ use core::net::IpAddr;
 use core::ops::RangeInclusive;
 
 use super::ruleset::{
-    Chain, ConntrackState, Hook, HookKind, HookPoint, Match, Meter, MeterKey, MeterLimit, NamedSet, Part, Policy, Rule,
-    Ruleset, SetField, Statement,
+    Chain, ConntrackState, HeaderBits, Holds, Hook, HookKind, HookPoint, Match, Meter, MeterKey, MeterLimit, NamedSet,
+    Part, Policy, Rule, Ruleset, SetField, Statement,
 };
 use super::{LOG_BYTES, LOG_GROUP, METER_SIZE};
 use crate::plan::Family;
@@ -52,7 +52,11 @@ impl Display for NamedSet {
                 SetField::Protocol => "inet_proto",
             })
             .collect();
-        writeln!(out, "\tset {} {{\n\t\ttype {}\n\t\tflags interval\n\t\tcounter", self.name, types.join(" . "))?;
+        let flags = match self.holds {
+            Holds::Single => "",
+            Holds::Ranges => "\t\tflags interval\n",
+        };
+        writeln!(out, "\tset {} {{\n\t\ttype {}\n{flags}\t\tcounter", self.name, types.join(" . "))?;
         if !self.elements.is_empty() {
             writeln!(out, "\t\telements = {{")?;
             for element in &self.elements {
@@ -155,6 +159,7 @@ impl Display for Match {
             Self::IcmpType(types) => write!(out, "icmp type {}", set(types)),
             Self::Icmpv6Type(types) => write!(out, "icmpv6 type {}", set(types)),
             Self::HopLimit(limit) => write!(out, "ip6 hoplimit {limit}"),
+            Self::HeaderBits(bits) => write!(out, "{bits}"),
             Self::OpensNothing => out.write_str("tcp flags & (syn | rst | ack) != syn"),
             Self::SourceRouted => out.write_str("ip6 nexthdr { 0, 43, 60 } rt type 0"),
             Self::ConntrackState(states) => {
@@ -175,6 +180,18 @@ impl Display for Match {
                 write!(out, "limit rate {per_second}/second burst {burst} packets")
             }
         }
+    }
+}
+
+impl Display for HeaderBits {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        let Self { offset, octets, mask, value, is_equal } = *self;
+        write!(out, "@nh,{},{}", 8 * u32::from(offset), 8 * u32::from(octets))?;
+        let digits = 2 + 2 * usize::from(octets);
+        if !self.is_whole() {
+            write!(out, " & {mask:#0digits$x}")?;
+        }
+        write!(out, " {} {value:#0digits$x}", if is_equal { "==" } else { "!=" })
     }
 }
 

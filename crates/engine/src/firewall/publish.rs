@@ -12,7 +12,7 @@ use super::{Scene, rule};
 use crate::config::{Listen, Outside, Publish, Service};
 use crate::plan::Nat64Plan;
 
-/// Before connection tracking, and before NAT64's share of the ports is marked: an entry for some sources alone refuses
+/// For what comes in by the uplink, before connection tracking, and before NAT64's share of the ports is marked: an entry for some sources alone refuses
 /// the others there too. What comes out of the translator for the LANs is admitted as all of NAT64 is.
 pub(super) fn rules(scene: &Scene<'_>, nat64: &Nat64Plan) -> Vec<Option<Rule>> {
     let uplink = nat64.pool4.first().copied();
@@ -26,13 +26,13 @@ pub(super) fn rules(scene: &Scene<'_>, nat64: &Nat64Plan) -> Vec<Option<Rule>> {
                 Outside::UplinkV4 => uplink,
                 Outside::PoolV4(address) => Some(address).filter(|_| uplink.is_some()),
             };
-            address.map_or([None, None], |address| entry(scene, publish, listen, address))
+            address.map_or([None, None], |address| entry(publish, listen, address))
         })
         .collect()
 }
 
-fn entry(scene: &Scene<'_>, publish: &Publish, listen: &Listen, address: Ipv4Addr) -> [Option<Rule>; 2] {
-    let mut matches = vec![scene.input_wan(), Match::Destination4(vec![host4(address)])];
+fn entry(publish: &Publish, listen: &Listen, address: Ipv4Addr) -> [Option<Rule>; 2] {
+    let mut matches = vec![Match::Destination4(vec![host4(address)])];
     matches.extend(service(&listen.service));
     let comment = format!("publish line {}: {listen} to {}", publish.line, describe(&publish.to));
     let admit = [Statement::Counter, Statement::Notrack, MARK, Statement::Accept];
@@ -45,7 +45,7 @@ fn entry(scene: &Scene<'_>, publish: &Publish, listen: &Listen, address: Ipv4Add
         &[Statement::Counter, Statement::Drop],
         format!("drop: publish line {}, from elsewhere", publish.line),
     );
-    matches.insert(1, Match::Source4(Ipv4Net::aggregate(&from)));
+    matches.insert(0, Match::Source4(Ipv4Net::aggregate(&from)));
     [rule(matches, &admit, comment), others]
 }
 

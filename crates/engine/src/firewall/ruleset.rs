@@ -35,8 +35,20 @@ pub struct NamedSet {
     pub name: String,
     /// What of a packet is looked for, together.
     pub fields: Vec<SetField>,
+    /// Whether single addresses and ports are in it, or prefixes and ranges as well, for which looking is dearer.
+    pub holds: Holds,
     /// What is found; no packet has two of them.
     pub elements: Vec<Element>,
+}
+
+/// What elements may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Holds {
+    /// Single values: a look takes as long in a large set as in a small one.
+    #[default]
+    Single,
+    /// Prefixes and ranges.
+    Ranges,
 }
 
 /// What of a packet is looked for in a set.
@@ -168,6 +180,8 @@ pub enum Match {
     Icmpv6Type(Vec<u8>),
     /// IPv6 hop limit equals.
     HopLimit(u8),
+    /// Bits of an IPv6 header; a chain that other packets do not reach is to have it, since it asks for no family.
+    HeaderBits(HeaderBits),
     /// A TCP segment that does not open a connection: another one than SYN without RST and ACK; a `Protocol` match
     /// precedes it.
     OpensNothing,
@@ -213,6 +227,28 @@ pub enum Match {
         /// Bucket size.
         burst: u32,
     },
+}
+
+/// Bits in one word of an IPv6 packet's header, compared without a lookup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderBits {
+    /// Octets from the header's beginning.
+    pub offset: u8,
+    /// 1, 2 or 4 of them.
+    pub octets: u8,
+    /// The bits that count.
+    pub mask: u32,
+    /// What they are, or are not.
+    pub value: u32,
+    /// Whether they are this value.
+    pub is_equal: bool,
+}
+
+impl HeaderBits {
+    /// Whether every bit counts.
+    pub const fn is_whole(&self) -> bool {
+        self.mask.count_ones() == 8 * self.octets as u32
+    }
 }
 
 /// A limit for each of many sources. At most 65,535 of them are told apart; others are not limited.

@@ -12,7 +12,9 @@ use nlink::netlink::nftables::{
 };
 use nlink::netlink::types::route::RouteType;
 use nlink::netlink::{MessageBuilder, NLMSG_HDRLEN};
-use sixgate_engine::firewall::ruleset::{ConntrackState, Element, Match, NamedSet, Part, Rule, SetField, Statement};
+use sixgate_engine::firewall::ruleset::{
+    ConntrackState, Element, HeaderBits, Holds, Match, NamedSet, Part, Rule, SetField, Statement,
+};
 use sixgate_engine::firewall::{LOG_BYTES, LOG_GROUP};
 use sixgate_engine::plan::Family;
 
@@ -133,6 +135,7 @@ impl Sets {
                 spec.push(Expr::Payload { dreg: KEY, base: PayloadBase::Network, offset: 7, len: 1 });
                 spec.push(equal(vec![*limit]));
             }
+            Match::HeaderBits(bits) => header_bits(spec, bits),
             Match::OpensNothing => {
                 // RFC 9293 section 3.1: the flags SYN, RST and ACK in the header's 14th octet.
                 const SYN: u8 = 2;
@@ -311,11 +314,11 @@ impl Sets {
 /// A set with a counter on each element.
 pub(super) fn named(table: &str, set: &NamedSet) -> Set {
     let key = set.fields.iter().map(|field| packet_field(*field).key_type()).collect();
-    Set::new(table, &set.name)
-        .family(NftFamily::Inet)
-        .key_type(SetKeyType::Concat(key))
-        .flags(SetFlags::INTERVAL)
-        .counter()
+    let flags = match set.holds {
+        Holds::Single => SetFlags::empty(),
+        Holds::Ranges => SetFlags::INTERVAL,
+    };
+    Set::new(table, &set.name).family(NftFamily::Inet).key_type(SetKeyType::Concat(key)).flags(flags).counter()
 }
 
 /// An element for the kernel.
@@ -374,6 +377,18 @@ fn add_statement(spec: &mut RuleSpec, statement: &Statement) -> nlink::Result<()
         Statement::Return => spec.push(Verdict::Return),
     }
     Ok(())
+}
+
+fn header_bits(spec: &mut RuleSpec, bits: &HeaderBits) {
+    // The value's last octets are those of the packet.
+    let octets = |value: u32| value.to_be_bytes()[4 - usize::from(bits.octets)..].to_vec();
+    let len = bits.octets.into();
+    spec.push(Expr::Payload { dreg: KEY, base: PayloadBase::Network, offset: bits.offset.into(), len });
+    if !bits.is_whole() {
+        spec.push(Expr::Bitwise { sreg: KEY, dreg: KEY, len, mask: octets(bits.mask), xor: octets(0) });
+    }
+    let op = if bits.is_equal { CmpOp::Eq } else { CmpOp::Neq };
+    spec.push(Expr::Cmp { sreg: KEY, op, data: octets(bits.value) });
 }
 
 fn equal(data: Vec<u8>) -> Expr {

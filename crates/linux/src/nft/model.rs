@@ -85,11 +85,13 @@ const RESTRICTED: [(&str, &str); 3] =
 const PORTS: [(&str, u16, u16); 4] = [("22", 22, 22), ("443", 443, 443), ("\"8000-8010\"", 8000, 8010), ("53", 53, 53)];
 
 /// Sources and destinations of packets.
-const ADDRESSES: [&str; 16] = [
+const ADDRESSES: [&str; 18] = [
     "2001:db8:f::1",
     "2001:db8:f::2",
     "2001:db8:e::1",
     "3fff::1",
+    "2001:2::1",
+    "100::1",
     "fd00::1",
     "ff05::1",
     "::1",
@@ -246,7 +248,8 @@ impl Intent {
             return false;
         }
         let is_local = within(source, "fc00::/7");
-        if link == UPLINK && self.bogons && (within(source, "3fff::/20") || (is_local && !is_error)) {
+        let is_nobodys = ["3fff::/20", "2001:2::/48", "100::/64"].iter().any(|net| within(source, net));
+        if link == UPLINK && self.bogons && (is_nobodys || (is_local && !is_error)) {
             return false;
         }
         // Each side of the router has its own addresses.

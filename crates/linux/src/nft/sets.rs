@@ -7,7 +7,7 @@ use nlink::netlink::nftables::{
     NFTA_SET_ELEM_USERDATA, RawMessage, Transaction,
 };
 use nlink::netlink::{Connection, MessageBuilder, Nftables};
-use sixgate_engine::firewall::ruleset::{Element, NamedSet, Part, Ruleset};
+use sixgate_engine::firewall::ruleset::{Element, Holds, NamedSet, Part, Ruleset};
 use sixgate_engine::status::Traffic;
 
 use super::lower::{create, element, named};
@@ -68,9 +68,11 @@ fn message(kind: u8, table: &str, set: &NamedSet, elements: &[Element]) -> nlink
     for held in elements {
         let lowered = element(held)?;
         let item = attributes.nest_start(NFTA_LIST_ELEM);
-        for (attribute, key) in
-            [(NFTA_SET_ELEM_KEY, lowered.key()), (NFTA_SET_ELEM_KEY_END, lowered.key_end().unwrap_or(lowered.key()))]
-        {
+        let end = match set.holds {
+            Holds::Single => None,
+            Holds::Ranges => Some((NFTA_SET_ELEM_KEY_END, lowered.key_end().unwrap_or(lowered.key()))),
+        };
+        for (attribute, key) in [(NFTA_SET_ELEM_KEY, lowered.key())].into_iter().chain(end) {
             let nested = attributes.nest_start(attribute);
             attributes.append_attr(NFTA_DATA_VALUE, key);
             attributes.nest_end(nested);
@@ -95,7 +97,7 @@ fn userdata(text: &str) -> Vec<u8> {
 /// Whether two rulesets differ in the elements of their sets alone.
 fn is_small(old: &Ruleset, new: &Ruleset) -> bool {
     let shape = |ruleset: &Ruleset| -> Vec<_> {
-        ruleset.sets.iter().map(|set| (set.name.clone(), set.fields.clone())).collect()
+        ruleset.sets.iter().map(|set| (set.name.clone(), set.fields.clone(), set.holds)).collect()
     };
     old.table == new.table && old.timed == new.timed && old.chains == new.chains && shape(old) == shape(new)
 }
@@ -192,7 +194,12 @@ mod tests {
         let hook = Some(Hook { point: HookPoint::Input, priority: 0, policy: Policy::Accept, kind: HookKind::Filter });
         Ruleset {
             table: "sixgate".to_owned(),
-            sets: vec![NamedSet { name: "allowed".to_owned(), fields: FIELDS.to_vec(), elements }],
+            sets: vec![NamedSet {
+                name: "allowed".to_owned(),
+                fields: FIELDS.to_vec(),
+                holds: Holds::Ranges,
+                elements,
+            }],
             timed: Vec::new(),
             chains: vec![Chain { name: "input".to_owned(), hook, rules }],
         }
