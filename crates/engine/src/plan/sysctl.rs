@@ -15,6 +15,8 @@ pub(super) fn plan(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<Sy
         ("net/ipv4/conf/all/accept_redirects".to_owned(), "0".to_owned()),
         ("net/ipv4/conf/all/send_redirects".to_owned(), "0".to_owned()),
         ("net/ipv4/conf/all/accept_source_route".to_owned(), "0".to_owned()),
+        // RFC 4987 section 3.6: the router's own ports, of both families, remember nothing of a flood of SYNs.
+        ("net/ipv4/tcp_syncookies".to_owned(), "1".to_owned()),
     ];
     for link in topology.links() {
         early.extend(IPV6_LINK.map(|(key, value)| (format!("net/ipv6/conf/{}/{key}", link.name), value.to_owned())));

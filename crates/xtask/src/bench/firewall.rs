@@ -28,6 +28,12 @@ pub(crate) struct Options {
     /// Only the measurements whose title contains this word; nothing is written then.
     #[arg(long, value_name = "WORD")]
     only: Option<String>,
+    /// Only these numbers of entries; nothing is written then.
+    #[arg(long, value_name = "ENTRIES", value_delimiter = ',')]
+    entries: Vec<usize>,
+    /// Without ufw; nothing is written then.
+    #[arg(long)]
+    without_ufw: bool,
 }
 
 /// How many entries an allowlist has.
@@ -56,8 +62,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = target().join("bench/firewall");
     fs::create_dir_all(&folder)?;
     let mut tracks = vec![Track::build(Contestant { kind: Kind::Kernel, entries: 0 }, &binary, &folder)?];
-    for kind in [Kind::Nft, Kind::Sixgate, Kind::Ufw] {
-        for entries in SIZES {
+    let kinds = [Kind::Nft, Kind::Sixgate, Kind::Ufw];
+    for kind in kinds.into_iter().filter(|kind| *kind != Kind::Ufw || !options.without_ufw) {
+        for entries in SIZES.into_iter().filter(|size| options.entries.is_empty() || options.entries.contains(size)) {
             tracks.push(Track::build(Contestant { kind, entries }, &binary, &folder)?);
         }
     }
@@ -65,7 +72,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     drop(tracks);
     let tables = report::tables(&results);
     println!("\n{tables}");
-    if !options.dry && options.only.is_none() {
+    let is_whole = options.only.is_none() && options.entries.is_empty() && !options.without_ufw;
+    if !options.dry && is_whole {
         let file = root().join("docs/benchmarks/firewall.md");
         fs::write(&file, report::document(&surroundings, &tables))?;
         println!("written to {}", file.display());
