@@ -69,6 +69,10 @@ const NEEDS: &[Need] = &[
     Need { program: "unbound", package: "unbound", purposes: RESOLVERS },
     Need { program: "named", package: "bind9", purposes: SIGNED },
     Need { program: "openssl", package: "openssl", purposes: TESTS },
+    // What Docker in the lab is made of beside what is unpacked, and the package that brings the library it is linked with.
+    Need { program: "runc", package: "runc", purposes: TESTS },
+    Need { program: "iptables", package: "iptables", purposes: TESTS },
+    Need { program: "dmsetup", package: "dmsetup", purposes: TESTS },
     Need { program: "kdig", package: "knot-dnsutils", purposes: TESTS },
     Need { program: "python3", package: "python3", purposes: TESTS },
     Need { program: "jsonschema", package: "python3-jsonschema", purposes: TESTS },
@@ -78,13 +82,19 @@ const NEEDS: &[Need] = &[
     Need { program: "taskset", package: "util-linux", purposes: FORWARDERS },
 ];
 
-/// Servers that the lab's provider is made of, and a tool that comes with one. Installed, they would run on the host: they are
-/// unpacked into `target/tools/debian` instead, where the lab looks for programs.
+/// Servers that the lab's provider and container hosts are made of, and a tool that comes with one. Installed, they would run on
+/// the host: they are unpacked into `target/tools/debian` instead, where the lab looks for programs.
 const UNPACKED: &[Need] = &[
     Need { program: "dhcpd", package: "isc-dhcp-server", purposes: TESTS },
     Need { program: "radvd", package: "radvd", purposes: TESTS },
     Need { program: "dhcpcd", package: "dhcpcd-base", purposes: TESTS },
     Need { program: "promtool", package: "prometheus", purposes: TESTS },
+    Need { program: "dockerd", package: "docker.io", purposes: TESTS },
+    // Before Debian 13 the client comes with the daemon.
+    Need { program: "docker", package: "docker-cli", purposes: TESTS },
+    Need { program: "containerd", package: "containerd", purposes: TESTS },
+    // By its path: another busybox may be linked with libraries that a container does not have.
+    Need { program: "bin/busybox", package: "busybox-static", purposes: TESTS },
 ];
 
 /// Subcommands of cargo that the tests use, and the toolchain's components that they come with.
@@ -151,7 +161,7 @@ impl Drop for Silence {
 pub(crate) fn unpack(purpose: Purpose) -> Result<()> {
     let home = crate::command::target().join("tools/debian");
     let unpacked =
-        |need: &Need| ["usr/sbin", "usr/bin"].iter().any(|folder| home.join(folder).join(need.program).is_file());
+        |need: &Need| ["usr/sbin", "usr/bin", "usr", ""].iter().any(|it| home.join(it).join(need.program).is_file());
     let lacks = |need: &&Need| !unpacked(need) && !on_path(need.program);
     for need in UNPACKED.iter().filter(|need| need.purposes.contains(&purpose)).filter(lacks) {
         eprintln!("unpacking {}", need.package);

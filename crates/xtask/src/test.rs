@@ -40,6 +40,8 @@ enum Phase {
     Namespaces,
     /// Scenarios on the image in QEMU.
     Machine,
+    /// Real Docker behind the router, in a namespace and as the image.
+    Docker,
     /// The disk, booted by its firmware.
     Disk,
     /// The disk on every combination of firmware, chipset, controller and network card. Not part of a whole run.
@@ -59,6 +61,7 @@ const ALL: &[Phase] = &[
     Phase::Image,
     Phase::Namespaces,
     Phase::Machine,
+    Phase::Docker,
     Phase::Disk,
     Phase::Demo,
 ];
@@ -107,6 +110,7 @@ fn run_phase(phase: Phase) -> Result<()> {
         Phase::Image => image::build_for_tests().map(|image| image.report()),
         Phase::Namespaces => lab("namespaces"),
         Phase::Machine => lab("machine"),
+        Phase::Docker => lab("docker"),
         Phase::Disk => lab("disk"),
         Phase::Matrix => run(lab_command("disk").env("LAB_MATRIX", "1").args(["--", "matrix"])),
         Phase::Demo => run(cargo().args(["xtask", "run", "--headless"])),

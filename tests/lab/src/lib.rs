@@ -5,6 +5,7 @@
 
 pub mod appliance;
 pub mod capture;
+pub mod docker;
 pub mod lab;
 pub mod namespace;
 pub mod network;

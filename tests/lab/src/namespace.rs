@@ -3,7 +3,7 @@ use std::fs::{self, File};
 use std::net::Ipv6Addr;
 use std::os::fd::AsFd;
 use std::panic::resume_unwind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -29,6 +29,15 @@ impl Namespace {
         let this = Self { name: name.to_owned(), handle: handle.with_context(|| format!("/run/netns/{name}"))? };
         this.ip("link set lo up")?;
         Ok(this)
+    }
+
+    /// Names a namespace that something else has made, by the file that it is seen as. Dropping it ends what runs inside.
+    pub fn attach(name: &str, file: &Path) -> Result<Self> {
+        let enter = format!("--net={}", file.display());
+        let attach = format!("exec ip netns attach {name} $$");
+        program::run(["nsenter", &enter, "sh", "-c", &attach], DEADLINE)?.text()?;
+        let handle = File::open(format!("/run/netns/{name}"));
+        Ok(Self { name: name.to_owned(), handle: handle.with_context(|| format!("/run/netns/{name}"))? })
     }
 
     /// Its name, as `ip netns` lists it.
@@ -93,8 +102,13 @@ impl Namespace {
     /// What programs inside find as `/etc/resolv.conf`.
     pub fn set_resolver(&self, resolver: Ipv6Addr) -> Result<()> {
         fs::create_dir_all(self.etc())?;
-        fs::write(self.etc().join("resolv.conf"), format!("nameserver {resolver}\noptions timeout:3 attempts:2\n"))?;
+        fs::write(self.resolver_file(), format!("nameserver {resolver}\noptions timeout:3 attempts:2\n"))?;
         Ok(())
+    }
+
+    /// The file of [`Namespace::set_resolver`].
+    pub fn resolver_file(&self) -> PathBuf {
+        self.etc().join("resolv.conf")
     }
 
     fn etc(&self) -> PathBuf {

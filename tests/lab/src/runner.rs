@@ -15,7 +15,7 @@ use crate::lab::Lab;
 use crate::network::Network;
 use crate::program;
 use crate::router::{self, BackEnd};
-use crate::scenario::{SCENARIOS, Scenario, Start};
+use crate::scenario::{DOCKER, SCENARIOS, Scenario, Start};
 use crate::world::World;
 
 /// Programs that scenarios use on every back end.
@@ -46,35 +46,54 @@ const SCENARIOS_PER_CORE: usize = 3;
 /// A machine that serves several scenarios, and whoever uses it now.
 type SharedLab = Arc<Mutex<Option<Lab>>>;
 
+/// Programs that scenarios with Docker use as well.
+const DOCKER_PROGRAMS: &[&str] = &["dockerd", "docker", "containerd", "runc", "iptables", "nsenter", "unshare", "tar"];
+
 /// Runs all scenarios of a back end, as the test binary's `main`.
 pub fn main(back_end: BackEnd) -> ExitCode {
+    run(&[back_end], SCENARIOS, &[])
+}
+
+/// Runs the scenarios with Docker on both back ends, as the test binary's `main`.
+pub fn docker() -> ExitCode {
+    run(&[BackEnd::Namespace, BackEnd::Machine], DOCKER, DOCKER_PROGRAMS)
+}
+
+fn run(back_ends: &[BackEnd], scenarios: &'static [Scenario], programs: &[&str]) -> ExitCode {
     let mut arguments = Arguments::from_args();
-    if back_end == BackEnd::Namespace && arguments.test_threads.is_none() {
+    if back_ends.contains(&BackEnd::Namespace) && arguments.test_threads.is_none() {
         // Scenarios spend their time waiting for the timers of Neighbor Discovery, not computing.
         arguments.test_threads = thread::available_parallelism().ok().map(|cores| cores.get() * SCENARIOS_PER_CORE);
     }
-    let scenarios = SCENARIOS.iter().filter(|scenario| scenario.back_ends.contains(&back_end));
-    let obstacle = obstacle(back_end);
     let required = std::env::var_os("LAB_REQUIRED").is_some_and(|value| value == "1");
-    if let Some(obstacle) = &obstacle {
-        eprintln!("{}: {obstacle}", if required { "cannot run" } else { "skipped" });
-    } else if let Err(error) = World::sweep() {
-        eprintln!("remains of an earlier run stay: {error:#}");
-    }
-
     let mut machines: BTreeMap<Network, SharedLab> = BTreeMap::new();
     let mut trials = Vec::new();
-    for scenario in scenarios {
-        let shared = Arc::clone(machines.entry(scenario.network).or_default());
-        let trial = match obstacle.clone() {
-            None => Trial::test(scenario.name, move || match back_end {
-                BackEnd::Namespace => in_namespaces(scenario),
-                BackEnd::Machine => on_machine(scenario, &shared),
-            }),
-            Some(obstacle) if required => Trial::test(scenario.name, move || Err(Failed::from(obstacle))),
-            Some(obstacle) => Trial::ignorable_test(scenario.name, move || Ok(Completion::ignored_with(obstacle))),
-        };
-        trials.push(trial);
+    let mut swept = false;
+    for &back_end in back_ends {
+        let obstacle = obstacle(back_end, programs);
+        if let Some(obstacle) = &obstacle {
+            eprintln!("{}: {obstacle}", if required { "cannot run" } else { "skipped" });
+        } else if !std::mem::replace(&mut swept, true)
+            && let Err(error) = World::sweep()
+        {
+            eprintln!("remains of an earlier run stay: {error:#}");
+        }
+        for scenario in scenarios.iter().filter(|scenario| scenario.back_ends.contains(&back_end)) {
+            let shared = Arc::clone(machines.entry(scenario.network).or_default());
+            let name = match back_end {
+                BackEnd::Machine if back_ends.len() > 1 => format!("{}_of_the_image", scenario.name),
+                BackEnd::Machine | BackEnd::Namespace => scenario.name.to_owned(),
+            };
+            let trial = match obstacle.clone() {
+                None => Trial::test(name, move || match back_end {
+                    BackEnd::Namespace => in_namespaces(scenario),
+                    BackEnd::Machine => on_machine(scenario, &shared),
+                }),
+                Some(obstacle) if required => Trial::test(name, move || Err(Failed::from(obstacle))),
+                Some(obstacle) => Trial::ignorable_test(name, move || Ok(Completion::ignored_with(obstacle))),
+            };
+            trials.push(trial);
+        }
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Machines end before the process does, so that their namespaces go with them.
@@ -85,11 +104,11 @@ pub fn main(back_end: BackEnd) -> ExitCode {
 }
 
 /// Why no scenario can run here, with the mend.
-fn obstacle(back_end: BackEnd) -> Option<String> {
+fn obstacle(back_end: BackEnd, further: &[&str]) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("network namespaces need root: run the tests as root or with sudo".to_owned());
     }
-    let missing: Vec<&str> = PROGRAMS.iter().copied().filter(|name| !program::exists(name)).collect();
+    let missing: Vec<&str> = PROGRAMS.iter().chain(further).copied().filter(|name| !program::exists(name)).collect();
     if !missing.is_empty() {
         return Some(format!("not installed: {}; `cargo xtask test` installs them", missing.join(", ")));
     }

@@ -19,6 +19,7 @@ mod container;
 mod ddns;
 mod delegation;
 mod denials;
+mod docker;
 mod encrypted;
 mod fast_path;
 mod firewall;
@@ -78,9 +79,9 @@ const MACHINE: &[BackEnd] = &[BackEnd::Machine];
 const BOTH: &[BackEnd] = &[BackEnd::Namespace, BackEnd::Machine];
 
 macro_rules! table {
-    ($($name:ident: $back_ends:ident, $network:ident, $start:ident => $body:path;)*) => {
-        /// All scenarios. What ends its machine comes last.
-        pub const SCENARIOS: &[Scenario] = &[$(Scenario {
+    ($(#[$text:meta])* $table:ident: $($name:ident: $back_ends:ident, $network:ident, $start:ident => $body:path;)*) => {
+        $(#[$text])*
+        pub const $table: &[Scenario] = &[$(Scenario {
             name: stringify!($name),
             back_ends: $back_ends,
             network: $network,
@@ -92,6 +93,9 @@ macro_rules! table {
 
 #[rustfmt::skip]
 table! {
+    /// All scenarios but those with Docker. What ends its machine comes last.
+    SCENARIOS:
+
     // What a client sees.
     a_client_configures_itself_by_the_kernels_own_slaac:           BOTH, Slaac, Running => client::configures_itself;
     the_first_advertisement_after_a_cold_start_names_nat64:        NAMESPACE, Slaac, ByBody => client::hears_of_nat64_at_once;
@@ -241,15 +245,23 @@ table! {
     the_power_button_ends_the_machine_cleanly:                     MACHINE, Slaac, LastOfMachine => lifecycle::power_button;
 }
 
+#[rustfmt::skip]
+table! {
+    /// Scenarios with real Docker on the VMs; each starts its own router.
+    DOCKER:
+
+    docker_containers_of_two_vms_follow_the_policy:                BOTH, Slaac, ByBody => docker::follow_the_policy;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn names_are_unique_because_artefacts_go_by_them() {
-        let mut names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        let mut names: Vec<&str> = SCENARIOS.iter().chain(DOCKER).map(|it| it.name).collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), SCENARIOS.len());
+        assert_eq!(names.len(), SCENARIOS.len() + DOCKER.len());
     }
 }
