@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use syn::punctuated::Punctuated;
 use syn::{Attribute, Expr, Fields, GenericArgument, Item, Lit, Meta, PathArguments, Token, Type};
 
-/// Where the types are, from this crate's folder.
-const SOURCES: [&str; 9] = [
+/// Where the types are, from this crate's folder; of equal names the first one counts unless another is in the same file.
+const SOURCES: [&str; 11] = [
     "../engine/src/status.rs",
     "../engine/src/status",
     "../engine/src/finding.rs",
@@ -19,6 +19,8 @@ const SOURCES: [&str; 9] = [
     "../engine/src/firewall/denial.rs",
     "src/control.rs",
     "src/backup.rs",
+    "../engine/src/clat/status.rs",
+    "../engine/src/clat/prefixes.rs",
 ];
 
 fn main() {
@@ -53,6 +55,7 @@ fn commands(types: &mut Types) -> Map<String, Value> {
     add("ping", types.refer("Probe"));
     add("trace", types.refer("Probe"));
     add("resolve", types.refer("Resolved"));
+    add("clat-status", types.refer_in("clat/status.rs", "Status"));
     let version = json!({ "const": 1 });
     add(
         "check",
@@ -96,7 +99,8 @@ impl Types {
     fn read(&mut self, path: &Path) {
         let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let file = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let place = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let place = path.to_string_lossy();
+        let place = place.split_once("src/").map_or(&*place, |(_, place)| place).to_owned();
         for item in file.items {
             let name = match &item {
                 Item::Struct(item) => item.ident.to_string(),
@@ -116,8 +120,11 @@ impl Types {
         let Some(known) = self.items.get(name) else { return json!({ "description": format!("A {name}.") }) };
         let (file, item) = known.iter().find(|(file, _)| file == place).unwrap_or(&known[0]).clone();
         // Where two files have a type of that name, the second one is called after its file.
-        let label =
-            if known[0].0 == file { name.to_owned() } else { format!("{}.{name}", file.trim_end_matches(".rs")) };
+        let label = if known[0].0 == file {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", file.trim_end_matches(".rs").replace('/', "."))
+        };
         if self.named.insert(label.clone()) {
             self.wanted.push((label.clone(), item, file));
         }

@@ -172,6 +172,10 @@ fn neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
             _ => {}
         }
     }
+    // Entries for groups are made by whoever sends to them: nobody has such an address.
+    if hardware.is_some_and(|MacAddr(mac)| mac[0] & 1 == 1) {
+        return None;
+    }
     let seen = matches!(
         message.header.state,
         NeighbourState::Reachable

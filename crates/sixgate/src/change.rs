@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::control::{Client, PastConfiguration, Reply, Request, Session, emit_reply};
+use crate::table::{Side, Table};
 use crate::tasks::configuration::read_text;
 
 /// What takes long shows how long it has taken this often.
@@ -48,17 +49,16 @@ pub fn revert(
 /// Lists what is kept, or shows what came with one of them.
 pub fn history(control: &Path, number: Option<u64>, json: bool) -> anyhow::Result<ExitCode> {
     let mut past = Client::connect(control)?.history()?;
-    if json {
-        past.retain(|entry| number.is_none_or(|number| entry.number == number));
-        println!("{}", serde_json::to_string_pretty(&past)?);
-        return Ok(if past.is_empty() && number.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+    if let Some(number) = number {
+        past.retain(|entry| entry.number == number);
+        anyhow::ensure!(!past.is_empty(), "there is no configuration {number}; `sixgate history` lists what is kept");
     }
-    match number {
-        None => print!("{}", list(&past)),
-        Some(number) => match past.iter().find(|entry| entry.number == number) {
-            Some(entry) => print!("{}", entry.difference),
-            None => anyhow::bail!("there is no configuration {number}; `sixgate history` lists what is kept"),
-        },
+    if json {
+        println!("{}", serde_json::to_string_pretty(&past)?);
+    } else if number.is_some() {
+        past.iter().for_each(|entry| print!("{}", entry.difference));
+    } else {
+        print!("{}", list(&past));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -126,12 +126,26 @@ pub(crate) fn accepted(told: &str, json: bool) {
 }
 
 fn list(past: &[PastConfiguration]) -> String {
-    let line = |entry: &PastConfiguration| {
-        let force = if entry.in_force { "  in force" } else { "" };
-        let time = utc(entry.time);
-        format!("{:>6}  {time}  {:<6}  +{} -{}{force}\n", entry.number, entry.origin, entry.added, entry.removed)
-    };
-    past.iter().map(line).collect()
+    let mut table = Table::new([
+        ("NUMBER", Side::Right),
+        ("SINCE", Side::Left),
+        ("BY", Side::Left),
+        ("LINES NEW", Side::Right),
+        ("GONE", Side::Right),
+        ("", Side::Left),
+    ]);
+    for PastConfiguration { number, time, origin, in_force, added, removed, .. } in past {
+        let force = if *in_force { "in force" } else { "" };
+        table.row([
+            number.to_string(),
+            utc(*time),
+            origin.clone(),
+            format!("+{added}"),
+            format!("-{removed}"),
+            force.to_owned(),
+        ]);
+    }
+    table.emit()
 }
 
 /// `60s`, `5m`, `2h`, or a number of seconds.
@@ -203,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_history_is_a_line_for_each_configuration() {
+    fn the_history_is_a_row_for_each_configuration() {
         let entry = PastConfiguration {
             number: 12,
             time: 0,
@@ -213,6 +227,10 @@ mod tests {
             removed: 1,
             difference: String::new(),
         };
-        assert_eq!(list(&[entry]), "    12  1970-01-01 00:00:00 UTC  apply   +3 -1  in force\n");
+        let expected = "\
+NUMBER  SINCE                    BY     LINES NEW  GONE
+    12  1970-01-01 00:00:00 UTC  apply         +3    -1  in force
+";
+        assert_eq!(list(&[entry]), expected);
     }
 }

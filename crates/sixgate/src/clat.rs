@@ -2,7 +2,7 @@
 mod forwarding;
 mod host;
 mod lookup;
-mod report;
+pub(crate) mod report;
 mod worker;
 
 use std::fs::DirBuilder;
@@ -18,6 +18,8 @@ use sixgate_engine::clat::{Pref64, Settings, Source};
 use sixgate_linux::confine;
 use tokio::runtime::Builder;
 
+use crate::change;
+use crate::cli::failure;
 use crate::instance::Instance;
 
 /// Servers of the DNS root: by their IPv4 addresses is looked whether the PLAT answers.
@@ -37,6 +39,9 @@ pub enum Action {
     },
     /// Remove what a CLAT that was killed has left: routes, rules, sysctls.
     Remove {
+        /// Print whether it was done as JSON.
+        #[arg(long)]
+        json: bool,
         /// Its folder.
         #[arg(long, value_name = "FOLDER", default_value = FOLDER)]
         folder: PathBuf,
@@ -76,8 +81,8 @@ pub struct Options {
 pub fn main(action: Option<Action>, options: Options) -> anyhow::Result<ExitCode> {
     match action {
         None => run(options),
-        Some(Action::Status { json, folder }) => report::report(&folder, json),
-        Some(Action::Remove { folder }) => remove(&folder),
+        Some(Action::Status { json, folder }) => Ok(failure::told(report::report(&folder, json), json)),
+        Some(Action::Remove { json, folder }) => Ok(failure::told(remove(&folder, json), json)),
     }
 }
 
@@ -99,11 +104,12 @@ fn run(options: Options) -> anyhow::Result<ExitCode> {
 }
 
 /// Removes what is left in the host.
-fn remove(folder: &Path) -> anyhow::Result<ExitCode> {
+fn remove(folder: &Path, json: bool) -> anyhow::Result<ExitCode> {
     refuse_beside_a_router()?;
     let _instance = Instance::claim(&status_socket(folder))?;
     let runtime = Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(host::remove(folder))?;
+    change::accepted("nothing of a clat is left", json);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -15,6 +15,7 @@ use crate::wiring::Kept;
 use crate::{agent, clat, control, init, recorder, schema, tui};
 
 mod ask;
+pub(crate) mod failure;
 
 use ask::Ask;
 

@@ -6,6 +6,7 @@ use sixgate_engine::firewall::denial::Denial;
 
 use crate::change::utc;
 use crate::control::{Client, Reply, emit_reply};
+use crate::table::{Side, Table};
 
 /// Prints the latest denials, the last one first.
 pub fn list(control: &Path, json: bool) -> anyhow::Result<ExitCode> {
@@ -15,7 +16,7 @@ pub fn list(control: &Path, json: bool) -> anyhow::Result<ExitCode> {
     } else if denials.is_empty() {
         println!("nothing was refused lately");
     } else {
-        denials.iter().for_each(|denial| println!("{}", line(denial)));
+        print!("{}", table(&denials));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -27,10 +28,24 @@ pub fn propose(control: &Path, number: u64, json: bool) -> anyhow::Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-fn line(denial: &Denial) -> String {
-    let Denial { number, packets, reason, link, from, to, service, .. } = denial;
-    let link = if link.is_empty() { "-" } else { link };
-    format!("{number:>6}  {}  {packets:>5}x  {link:<8} {from} to {to} {service}: {reason}", utc(denial.time))
+fn table(denials: &[Denial]) -> String {
+    let mut table = Table::new([
+        ("NUMBER", Side::Right),
+        ("LAST", Side::Left),
+        ("PACKETS", Side::Right),
+        ("LINK", Side::Left),
+        ("FROM", Side::Left),
+        ("TO", Side::Left),
+        ("SERVICE", Side::Left),
+        ("WHY", Side::Left),
+    ]);
+    for Denial { number, time, packets, reason, link, from, to, service, .. } in denials {
+        let link = if link.is_empty() { "-" } else { link };
+        let [number, packets] = [number, packets].map(ToString::to_string);
+        let [link, from, to, service, reason] = [link, from, to, service, reason].map(str::to_owned);
+        table.row([number, utc(*time), packets, link, from, to, service, reason]);
+    }
+    table.emit()
 }
 
 #[cfg(test)]
@@ -38,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_denial_is_a_line_with_names_and_reason() {
+    fn a_denial_is_a_row_with_names_and_reason() {
         let denial = Denial {
             number: 3,
             time: 0,
@@ -51,8 +66,10 @@ mod tests {
             to: "vm1/containers::5".to_owned(),
             service: "tcp/443".to_owned(),
         };
-        let expected = "     3  1970-01-01 00:00:00 UTC      2x  eth0     2001:db8::1 to vm1/containers::5 tcp/443: \
-                        inbound, no allow entry";
-        assert_eq!(line(&denial), expected);
+        let expected = "\
+NUMBER  LAST                     PACKETS  LINK  FROM         TO                 SERVICE  WHY
+     3  1970-01-01 00:00:00 UTC        2  eth0  2001:db8::1  vm1/containers::5  tcp/443  inbound, no allow entry
+";
+        assert_eq!(table(&[denial]), expected);
     }
 }

@@ -22,6 +22,7 @@ pub mod report;
 pub mod run;
 pub mod schema;
 pub mod sessions;
+mod table;
 pub mod tasks;
 pub mod tui;
 pub mod wiring;

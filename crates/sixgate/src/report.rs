@@ -12,6 +12,7 @@ use sixgate_engine::status::{
 
 use crate::change::utc;
 use crate::control::Client;
+use crate::table::{Side, Table};
 
 /// Changes on the uplink that the table shows; JSON has more.
 const LATEST_CHANGES: usize = 5;
@@ -67,20 +68,19 @@ pub fn leases(control: &Path, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The hosts on the LANs, a line each.
+/// The hosts on the LANs, a row each.
 fn hosts(status: &Status) -> String {
-    let mut out = String::new();
+    let mut table = Table::new(["LAN", "MAC", "VM", "STATE", "LAST SEEN", "ADDRESSES"].map(|name| (name, Side::Left)));
     for lan in &status.lans {
         for client in &lan.clients {
             let addresses: Vec<_> = client.addresses.iter().map(ToString::to_string).collect();
             let (vm, seen) = (client.vm.as_deref().unwrap_or("-"), if client.seen { "seen" } else { "silent" });
-            let ago = client.last_seen.map_or_else(|| "-".to_owned(), span);
-            let addresses = addresses.join(" ");
-            let line = format!("{:<12} {:<17} {vm:<12} {seen:<6} {ago:<12} {addresses}", lan.name, client.mac);
-            out.push_str(line.trim_end());
-            out.push('\n');
+            let ago = client.last_seen.map_or_else(|| "-".to_owned(), |seconds| format!("{} ago", span(seconds)));
+            let [vm, seen] = [vm, seen].map(str::to_owned);
+            table.row([lan.name.clone(), client.mac.clone(), vm, seen, ago, addresses.join(" ")]);
         }
     }
+    let mut out = table.emit();
     for (lan, contest) in status.lans.iter().flat_map(|lan| lan.contests.iter().map(move |contest| (lan, contest))) {
         let Contest { address, holder, claimant, detection, times, at } = contest;
         let what = if *detection { "fails in duplicate address detection" } else { "takes it" };

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 /// Every command's schema under `commands`, and what they refer to under `defs`.
 const MADE: &str = include_str!(concat!(env!("OUT_DIR"), "/schema.json"));
 /// Commands that print what another one has a schema for: whether it was accepted, or why not.
-const REPLIES: [&str; 14] = [
+const REPLIES: [&str; 15] = [
     "apply",
     "confirm",
     "revert",
@@ -21,6 +21,7 @@ const REPLIES: [&str; 14] = [
     "update",
     "rollback",
     "capture",
+    "clat-remove",
     "reply",
 ];
 

@@ -105,12 +105,9 @@ fn run(back_ends: &[BackEnd], scenarios: &'static [Scenario], programs: &[&str])
 
 /// Why no scenario can run here, with the mend.
 fn obstacle(back_end: BackEnd, further: &[&str]) -> Option<String> {
-    if !rustix::process::geteuid().is_root() {
-        return Some("network namespaces need root: run the tests as root or with sudo".to_owned());
-    }
-    let missing: Vec<&str> = PROGRAMS.iter().chain(further).copied().filter(|name| !program::exists(name)).collect();
-    if !missing.is_empty() {
-        return Some(format!("not installed: {}; `cargo xtask test` installs them", missing.join(", ")));
+    let obstacle = obstacle_to_namespaces(further);
+    if obstacle.is_some() {
+        return obstacle;
     }
     match back_end {
         BackEnd::Namespace => router::binary().err().map(|error| format!("{error:#}")),
@@ -119,6 +116,15 @@ fn obstacle(back_end: BackEnd, further: &[&str]) -> Option<String> {
         }
         BackEnd::Machine => router::boot().err().map(|error| format!("{error:#}")),
     }
+}
+
+/// Why there can be no network of namespaces with real programs inside, further ones among them.
+pub(crate) fn obstacle_to_namespaces(further: &[&str]) -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("network namespaces need root: run the tests as root or with sudo".to_owned());
+    }
+    let missing: Vec<&str> = PROGRAMS.iter().chain(further).copied().filter(|name| !program::exists(name)).collect();
+    (!missing.is_empty()).then(|| format!("not installed: {}; `cargo xtask test` installs them", missing.join(", ")))
 }
 
 fn in_namespaces(scenario: &Scenario) -> Result<(), Failed> {

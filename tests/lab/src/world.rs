@@ -1,10 +1,13 @@
 //! The world of one scenario: namespaces, Ethernet segments between them, captures, and a folder for artefacts.
 use std::fs;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+use tun::Layer;
 
 use crate::namespace::Namespace;
 use crate::program::{self, Daemon};
@@ -111,6 +114,22 @@ impl World {
     /// Makes a link of the switch namespace a port of a segment.
     pub fn admit(&self, port: &str, segment: Segment) -> Result<()> {
         self.switch.ip(&format!("link set {port} master {} up", segment.bridge())).map(drop)
+    }
+
+    /// Opens a TAP device that is a port of a segment. A machine outside holds the descriptor; the device goes with it.
+    pub fn tap(&self, port: &str, segment: Segment) -> Result<OwnedFd> {
+        let device = self.switch.inside(|| {
+            let mut config = tun::Configuration::default();
+            config.layer(Layer::L2).tun_name(port);
+            tun::create(&config)
+        });
+        let device = device.with_context(|| format!("the TAP device {port}"))?;
+        // The `tun` crate hands out a number only; the kernel turns it into a descriptor of our own.
+        let this = pidfd_open(getpid(), PidfdFlags::empty())?;
+        let descriptor = pidfd_getfd(this, device.as_raw_fd(), PidfdGetfdFlags::empty());
+        let descriptor = descriptor.context("a descriptor of this process")?;
+        self.admit(port, segment)?;
+        Ok(descriptor)
     }
 
     /// A cable between two hosts, with both ends up.

@@ -291,6 +291,7 @@ impl Clat {
         let plan = self.plan();
         let active = plan.as_ref().filter(|plan| plan.active);
         Status {
+            version: status::VERSION,
             stage: self.stage(),
             interface: self.surroundings.uplink.as_ref().map(|uplink| uplink.interface.clone()),
             pref64: self.pref64.and_then(net),

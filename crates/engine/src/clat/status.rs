@@ -9,6 +9,9 @@ use super::prefixes::Origin;
 use crate::finding::Finding;
 use crate::status::Traffic;
 
+/// Version of [`Status`]; raised when a field changes its meaning or goes.
+pub const VERSION: u32 = 1;
+
 /// How far the CLAT is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -35,8 +38,10 @@ pub enum Stage {
 /// The whole state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
+    /// Version of this structure.
+    pub version: u32,
     /// Version of the binary.
-    pub version: String,
+    pub sixgate: String,
     /// How far it is.
     pub stage: Stage,
     /// The uplink.

@@ -443,7 +443,7 @@ impl Host {
 
     fn status(&self) -> Status {
         let mut status = self.clat.status();
-        status.version = env!("CARGO_PKG_VERSION").to_owned();
+        status.sixgate = env!("CARGO_PKG_VERSION").to_owned();
         status.dropped.clone_from(&self.report.borrow().dropped);
         status.findings.extend(self.findings.iter().cloned());
         status

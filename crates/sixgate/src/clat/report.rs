@@ -1,8 +1,8 @@
 //! `sixgate clat status`: the state as text for people, or as JSON for programs.
 use std::fmt::Write as _;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,12 +14,18 @@ use sixgate_engine::finding::Severity;
 /// How long the CLAT may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// There is nobody to ask.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody answers on {socket}: {error}; is `sixgate clat` running, and are you root?", socket = socket.display())]
+pub(crate) struct Silent {
+    socket: PathBuf,
+    error: io::Error,
+}
+
 /// Asks the CLAT and prints what it says.
 pub(super) fn report(folder: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let socket = super::status_socket(folder);
-    let mut stream = UnixStream::connect(&socket).with_context(|| {
-        format!("nobody answers on {}; is `sixgate clat` running, and are you root?", socket.display())
-    })?;
+    let mut stream = UnixStream::connect(&socket).map_err(|error| Silent { socket: socket.clone(), error })?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut text = String::new();
     stream.read_to_string(&mut text).context("the clat does not answer")?;
@@ -48,7 +54,7 @@ fn table(status: &Status) -> String {
         Stage::PlatSilent => "the NAT64 does not answer",
         Stage::Translating => "translating",
     };
-    line("clat", format!("{stage}, sixgate {}", status.version));
+    line("clat", format!("{stage}, sixgate {}", status.sixgate));
     if let Some(interface) = &status.interface {
         line("interface", interface.clone());
     }
@@ -94,7 +100,7 @@ mod tests {
     fn the_table_says_what_is_and_what_is_missing() {
         let finding = Finding::new(Severity::Error, "clat-plat-silent", "64:ff9b::/96", "it is silent", "wake it");
         let status = Status {
-            version: "1.2.3".to_owned(),
+            sixgate: "1.2.3".to_owned(),
             stage: Stage::PlatSilent,
             interface: Some("eth0".to_owned()),
             pref64: Some("64:ff9b::/96".parse().unwrap()),

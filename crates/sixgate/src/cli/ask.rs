@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use ipnet::Ipv6Net;
 
-use crate::control::{self, ClientError, ErrorKind, MachineAction, Request, Service, emit_reply, refusal};
+use super::failure;
+use crate::control::{self, MachineAction, Request, Service};
 use crate::{backup, change, denials, look, report, sessions};
 
 /// Whom to ask, and how the answer is told.
@@ -233,22 +234,7 @@ impl Ask {
     /// Asks and tells. With `--json` a failure is told by the same object that the control protocol tells it by.
     pub(super) fn run(self) -> ExitCode {
         let json = self.daemon().json;
-        self.outcome().unwrap_or_else(|error| {
-            if json {
-                let kind = match error.downcast_ref() {
-                    Some(ClientError::Refused { kind, .. }) => *kind,
-                    Some(ClientError::Version { .. }) => ErrorKind::Version,
-                    Some(ClientError::Connect { .. } | ClientError::Broken(_) | ClientError::Garbage(_)) => {
-                        ErrorKind::Unavailable
-                    }
-                    None => ErrorKind::Refused,
-                };
-                print!("{}", emit_reply(&refusal(kind, format!("{error:#}"))));
-            } else {
-                eprintln!("sixgate: {error:#}");
-            }
-            ExitCode::FAILURE
-        })
+        failure::told(self.outcome(), json)
     }
 
     fn daemon(&self) -> &Daemon {

@@ -77,7 +77,9 @@ pub struct Slice {
 pub async fn run(mut ends: Ends) {
     if std::env::var_os(SUPERVISOR_VARIABLE).is_none_or(|name| name != "init") {
         while let Some((_, answer)) = ends.orders.recv().await {
-            let _ = answer.send(Err("this router runs on a host; only the image does that".to_owned()));
+            let _ = answer.send(Err(
+                "this router runs on a host; only the image does that: use the host's own commands".to_owned(),
+            ));
         }
         return;
     }

@@ -154,7 +154,9 @@ fn way(denial: &Denial) -> String {
 }
 
 fn propose(ring: &Ring, number: u64) -> Result<String, String> {
-    let denial = ring.find(number).ok_or_else(|| format!("there is no denial {number}, or no longer"))?;
+    let denial = ring
+        .find(number)
+        .ok_or_else(|| format!("there is no denial {number}, or no longer: `sixgate denials` lists them"))?;
     denial.proposal()
 }
 

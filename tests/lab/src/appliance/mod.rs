@@ -1,9 +1,10 @@
-//! The appliance: its disk image in QEMU, from the firmware on. No root is needed; nothing is plugged into its networks but other ends of cables.
+//! The appliance: its disk image in QEMU, from the firmware on. Most cases need no root: nothing is plugged into its networks but other ends of cables.
 mod agent;
 mod console;
 mod first_boot;
 mod hardware;
 mod iso;
+mod network;
 mod pictures;
 mod provider;
 mod terminal;
@@ -22,6 +23,8 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 pub use unit::Unit;
 
 use crate::program;
+use crate::runner::obstacle_to_namespaces;
+use crate::world::World;
 
 /// What a case does.
 pub type Body = Box<dyn Fn(&mut Unit) -> Result<()> + Send>;
@@ -32,11 +35,18 @@ pub struct Case {
     pub name: String,
     /// The rest.
     pub body: Body,
+    /// It is plugged into a network of namespaces, which needs root and their programs.
+    pub in_network: bool,
 }
 
 impl Case {
     fn new(name: impl Into<String>, body: impl Fn(&mut Unit) -> Result<()> + Send + 'static) -> Self {
-        Self { name: name.into(), body: Box::new(body) }
+        Self { name: name.into(), body: Box::new(body), in_network: false }
+    }
+
+    /// As `new`, with real hosts at the other ends of its cards.
+    fn in_network(name: impl Into<String>, body: impl Fn(&mut Unit) -> Result<()> + Send + 'static) -> Self {
+        Self { in_network: true, ..Self::new(name, body) }
     }
 }
 
@@ -46,8 +56,15 @@ pub fn main() -> ExitCode {
     // Each machine takes a core for itself.
     arguments.test_threads = arguments.test_threads.or(Some(2));
     let obstacle = obstacle();
+    let without_network = obstacle.clone().or_else(|| obstacle_to_namespaces(&[]));
+    if without_network.is_none()
+        && let Err(error) = World::sweep()
+    {
+        eprintln!("remains of an earlier run stay: {error:#}");
+    }
     let required = std::env::var_os("LAB_REQUIRED").is_some_and(|value| value == "1");
-    let trials = cases().into_iter().map(|case| match obstacle.clone() {
+    let obstacle = |case: &Case| if case.in_network { without_network.clone() } else { obstacle.clone() };
+    let trials = cases().into_iter().map(|case| match obstacle(&case) {
         None => Trial::test(case.name.clone(), move || run(&case)),
         Some(obstacle) if required => Trial::test(case.name, move || Err(Failed::from(obstacle))),
         Some(obstacle) => Trial::ignorable_test(case.name, move || Ok(Completion::ignored_with(obstacle))),

@@ -1,6 +1,7 @@
 //! One appliance: its disk, which outlives its boots, and the machine while it runs.
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -33,6 +34,8 @@ pub struct Unit {
     pub model: Model,
     /// How many.
     pub nics: u8,
+    /// TAP devices that the cards are plugged into at the next start, one each; cables where there are none.
+    pub plugs: Vec<OwnedFd>,
     /// Where the machine's cards are TAP devices `tap1`, `tap2`, .. with two pairs of queues; cables without it.
     pub taps: Option<Namespace>,
 }
@@ -64,6 +67,7 @@ impl Unit {
             memory: 128,
             model: Model::Virtio,
             nics: 2,
+            plugs: Vec::new(),
             taps: None,
         })
     }
@@ -106,8 +110,11 @@ impl Unit {
             .artefacts(&self.folder)
             .capture();
         self.cables.clear();
+        let mut plugs = std::mem::take(&mut self.plugs).into_iter();
         for number in 1..=self.nics {
-            let link = if self.taps.is_some() {
+            let link = if let Some(plug) = plugs.next() {
+                Link::Tap(plug)
+            } else if self.taps.is_some() {
                 Link::Queues(format!("tap{number}"), 2)
             } else {
                 let (near, far) = cable()?;

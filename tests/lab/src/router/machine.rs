@@ -1,17 +1,13 @@
 //! The image in QEMU: its network cards are TAP devices in the lab's switch.
 use std::fmt;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use sixgate_qemu::{Boot, CONTROL_PORT, Link, Machine, Nic, Running};
 use sixgate_wire::mac::MacAddr;
-use tun::Layer;
 
-use crate::namespace::Namespace;
 use crate::network::{ROUTER_LAN_MAC, ROUTER_WAN_MAC};
 use crate::world::{Segment, World, target_folder};
 
@@ -48,8 +44,7 @@ pub fn boot() -> Result<Boot> {
 impl MachineRouter {
     pub(super) fn create(world: &World) -> Result<Self> {
         let nic = |port, mac: &str, segment| -> Result<Nic> {
-            let link = Link::Tap(tap(world.switch(), port)?);
-            world.admit(port, segment)?;
+            let link = Link::Tap(world.tap(port, segment)?);
             let MacAddr(mac) = mac.parse().map_err(anyhow::Error::msg)?;
             Ok(Nic { mac, link })
         };
@@ -82,17 +77,4 @@ impl MachineRouter {
         ensure!(!running.console().text().contains("Kernel panic"), "the kernel panicked; see the console's log");
         Ok(())
     }
-}
-
-/// Opens a TAP device inside a namespace. QEMU stays outside and holds the descriptor; the device goes with it.
-fn tap(switch: &Namespace, name: &str) -> Result<OwnedFd> {
-    let device = switch.inside(|| {
-        let mut config = tun::Configuration::default();
-        config.layer(Layer::L2).tun_name(name);
-        tun::create(&config)
-    });
-    let device = device.with_context(|| format!("the TAP device {name}"))?;
-    // The `tun` crate hands out a number only; the kernel turns it into a descriptor of our own.
-    let this = pidfd_open(getpid(), PidfdFlags::empty())?;
-    pidfd_getfd(this, device.as_raw_fd(), PidfdGetfdFlags::empty()).context("a descriptor of this process")
 }

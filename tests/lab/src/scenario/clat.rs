@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::client::{dig, ping, upload};
+use super::command_line::fits;
 use crate::lab::{Lab, SOON, ask, fetch, fetch_size};
 use crate::namespace::Namespace;
 use crate::network::{NARROW, ROUTER_V4, SITE_V4, SITE_V6, UPSTREAM, synthesized};
@@ -150,8 +151,27 @@ pub(super) fn translates_end_to_end(lab: &mut Lab) -> Result<()> {
     // IPv6 is as it was.
     ping(host, SITE_V6)?;
     ping(host, synthesized(SITE_V4))?;
-    clat.end(Signal::TERM)?;
+    tells_programs(lab, clat)?;
     ensure_untouched(host, &before)
+}
+
+/// What is printed as JSON is what its schema says: of a CLAT that works, of none, and of the removal of what is left.
+fn tells_programs(lab: &Lab, clat: Clat<'_>) -> Result<()> {
+    let schema = |name: &str| clat.host.run(&format!("{} schema {name}", binary()?.display()))?.text();
+    let file = lab.world.folder().join("schema.json");
+    let status = clat.command("status --json")?;
+    ensure!(status.code == Some(0), "{status}");
+    fits(&file, &schema("clat-status")?, &status.stdout)?;
+    ensure!(fits(&file, &schema("clat-status")?, "{\"version\":1}").is_err(), "a status without anything in it is one");
+    let reply = schema("clat-remove")?;
+    let (host, folder) = (clat.host, clat.folder.clone());
+    let command =
+        |what: &str| host.run(&format!("{} clat {what} --json --folder {}", binary()?.display(), folder.display()));
+    clat.end(Signal::TERM)?;
+    let (silent, removed) = (command("status")?, command("remove")?);
+    ensure!(silent.code == Some(1) && silent.stdout.contains("unavailable"), "{silent}");
+    ensure!(removed.code == Some(0) && removed.stdout.contains("accepted"), "{removed}");
+    fits(&file, &reply, &(silent.stdout + &removed.stdout))
 }
 
 /// Who answers on the way to the narrow server, by hop limit.

@@ -30,6 +30,7 @@ pub(super) fn speaks(lab: &mut Lab) -> Result<()> {
         hosts.lines().any(|line| line.contains("52:54:00:00:02:11") && line.contains("vm1")),
         "no vm1 in:\n{hosts}"
     );
+    ensure!(hosts.starts_with("LAN ") && !hosts.contains("ff02::"), "groups are no hosts:\n{hosts}");
     let findings = sixgate(&format!("findings --json --control {control}"))?.text()?;
     ensure!(serde_json::from_str::<Value>(&findings)?.is_array(), "{findings}");
 
@@ -109,7 +110,8 @@ pub(super) fn fits_its_schemas(lab: &mut Lab) -> Result<()> {
     let backup = backup.display();
     let sixgate = |arguments: &str| router.namespace().run_for(&format!("{binary} {arguments}"), SOON);
     wait::until_ok("vm1 answers", SOON, || sixgate(&format!("ping --count 1 vm1 --control {control}"))?.text())?;
-    // A session, so that there is one to be told.
+    // An address of vm1 that the router has heard from, and a session, so that there is one to be told.
+    ping(&lab.vm1.namespace, "2001:db8:1:2::1".parse::<std::net::Ipv6Addr>()?)?;
     lab.client.namespace.run_for(&format!("ping -c 1 -W 5 {}", synthesized(SITE_V4)), SOON)?;
 
     // Schema, arguments, exit status, and what must be in it.
@@ -121,7 +123,9 @@ pub(super) fn fits_its_schemas(lab: &mut Lab) -> Result<()> {
         ("sessions", "sessions".to_owned(), 0, ""),
         ("denials", "denials".to_owned(), 0, "["),
         ("why", format!("why 2001:db8:1:2:21::5 {SITE_V6} tcp/80"), 0, "passes"),
+        ("why", format!("why vm1 {SITE_V6} tcp/80"), 0, "passes"),
         ("history", "history".to_owned(), 0, "in_force"),
+        ("history", "history 4711".to_owned(), 1, "4711"),
         ("log", "log".to_owned(), 0, "starts"),
         ("ping", "ping --count 1 vm1".to_owned(), 0, "reply"),
         ("trace", "trace vm1".to_owned(), 0, "reply"),
@@ -164,7 +168,7 @@ pub(super) fn fits_its_schemas(lab: &mut Lab) -> Result<()> {
 }
 
 /// Each JSON value in there, by the tool of JSON Schema's own makers; it checks the schema as well.
-fn fits(file: &std::path::Path, schema: &str, told: &str) -> Result<()> {
+pub(super) fn fits(file: &std::path::Path, schema: &str, told: &str) -> Result<()> {
     std::fs::write(file, schema)?;
     let values: Vec<Value> =
         serde_json::Deserializer::from_str(told).into_iter().collect::<Result<_, _>>().context(told.to_owned())?;

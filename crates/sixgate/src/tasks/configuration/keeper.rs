@@ -1,4 +1,5 @@
 //! Which configuration is in force, and what is on disk for it.
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use sixgate_engine::firewall::ruleset::Ruleset;
 use sixgate_engine::plan::plan;
 use sixgate_engine::why::{self, Live, Question, Step};
 use sixgate_linux::conntrack::Occupancy;
+use sixgate_linux::facts::Neighbour;
 use sixgate_linux::netlink::Netlink;
 use sixgate_linux::sysctl;
 use tokio::time::Instant;
@@ -262,19 +264,19 @@ impl Keeper {
         let Some(held) = &self.held else {
             return Err("there is no valid configuration: nothing is forwarded".to_owned());
         };
-        let address = |text: &str| {
-            let found = why::address(&held.config, text);
-            found.ok_or_else(|| format!("\"{text}\" is neither an address nor a name that stands for one"))
+        let neighbours = match Netlink::connect() {
+            Ok(netlink) => netlink.neighbours().await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        };
+        let address = |text: &str| match why::address(&held.config, text) {
+            Some(address) => Ok(address),
+            None => seen_address(&held.config, &neighbours, text),
         };
         let (from, to) = (address(from)?, address(to)?);
         let (protocol, port) = why::service(service, to).ok_or_else(|| {
             format!("\"{service}\" is no service; write tcp/443, udp/53, icmp or a protocol's number")
         })?;
         let plan = plan(&held.config, facts);
-        let neighbours = match Netlink::connect() {
-            Ok(netlink) => netlink.neighbours().await.unwrap_or_default(),
-            Err(_) => Vec::new(),
-        };
         let live = Live {
             loaded: ruleset == Some(&plan.firewall),
             forwarding: sysctl::forwarding(),
@@ -404,6 +406,22 @@ impl Keeper {
             tracing::error!("the trial of a configuration stays in {}: {error}", self.history.folder().display());
         }
     }
+}
+
+/// The address that a VM which goes by its hardware address was seen with.
+fn seen_address(config: &Config, neighbours: &[Neighbour], name: &str) -> Result<IpAddr, String> {
+    let Some(vm) = config.vms.iter().find(|vm| vm.name == name) else {
+        return Err(format!(
+            "\"{name}\" is neither an address nor a name that stands for one: write an address, router, a VM's name, or a suffix such as vm1/containers::5 or {}::5",
+            config.lans.first().map_or("lan", |lan| &lan.name)
+        ));
+    };
+    let is_its_own = |known: &&Neighbour| match known.address {
+        IpAddr::V6(address) => vm.mac.is_some() && known.mac == vm.mac && !address.is_unicast_link_local(),
+        IpAddr::V4(_) => false,
+    };
+    let known = neighbours.iter().filter(is_its_own).max_by_key(|known| known.seen);
+    known.map(|known| known.address).ok_or_else(|| format!("no address of {name} has been seen yet: write the address"))
 }
 
 #[cfg(test)]
