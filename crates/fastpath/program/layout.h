@@ -1,7 +1,7 @@
 /* What the maps hold; src/layout.rs is the same in Rust. Ports, addresses and sums are in network order. */
 #pragma once
 
-#include "kernel.h"
+#include "headers.h"
 
 #define PREFIXES 8
 
@@ -99,12 +99,6 @@ struct route {
     u16 mtu;
     u16 reserved[3];
 };
-
-/* An Ethernet address. */
-struct mac {
-    u32 first;
-    u16 last;
-} __attribute__((packed));
 
 struct value_v6 {
     struct session session;
