@@ -14,6 +14,8 @@ typedef __UINT64_TYPE__ u64;
 
 /* The machine is little-endian; the network is not. */
 #define NETWORK16(number) __builtin_bswap16(number)
+#define NETWORK32(number) __builtin_bswap32(number)
+#define NETWORK64(number) __builtin_bswap64(number)
 
 /* A map as the loader reads it from BTF. */
 #define MAP_UINT(name, value) int(*name)[value]
@@ -30,6 +32,7 @@ enum {
     TC_ACT_UNSPEC = -1,
     TC_ACT_SHOT = 2,
 
+    BPF_F_INGRESS = 1 << 0,
     BPF_F_RECOMPUTE_CSUM = 1 << 0,
     BPF_F_PSEUDO_HDR = 1 << 4,
     BPF_F_MARK_MANGLED_0 = 1 << 5,
@@ -81,14 +84,17 @@ struct bpf_redir_neigh {
 
 static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static u64 (*const bpf_ktime_get_ns)(void) = (void *)5;
+static u32 (*const bpf_get_prandom_u32)(void) = (void *)7;
 static long (*const bpf_skb_store_bytes)(struct __sk_buff *skb, u32 offset, const void *from, u32 len,
                                          u64 flags) = (void *)9;
 static long (*const bpf_tail_call)(void *context, void *map, u32 index) = (void *)12;
 static long (*const bpf_skb_vlan_pop)(struct __sk_buff *skb) = (void *)19;
+static long (*const bpf_redirect)(u32 ifindex, u64 flags) = (void *)23;
 static long (*const bpf_skb_load_bytes)(const void *skb, u32 offset, void *to, u32 len) = (void *)26;
 static long (*const bpf_l4_csum_replace)(struct __sk_buff *skb, u32 offset, u64 from, u64 to, u64 flags) = (void *)11;
 static long (*const bpf_skb_change_proto)(struct __sk_buff *skb, u16 proto, u64 flags) = (void *)31;
 static long (*const bpf_skb_pull_data)(struct __sk_buff *skb, u32 len) = (void *)39;
+static long (*const bpf_skb_change_head)(struct __sk_buff *skb, u32 len, u64 flags) = (void *)43;
 static long (*const bpf_fib_lookup)(void *context, struct bpf_fib_lookup *params, int size, u32 flags) = (void *)69;
 static long (*const bpf_csum_level)(struct __sk_buff *skb, u64 level) = (void *)135;
 static long (*const bpf_redirect_neigh)(u32 ifindex, struct bpf_redir_neigh *params, int size, u64 flags) = (void *)152;

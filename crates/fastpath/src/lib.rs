@@ -1,9 +1,10 @@
-//! What runs in the kernel, embedded, with the layout of its maps: NAT64's fast path, and NPTv6.
+//! What runs in the kernel, embedded, with the layout of its maps: NAT64's fast path, the CLAT's, and NPTv6.
 //!
-//! The programs are in `program/fastpath.c` and `program/npt.c`. They look up and rewrite; they decide nothing.
+//! The programs are in `program/fastpath.c`, `program/clat.c` and `program/npt.c`. They look up and rewrite; they decide nothing.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), no_std)]
 
+pub mod clat;
 pub mod layout;
 pub mod npt;
 pub mod reason;

@@ -22,6 +22,7 @@
 //! | [`dhcpv6_socket`] | [`dhcpv6_socket::Dhcpv6Socket`]: the DHCPv6 client's socket |
 //! | [`dns_socket`] | [`dns_socket::udp`], [`dns_socket::tcp`]: the resolver's sockets |
 //! | [`fastpath`] | [`fastpath::FastPath::open`], `attach`, `insert`, `usage`, `remove`: the eBPF program and its sessions |
+//! | [`clat`] | [`clat::ClatPath::open`], `follow`, `rest`: the CLAT's eBPF programs |
 //! | [`dns_batch`] | [`dns_batch::Batch::serve`]: queries and responses, many to a system call |
 //! | [`poll`] | [`poll::Poll`], [`poll::Waker`]: a thread that waits for its sockets and for orders |
 //! | [`confine`] | [`confine::keep_capabilities`], [`confine::refuse_what_nobody_needs`], [`confine::only_datagrams`] |
@@ -35,6 +36,7 @@
 //! is opened beside that, and the facts then show it to the plan. The order of a stop: the closed ruleset by `nft::load`,
 //! `stop_forwarding`, `Netlink::withdraw`, `Tun::remove`.
 pub mod capture_socket;
+pub mod clat;
 pub mod clock;
 pub mod confine;
 pub mod conntrack;

@@ -1,4 +1,5 @@
 //! `sixgate clat`: the other end of 464XLAT on a host, its status, and the removal of what it left.
+mod fast_path;
 mod forwarding;
 mod host;
 mod lookup;
@@ -12,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use ipnet::Ipv6Net;
-use sixgate_engine::clat::{Pref64, Settings, Source};
+use sixgate_engine::clat::{FastPath, Pref64, Settings, Source};
 use sixgate_linux::confine;
 use tokio::runtime::Builder;
 
@@ -72,9 +73,23 @@ pub struct Options {
     /// Take the IPv4 default route without looking whether the NAT64 answers.
     #[arg(long, conflicts_with = "check")]
     no_check: bool,
+    /// When plain packets are translated by eBPF programs, past other programs' netfilter rules for IPv6.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Auto)]
+    fast_path: When,
     /// Folder for its status, and for the sysctls from before.
     #[arg(long, value_name = "FOLDER", default_value = FOLDER)]
     folder: PathBuf,
+}
+
+/// When the fast path is used.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum When {
+    /// While no such rules look at forwarded packets.
+    Auto,
+    /// Whatever rules there are.
+    Always,
+    /// Never: all packets cross the TUN device.
+    Never,
 }
 
 /// Runs what is asked for.
@@ -133,7 +148,12 @@ impl From<Options> for Settings {
             (None, false) => Source::Dedicated,
         };
         let check = if options.no_check { Vec::new() } else { options.check };
-        Self { interface: options.interface, pref64: options.prefix, source, check }
+        let fast_path = match options.fast_path {
+            When::Auto => FastPath::Auto,
+            When::Always => FastPath::Always,
+            When::Never => FastPath::Never,
+        };
+        Self { interface: options.interface, pref64: options.prefix, source, check, fast_path }
     }
 }
 
@@ -171,6 +191,10 @@ mod tests {
             (Source::Within("2001:db8:1::/80".parse().unwrap()), 64)
         );
         assert!(settings("--no-check --shared").unwrap().check.is_empty());
+        assert_eq!(
+            (default.fast_path, settings("--fast-path never").unwrap().fast_path),
+            (FastPath::Auto, FastPath::Never)
+        );
         let error = settings("--prefix 2001:db8::/72").unwrap_err();
         assert!(error.contains("32, 40, 48, 56, 64 or 96"), "{error}");
         assert!(settings("--shared --within 2001:db8:1::/80").is_err());

@@ -26,6 +26,7 @@ impl Clat {
         findings.extend(self.about_prefix(&uplink.interface));
         findings.extend(self.about_address(&uplink.interface));
         findings.extend(self.about_plat());
+        findings.extend(self.about_fast_path());
         findings
     }
 
@@ -85,6 +86,19 @@ impl Clat {
             mend += "; other netfilter rules are in force here: they have to forward IPv6 from and to the link clat";
         }
         Some(Finding::new(Severity::Error, "clat-plat-silent", pref64.to_string(), text, mend))
+    }
+}
+
+impl Clat {
+    fn about_fast_path(&self) -> Option<Finding> {
+        let yields = self.settings.yields_fast_path(self.surroundings.foreign_v6_rules);
+        if !yields || !self.wants_fast_path() || !self.check.has_passed() {
+            return None;
+        }
+        let text = "other programs' rules look at forwarded IPv6, so all packets cross the device and the rules";
+        let mend =
+            "nothing if those rules are to see them; else start it with --fast-path always, which goes past them";
+        Some(Finding::new(Severity::Note, "clat-fast-path-off", DEVICE, text, mend))
     }
 }
 

@@ -25,7 +25,7 @@ use self::address::Ingredients;
 use self::check::{Answer, Check, Due};
 use self::claim::{Claim, Heard, Speaker};
 use self::plan::ClatPlan;
-use self::prefixes::{Lookup, Origin, Prefixes};
+use self::prefixes::{Lookup, Prefixes};
 use self::status::{Stage, Status};
 use crate::time::Instant;
 use crate::xlat::siit::Translated;
@@ -59,6 +59,27 @@ pub struct Settings {
     pub source: Source,
     /// IPv4 addresses by which is looked whether the PLAT answers; none to believe so.
     pub check: Vec<Ipv4Addr>,
+    /// When plain packets are translated by the kernel.
+    pub fast_path: FastPath,
+}
+
+/// When plain packets are translated by the kernel: they pass other programs' IPv6 rules unseen then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FastPath {
+    /// While there are no such rules.
+    #[default]
+    Auto,
+    /// Whatever rules there are.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Settings {
+    /// Whether other programs' rules keep packets from the fast path.
+    fn yields_fast_path(&self, foreign_v6_rules: bool) -> bool {
+        self.fast_path == FastPath::Auto && foreign_v6_rules
+    }
 }
 
 /// What the kernel says about the host.
@@ -72,6 +93,8 @@ pub struct Surroundings {
     pub device: Option<u32>,
     /// Whether somebody else's netfilter rules look at forwarded packets.
     pub foreign_rules: bool,
+    /// Whether they look at those of IPv6.
+    pub foreign_v6_rules: bool,
 }
 
 /// The link to the world.
@@ -124,6 +147,8 @@ pub struct Clat {
     check: Check,
     /// What the check is about.
     checked: Option<(Ipv6Addr, Pref64, u32)>,
+    /// Prefixes that were asked one after the other and stayed silent.
+    silent: usize,
     solicitations: u8,
     solicit_at: Option<Instant>,
     outgoing: VecDeque<Transmit>,
@@ -149,6 +174,7 @@ impl Clat {
             claim_again: None,
             check,
             checked: None,
+            silent: 0,
             solicitations: 0,
             solicit_at: None,
             outgoing: VecDeque::new(),
@@ -167,7 +193,7 @@ impl Clat {
         if link(&surroundings) != link(&self.surroundings) {
             self.prefixes.forget(now);
             (self.claim, self.turn, self.taken, self.claim_again) = (None, 0, None, None);
-            self.solicitations = 0;
+            (self.solicitations, self.silent) = (0, 0);
             self.solicit_at = link(&surroundings).filter(|_| self.settings.pref64.is_none()).map(|_| now);
         }
         self.surroundings = surroundings;
@@ -214,6 +240,9 @@ impl Clat {
 
     /// Takes an answer to the check.
     pub fn handle_answer(&mut self, answer: Answer, now: Instant) {
+        if answer == Answer::Translated {
+            self.silent = 0;
+        }
         self.check.handle_answer(answer, now);
     }
 
@@ -237,6 +266,9 @@ impl Clat {
         match self.check.handle_timeout(self.translated, now) {
             Due::Nothing => {}
             Due::Ask => {
+                if self.check.silence().is_some() {
+                    self.turn_to_another(now);
+                }
                 if let Some((address, pref64, _)) = self.checked {
                     let requests = self.check.requests(address, pref64);
                     self.outgoing.extend(requests.into_iter().map(Transmit::Request));
@@ -276,7 +308,14 @@ impl Clat {
             pref64,
             mtu: uplink.mtu,
             active: self.check.has_passed(),
+            fast_path: self.wants_fast_path() && !self.settings.yields_fast_path(self.surroundings.foreign_v6_rules),
         })
+    }
+
+    /// Whether the kernel's programs could translate here: they know Ethernet.
+    fn wants_fast_path(&self) -> bool {
+        let has_ethernet = self.surroundings.uplink.as_ref().is_some_and(|uplink| uplink.mac.is_some());
+        has_ethernet && self.settings.fast_path != FastPath::Never
     }
 
     /// Whether neighbours are to be heard on the uplink.
@@ -330,6 +369,16 @@ impl Clat {
 
     /// The prefix, then the address, then the check.
     fn settle(&mut self, now: Instant) {
+        let subject = self.subject(now);
+        if subject == self.checked {
+            return;
+        }
+        self.checked = subject;
+        if subject.is_some() { self.check.begin(now) } else { self.check.stop() }
+    }
+
+    /// What is to be checked.
+    fn subject(&mut self, now: Instant) -> Option<(Ipv6Addr, Pref64, u32)> {
         let usable = self.prefixes.usable(self.pref64);
         self.pref64 = usable.first().map(|(pref64, _)| *pref64);
         let address = match (self.surroundings.native_ipv4.is_none(), self.pref64) {
@@ -340,15 +389,7 @@ impl Clat {
                 None
             }
         };
-        let subject = match (address, self.pref64, self.surroundings.device) {
-            (Some(address), Some(pref64), Some(device)) => Some((address, pref64, device)),
-            (_, _, _) => None,
-        };
-        if subject == self.checked {
-            return;
-        }
-        self.checked = subject;
-        if subject.is_some() { self.check.begin(now) } else { self.check.stop() }
+        Some((address?, self.pref64?, self.surroundings.device?))
     }
 
     /// The address to translate to, once nobody else has it.
@@ -388,15 +429,29 @@ impl Clat {
         kept.or_else(|| nets.next())
     }
 
-    /// The PLAT is silent; another one may answer.
+    /// The PLAT is silent; another one may answer, unless all were asked.
     fn try_another(&mut self, now: Instant) {
-        let usable = self.prefixes.usable(self.pref64);
-        let Some((pref64, origin)) = usable.get(1) else { return };
-        if *origin == Origin::Configured {
-            return;
+        self.silent += 1;
+        if let Some(next) = self.next_prefix().filter(|_| self.silent < self.prefixes.usable(None).len()) {
+            self.pref64 = Some(next);
+            self.settle(now);
         }
-        self.pref64 = Some(*pref64);
-        self.settle(now);
+    }
+
+    /// All are silent: they are asked in turn, without a word about it.
+    fn turn_to_another(&mut self, now: Instant) {
+        if let Some(next) = self.next_prefix() {
+            self.pref64 = Some(next);
+            self.checked = self.subject(now);
+        }
+    }
+
+    /// The prefix that comes after the one in use.
+    fn next_prefix(&self) -> Option<Pref64> {
+        let usable = self.prefixes.usable(None);
+        let place = usable.iter().position(|(pref64, _)| Some(*pref64) == self.pref64)?;
+        let (next, _) = usable.iter().cycle().nth(place + 1)?;
+        Some(*next).filter(|next| Some(*next) != self.pref64)
     }
 
     /// RFC 4861 section 6.3.7: routers are asked for what they announce.

@@ -51,6 +51,8 @@ pub struct ClatPlan {
     pub mtu: u32,
     /// Whether the PLAT has answered: IPv4 is routed into the device.
     pub active: bool,
+    /// Whether plain packets are translated by the kernel.
+    pub fast_path: bool,
 }
 
 /// Whether packets were forwarded before the CLAT was there.

@@ -10,6 +10,8 @@ use crate::time::Instant;
 
 /// RFC 7050 section 8.2: the well-known IPv4 addresses.
 const WELL_KNOWN: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 0, 170), Ipv4Addr::new(192, 0, 0, 171)];
+/// RFC 6052 section 2.2, the most usual first.
+const LENGTHS: [u8; 6] = [96, 64, 56, 48, 40, 32];
 /// Announcements that are kept: whoever is on the link could send any number.
 const MOST: usize = 16;
 /// How long routers may take to announce a prefix before the name is looked up.
@@ -166,24 +168,22 @@ impl Prefixes {
     }
 }
 
-/// RFC 7050 section 3: prefixes whose embedded address is well known, by the lengths of RFC 6052. An address that several
-/// lengths fit tells none (it would have to repeat itself).
+/// RFC 7050 section 3: prefixes whose embedded address is well known, by the lengths of RFC 6052. No more than one fits an
+/// address: what follows the embedded one is zero, and its own last octet is not.
 fn discovered(addresses: &[Ipv6Addr]) -> Vec<Pref64> {
     let mut found = Vec::new();
     for address in addresses {
-        let fits = [96, 64, 56, 48, 40, 32].into_iter().filter_map(|length| {
-            let masked = ipnet::Ipv6Net::new(*address, length).ok()?.network();
-            let pref64 = Pref64::new(masked, length).ok()?;
-            WELL_KNOWN.into_iter().any(|v4| pref64.embed(v4) == *address).then_some(pref64)
-        });
-        let fits: Vec<Pref64> = fits.collect();
-        if let [pref64] = fits.as_slice()
-            && !found.contains(pref64)
-        {
-            found.push(*pref64);
-        }
+        let pref64 = LENGTHS.into_iter().find_map(|length| fitting(*address, length));
+        found.extend(pref64.filter(|pref64| !found.contains(pref64)));
     }
     found
+}
+
+/// The prefix of that length by which an address stands for a well-known one.
+fn fitting(address: Ipv6Addr, length: u8) -> Option<Pref64> {
+    let prefix = ipnet::Ipv6Net::new(address, length).ok()?.network();
+    let pref64 = Pref64::new(prefix, length).ok()?;
+    WELL_KNOWN.into_iter().any(|v4| pref64.embed(v4) == address).then_some(pref64)
 }
 
 #[cfg(test)]
@@ -247,6 +247,31 @@ mod tests {
             assert_eq!(discovered(&addresses), [pref64]);
         }
         assert!(discovered(&["2001:db8::1".parse().unwrap()]).is_empty());
+    }
+
+    #[test]
+    fn an_address_that_repeats_itself_is_told_by_where_it_ends() {
+        for text in ["2001:db8:c000:aa::", "2001:db8:c0:0:aa::", "2001:db8:0:c0:0:aa::"] {
+            for v4 in WELL_KNOWN {
+                let pref64 = pref64(text, 96);
+                let address = pref64.embed(v4);
+                assert_eq!(discovered(&[address]), [pref64]);
+                assert_eq!(LENGTHS.into_iter().filter_map(|length| fitting(address, length)).count(), 1, "{address}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_name_told_is_asked_for_again_before_it_is_forgotten() {
+        let mut prefixes = Prefixes::new(None, START);
+        assert!(prefixes.take_lookup(seconds(4)));
+        let answer = vec!["2001:db8:65::192.0.0.170".parse().unwrap()];
+        prefixes.looked_up(Lookup::Answer(answer, 600), seconds(4));
+        assert!(!prefixes.take_lookup(seconds(603)) && prefixes.take_lookup(seconds(604)));
+        prefixes.expire(seconds(633));
+        assert_eq!(prefixes.usable(None).len(), 1, "while the resolver thinks");
+        prefixes.expire(seconds(634));
+        assert!(prefixes.usable(None).is_empty());
     }
 
     #[test]

@@ -60,6 +60,12 @@ pub struct Status {
     pub host_v4: Option<Ipv4Addr>,
     /// MTU of the IPv4 default route.
     pub mtu_v4: Option<u32>,
+    /// Where in the kernel plain packets are translated, `tcx` or `clsact`; nothing where all cross the device.
+    #[serde(default)]
+    pub fast_path: Option<String>,
+    /// What of the following was translated there, in both directions.
+    #[serde(default)]
+    pub by_fast_path: Traffic,
     /// From IPv4 to IPv6.
     pub v4_to_v6: Traffic,
     /// From IPv6 to IPv4.

@@ -19,7 +19,13 @@ fn pref64(text: &str) -> Pref64 {
 }
 
 fn settings() -> Settings {
-    Settings { interface: None, pref64: None, source: Source::Dedicated, check: vec![Ipv4Addr::new(192, 0, 2, 1)] }
+    Settings {
+        interface: None,
+        pref64: None,
+        source: Source::Dedicated,
+        check: vec![Ipv4Addr::new(192, 0, 2, 1)],
+        fast_path: FastPath::Auto,
+    }
 }
 
 fn surroundings() -> Surroundings {
@@ -31,7 +37,7 @@ fn surroundings() -> Surroundings {
         link_local: Some("fe80::2".parse().unwrap()),
         addresses: vec!["2001:db8:1:2::7/64".parse().unwrap()],
     };
-    Surroundings { uplink: Some(uplink), native_ipv4: None, device: Some(9), foreign_rules: false }
+    Surroundings { uplink: Some(uplink), device: Some(9), ..Surroundings::default() }
 }
 
 /// A CLAT with its clock, and what it has sent.
@@ -178,6 +184,32 @@ fn of_two_prefixes_the_one_that_answers_is_used() {
 }
 
 #[test]
+fn prefixes_that_are_all_silent_are_named_and_asked_in_turn_until_one_answers() {
+    let mut host = Host::new(settings());
+    for prefix in ["2001:db8:64::", "2001:db8:65::", "2001:db8:66::"] {
+        host.announce(prefix, 96, 1800);
+    }
+    host.wait(Duration::from_millis(12_000));
+    assert_eq!((host.clat.status().stage, host.codes().len()), (Stage::PlatSilent, 2), "{:?}", host.codes());
+    let before = host.sent.len();
+    host.wait(Duration::from_secs(300));
+    let asked: Vec<_> = host.sent[before..]
+        .iter()
+        .filter_map(|sent| match sent {
+            Transmit::Request(packet) => Some(packet[28..30].to_vec()),
+            Transmit::Solicitation(..) | Transmit::Neighbour(..) => None,
+        })
+        .collect();
+    assert!(asked.len() < 10, "ever more rarely: {asked:?}");
+    let all: std::collections::BTreeSet<_> = asked.iter().collect();
+    assert_eq!(all.len(), 3, "each has its turn: {asked:?}");
+    assert_eq!(host.clat.status().stage, Stage::PlatSilent);
+    host.answer();
+    assert!(host.clat.plan().unwrap().active);
+    assert_eq!(host.codes(), ["clat-several-prefixes"]);
+}
+
+#[test]
 fn a_prefix_of_64_bits_is_used_and_named() {
     let mut host = Host::new(settings());
     host.announce("2001:db8:64::", 64, 1800);
@@ -185,6 +217,15 @@ fn a_prefix_of_64_bits_is_used_and_named() {
     host.answer();
     assert_eq!(host.codes(), ["clat-prefix-length"]);
     assert!(host.clat.plan().unwrap().active);
+}
+
+#[test]
+fn another_link_begins_without_what_the_last_one_told() {
+    let mut host = Host::translating();
+    let mut other = surroundings();
+    other.uplink.as_mut().unwrap().link = 3;
+    host.clat.observe(other, host.now);
+    assert_eq!((host.clat.plan(), host.codes()), (None, vec!["clat-no-prefix".to_owned()]));
 }
 
 fn claimed(host: &Host) -> Option<Ipv6Addr> {
@@ -216,6 +257,28 @@ fn an_address_that_somebody_has_is_left_to_them() {
     host.wait(Duration::from_secs(4));
     host.answer();
     assert!(host.clat.plan().unwrap().active, "it is tried again");
+}
+
+#[test]
+fn the_fast_path_gives_way_to_rules_that_would_not_see_its_packets() {
+    let mut host = Host::translating();
+    assert!(host.clat.plan().unwrap().fast_path);
+    let filtered = Surroundings { foreign_rules: true, foreign_v6_rules: true, ..surroundings() };
+    host.clat.observe(filtered.clone(), host.now);
+    assert!(!host.clat.plan().unwrap().fast_path);
+    assert_eq!(host.codes(), ["clat-fast-path-off"]);
+    host.clat.observe(Surroundings { foreign_v6_rules: false, ..filtered.clone() }, host.now);
+    assert!(host.clat.plan().unwrap().fast_path && host.codes().is_empty(), "rules for IPv4 see the packets as ever");
+    host.clat.settings.fast_path = FastPath::Always;
+    host.clat.observe(filtered, host.now);
+    assert!(host.clat.plan().unwrap().fast_path && host.codes().is_empty());
+    host.clat.settings.fast_path = FastPath::Never;
+    assert!(!host.clat.plan().unwrap().fast_path && host.codes().is_empty());
+    host.clat.settings.fast_path = FastPath::Always;
+    let mut tunnel = surroundings();
+    tunnel.uplink.as_mut().unwrap().mac = None;
+    host.clat.observe(tunnel, host.now);
+    assert!(host.clat.plan().is_none_or(|plan| !plan.fast_path), "no Ethernet");
 }
 
 #[test]

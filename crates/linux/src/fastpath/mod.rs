@@ -16,12 +16,13 @@ pub(crate) mod hook;
 pub(crate) mod pins;
 mod settings;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod watch;
 
 pub use hook::Hook;
 use hook::Hooks;
 use pins::{Owner, Pins};
+pub(crate) use settings::fib_flags;
 pub use settings::settings;
 use watch::Watch;
 

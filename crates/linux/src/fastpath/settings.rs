@@ -17,8 +17,6 @@ pub fn settings(plan: &Nat64Plan, tun: u32) -> Settings {
     for (to, net) in prefixes.iter_mut().zip(plan.prefixes()) {
         *to = Some((net.network(), net.prefix_len()));
     }
-    let knows_flag =
-        aya::util::KernelVersion::current().is_ok_and(|kernel| kernel >= aya::util::KernelVersion::new(6, 3, 0));
     Settings {
         attended_until: 0,
         lifetime_tcp: nanos(plan.timers.tcp_est),
@@ -26,7 +24,7 @@ pub fn settings(plan: &Nat64Plan, tun: u32) -> Settings {
         lifetime_icmp: nanos(plan.timers.icmp_default),
         epoch: 0,
         tun,
-        fib_flags: if knows_flag { SKIP_NEIGHBOUR } else { 0 },
+        fib_flags: fib_flags(),
         mtu_v4: mtu(plan.mtu_v4),
         mtu_v6: mtu(mtu_v6),
         mtu_v6_without_df: mtu(mtu_v6.min(plan.policy.lowest_ipv6_mtu)),
@@ -39,4 +37,11 @@ pub fn settings(plan: &Nat64Plan, tun: u32) -> Settings {
         rules: 0,
         prefixes,
     }
+}
+
+/// How routes are asked for.
+pub(crate) fn fib_flags() -> u32 {
+    let knows_flag =
+        aya::util::KernelVersion::current().is_ok_and(|kernel| kernel >= aya::util::KernelVersion::new(6, 3, 0));
+    if knows_flag { SKIP_NEIGHBOUR } else { 0 }
 }

@@ -20,7 +20,7 @@ use sixgate_engine::status::Traffic;
 
 use rustix::net::sockopt;
 
-pub use foreign::foreign;
+pub use foreign::{foreign, foreign_to_ipv6};
 pub use sets::change;
 pub use timed::{Reached, held, reach};
 pub use watch::Watch;

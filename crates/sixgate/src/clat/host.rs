@@ -13,6 +13,7 @@ use sixgate_engine::facts::{AddressState, Facts, MacAddr};
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::plan::Family;
 use sixgate_engine::time::Instant;
+use sixgate_engine::xlat::siit::Translated;
 use sixgate_linux::events::Events;
 use sixgate_linux::icmpv6::{ALL_ROUTERS, RaSocket};
 use sixgate_linux::netlink::Netlink;
@@ -27,6 +28,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
+use super::fast_path::{self, FastPath};
 use super::forwarding::Forwarding;
 use super::lookup;
 use super::worker::{Report, Worker};
@@ -76,6 +78,7 @@ pub(super) async fn remove(folder: &Path) -> anyhow::Result<()> {
     for error in netlink.withdraw().await {
         tracing::warn!("{error}");
     }
+    sixgate_linux::clat::discard();
     nft::unload(TABLE).await?;
     Forwarding::new(folder).put_back();
     Ok(())
@@ -126,6 +129,7 @@ struct Host {
     lookups:
         (mpsc::Sender<sixgate_engine::clat::prefixes::Lookup>, mpsc::Receiver<sixgate_engine::clat::prefixes::Lookup>),
     forwarding: Forwarding,
+    fast_path: FastPath,
     applied: Applied,
     started: Instant,
     /// When what could not be had is tried again.
@@ -149,6 +153,7 @@ impl Host {
             report: watch::channel(Report::default()).1,
             lookups: mpsc::channel(1),
             forwarding: Forwarding::new(folder),
+            fast_path: FastPath::new(),
             applied: Applied::Leftover,
             started,
             again: None,
@@ -202,9 +207,8 @@ impl Host {
             Some(answer) = self.answers.1.recv() => self.clat.handle_answer(answer, now()),
             Some(lookup) = self.lookups.1.recv() => self.clat.handle_lookup(lookup, now()),
             Ok(()) = self.report.changed() => {
-                let report = self.report.borrow_and_update().clone();
-                self.clat.handle_traffic(report.translated);
-                if let Some(cause) = report.failure {
+                let failure = self.report.borrow_and_update().failure.clone();
+                if let Some(cause) = failure {
                     tracing::error!("the device {DEVICE} was lost: {cause}");
                     self.worker = None;
                     self.observe().await;
@@ -219,6 +223,7 @@ impl Host {
 
     /// Does what is due, sends what is to be sent, and makes the host what it has to be.
     async fn act(&mut self) {
+        self.clat.handle_traffic(self.translated());
         self.clat.handle_timeout(now());
         if self.clat.take_lookup(now()) {
             let answer = self.lookups.0.clone();
@@ -305,7 +310,8 @@ impl Host {
         let uplink = link.and_then(|link| uplink(&facts, link));
         // Where nobody can tell, it may be so.
         let foreign_rules = nft::foreign(TABLE).await.unwrap_or(true);
-        Ok(Surroundings { uplink, native_ipv4: native, device, foreign_rules })
+        let foreign_v6_rules = foreign_rules && nft::foreign_to_ipv6(TABLE).await.unwrap_or(true);
+        Ok(Surroundings { uplink, native_ipv4: native, device, foreign_rules, foreign_v6_rules })
     }
 
     /// Sockets on the uplink, as far as they are needed.
@@ -387,6 +393,8 @@ impl Host {
         let network = ClatPlan { active: plan.active && findings.is_empty(), ..plan.clone() }.network();
         let errors = self.netlink.apply(&network).await;
         findings.extend(errors.iter().map(ApplyError::finding));
+        self.fast_path
+            .follow(&ClatPlan { active: plan.active && findings.is_empty(), ..plan.clone() }, self.clat.identifier());
         self.applied = if findings.is_empty() { Applied::Plan(plan) } else { Applied::Leftover };
         self.note(findings);
         self.drain_rules();
@@ -397,6 +405,7 @@ impl Host {
         if self.applied != Applied::Leftover {
             tracing::info!("IPv4 stays as it is");
         }
+        self.fast_path.rest();
         let mut findings: Vec<Finding> = self.netlink.withdraw().await.iter().map(ApplyError::finding).collect();
         if let Some(worker) = &self.worker {
             worker.follow(None);
@@ -445,8 +454,21 @@ impl Host {
         let mut status = self.clat.status();
         status.sixgate = env!("CARGO_PKG_VERSION").to_owned();
         status.dropped.clone_from(&self.report.borrow().dropped);
-        status.findings.extend(self.findings.iter().cloned());
+        if self.fast_path.failed() > 0 {
+            status.dropped.insert("fast-path-failed".to_owned(), self.fast_path.failed());
+        }
+        let Translated { v4_to_v6, v6_to_v4 } = self.translated();
+        (status.v4_to_v6, status.v6_to_v4) = (v4_to_v6, v6_to_v4);
+        let by_kernel = self.fast_path.translated();
+        status.by_fast_path = fast_path::add(by_kernel.v4_to_v6, by_kernel.v6_to_v4);
+        status.fast_path = self.fast_path.hook().map(str::to_owned);
+        status.findings.extend(self.findings.iter().chain(self.fast_path.finding()).cloned());
         status
+    }
+
+    /// By the device's thread and by the kernel.
+    fn translated(&self) -> Translated {
+        fast_path::sum(self.report.borrow().translated, self.fast_path.translated())
     }
 }
 

@@ -108,6 +108,15 @@ mod tests {
     }
 
     #[test]
+    fn the_question_asks_for_aaaa_and_lets_the_resolver_check() {
+        let message = Message::from_vec(&question(7).unwrap()).unwrap();
+        let [query] = &message.queries[..] else { panic!("one question") };
+        assert_eq!((query.name().to_string().as_str(), query.query_type()), ("ipv4only.arpa.", RecordType::AAAA));
+        // RFC 7050 section 3: a resolver synthesizes nothing where checking is disabled.
+        assert!(message.metadata.recursion_desired && !message.metadata.checking_disabled);
+    }
+
+    #[test]
     fn an_answer_tells_addresses_and_others_are_not_ours() {
         let mut message = Message::from_vec(&question(7).unwrap()).unwrap();
         assert_eq!(answer(&message.to_vec().unwrap(), 7), None, "a question");

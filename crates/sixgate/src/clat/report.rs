@@ -73,6 +73,9 @@ fn table(status: &Status) -> String {
     if let (Some(host), Some(mtu)) = (status.host_v4, status.mtu_v4) {
         line("ipv4", format!("{host}, MTU {mtu}"));
     }
+    if let Some(hook) = &status.fast_path {
+        line("fast path", format!("{hook}, {} packets of the following", status.by_fast_path.packets));
+    }
     for (name, traffic) in [("to ipv6", status.v4_to_v6), ("to ipv4", status.v6_to_v4)] {
         line(name, format!("{} packets, {} bytes", traffic.packets, traffic.bytes));
     }

@@ -11,27 +11,27 @@ const CASES: u64 = 20_000;
 const SEED: u64 = 0x6474;
 
 /// A source of packets, some of them damaged.
-pub(super) struct Traffic {
+pub(crate) struct Traffic {
     state: u64,
     pref64: sixgate_wire::rfc6052::Pref64,
     pool: Ipv4Addr,
 }
 
 impl Traffic {
-    pub(super) fn new(seed: u64, plan: &Nat64Plan) -> Self {
+    pub(crate) fn new(seed: u64, plan: &Nat64Plan) -> Self {
         let pref64 = sixgate_wire::rfc6052::Pref64::new(plan.pref64.network(), plan.pref64.prefix_len()).unwrap();
         Self { state: seed ^ 0x9e37_79b9_7f4a_7c15, pref64, pool: plan.pool4[0] }
     }
 
     /// xorshift64*.
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.state ^= self.state >> 12;
         self.state ^= self.state << 25;
         self.state ^= self.state >> 27;
         self.state.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         (self.next() >> 16) % limit
     }
 
@@ -93,7 +93,7 @@ impl Traffic {
     }
 
     /// A packet from the client that is as it should be.
-    pub(super) fn plain_v6(&mut self, session: &Session) -> Vec<u8> {
+    pub(crate) fn plain_v6(&mut self, session: &Session) -> Vec<u8> {
         let upper = self.upper(session.protocol, session.client.1, session.server.1, true);
         let protocol = if session.protocol == 1 { 58 } else { session.protocol };
         let class = self.next() as u8;
@@ -109,7 +109,7 @@ impl Traffic {
     }
 
     /// A packet from the server that is as it should be.
-    pub(super) fn plain_v4(&mut self, session: &Session) -> Vec<u8> {
+    pub(crate) fn plain_v4(&mut self, session: &Session) -> Vec<u8> {
         let upper = self.upper(session.protocol, session.server.1, session.mapped.1, false);
         let mut packet = vec![0x45, self.next() as u8];
         packet.extend((20 + upper.len() as u16).to_be_bytes());
@@ -129,7 +129,7 @@ impl Traffic {
     }
 
     /// Changes something: mostly in the headers, sometimes the length, sometimes with the checksum put right again.
-    fn damage(&mut self, packet: &mut Vec<u8>) {
+    pub(crate) fn damage(&mut self, packet: &mut Vec<u8>) {
         for _ in 0..=self.below(2) {
             let headers = packet.len().min(64) as u64;
             let at = self.below(headers) as usize;
@@ -159,7 +159,7 @@ fn seal(packet: &mut [u8], start: usize, protocol: u8, pseudo: Sum) {
     packet[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
 }
 
-fn seal_v4(packet: &mut [u8]) {
+pub(crate) fn seal_v4(packet: &mut [u8]) {
     packet[10..12].fill(0);
     let checksum = Sum::ZERO.bytes(&packet[..20]).checksum();
     packet[10..12].copy_from_slice(&checksum.to_be_bytes());

@@ -15,11 +15,11 @@ use crate::clock::now;
 use crate::testing::{self, Told, run};
 
 mod complete;
-mod fuzz;
+pub(crate) mod fuzz;
 mod hooks;
 mod routes;
 mod senders;
-mod vectors;
+pub(crate) mod vectors;
 
 const EPOCH: u32 = 1;
 const ETHERNET: usize = 14;
@@ -31,7 +31,7 @@ const SENDER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 /// A configuration for which vectors are written.
 const CONFIG: &str = "[wan]\ninterface = \"eth0\"\nipv4 = { address = \"198.51.100.1/24\" }\n[nat64]\n";
 
-fn plan() -> Nat64Plan {
+pub(crate) fn plan() -> Nat64Plan {
     let config = config::parse(CONFIG, "test").unwrap();
     let plan = planned(&config, &preview_facts(&config)).nat64.unwrap();
     let router_v6 = Some("2001:db8:1::1".parse().unwrap());
@@ -124,7 +124,7 @@ impl Rig {
 }
 
 /// The length that a packet says of itself.
-fn declared_length(packet: &[u8]) -> usize {
+pub(crate) fn declared_length(packet: &[u8]) -> usize {
     let (length, at) = if packet[0] >> 4 == 6 { (40, 4) } else { (0, 2) };
     length + packet.get(at..at + 2).map_or(0, |bytes| usize::from(u16::from_be_bytes([bytes[0], bytes[1]])))
 }
@@ -180,7 +180,7 @@ fn session(rig: &Rig, verdict: Verdict, packet: &[u8], translated: &[u8]) -> Opt
 }
 
 /// Takes out what nobody decides: the Identification of packets to IPv4, and with it the header's checksum.
-fn normalized(mut packet: Vec<u8>) -> Vec<u8> {
+pub(crate) fn normalized(mut packet: Vec<u8>) -> Vec<u8> {
     if packet[0] >> 4 == 4 {
         assert!(sixgate_wire::checksum::Sum::ZERO.bytes(&packet[..20]).is_valid(), "header checksum");
         packet[4..6].fill(0);

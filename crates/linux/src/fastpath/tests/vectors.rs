@@ -13,17 +13,17 @@ use crate::testing::in_namespace;
 /// What becomes of each packet of each case, one line for each.
 const GOLDEN: &str = "fast-path.txt";
 
-enum Step {
+pub(crate) enum Step {
     Input(Vec<u8>),
     Wait(u64),
 }
 
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/nat64")
 }
 
 /// The packets of a case and the plan that they are for; what is to come out is the engine's test's matter.
-fn parse(text: &str) -> (Nat64Plan, Vec<Step>) {
+pub(crate) fn parse(text: &str) -> (Nat64Plan, Vec<Step>) {
     let (mut plan, mut steps, mut is_input) = (plan(), Vec::new(), false);
     for line in text.lines() {
         let line = line.split('#').next().unwrap_or_default();

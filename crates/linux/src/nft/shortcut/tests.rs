@@ -195,10 +195,12 @@ fn rules_of_others_are_seen_where_packets_pass_and_only_there() {
         assert!(!foreign().await);
         run("nft add chain ip host forward { type filter hook forward priority 0 ; }");
         assert!(foreign().await);
+        assert!(!crate::nft::foreign_to_ipv6("sixgate").await.unwrap(), "they see IPv4 alone");
         run("nft delete table ip host");
         assert!(!foreign().await);
         run("nft add table ip6 sixgate");
         run("nft add chain ip6 sixgate nat { type nat hook postrouting priority 100 ; }");
         assert!(foreign().await, "the table's name alone says nothing");
+        assert!(crate::nft::foreign_to_ipv6("sixgate").await.unwrap());
     });
 }
