@@ -17,6 +17,9 @@ use crate::namespace::Namespace;
 /// All-routers, RFC 4861 section 2.3.
 pub const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 
+/// All-nodes, RFC 4861 section 2.3.
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
 /// A tap on a host's link.
 pub struct Tap {
     sender: Box<dyn DataLinkSender>,
@@ -61,13 +64,26 @@ impl Tap {
 
     /// Sends an ICMPv6 message to all routers; its checksum is computed here.
     pub fn send_icmpv6(&mut self, source: Ipv6Addr, hop_limit: u8, message: &[u8]) -> Result<()> {
+        self.send_to_group(source, ALL_ROUTERS, hop_limit, message)
+    }
+
+    /// Sends a router advertisement that names a NAT64 prefix (RFC 8781) and nothing else; `code` stands for its length.
+    pub fn announce_pref64(&mut self, source: Ipv6Addr, prefix: Ipv6Addr, code: u8, lifetime: u16) -> Result<()> {
+        let mut message = vec![134, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 38, 2];
+        message.extend(((lifetime / 8) << 3 | u16::from(code)).to_be_bytes());
+        message.extend(&prefix.octets()[..12]);
+        self.send_to_group(source, ALL_NODES, 255, &message)
+    }
+
+    fn send_to_group(&mut self, source: Ipv6Addr, group: Ipv6Addr, hop_limit: u8, message: &[u8]) -> Result<()> {
         let mut message = message.to_vec();
         if let Some(view) = Icmpv6Packet::new(&message) {
-            let checksum = icmpv6::checksum(&view, &source, &ALL_ROUTERS);
+            let checksum = icmpv6::checksum(&view, &source, &group);
             message[2..4].copy_from_slice(&checksum.to_be_bytes());
         }
-        let packet = Ipv6 { source, destination: ALL_ROUTERS, hop_limit, next_header: IpNextHeaderProtocols::Icmpv6 };
-        self.send(MacAddr::new(0x33, 0x33, 0, 0, 0, 2), packet, &message)
+        let [.., a, b, c, d] = group.octets();
+        let packet = Ipv6 { source, destination: group, hop_limit, next_header: IpNextHeaderProtocols::Icmpv6 };
+        self.send(MacAddr::new(0x33, 0x33, a, b, c, d), packet, &message)
     }
 
     /// Sends a packet as it is.

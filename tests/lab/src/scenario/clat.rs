@@ -1,6 +1,7 @@
 //! `sixgate clat` on a host behind the router: 464XLAT end to end, and what it leaves.
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
@@ -15,8 +16,14 @@ use crate::program::{Daemon, Outcome};
 use crate::router::binary;
 use crate::wait;
 
+mod changes;
+mod unit;
+
+pub(super) use changes::{follows_prefixes, leaves_nothing};
+pub(super) use unit::lives_as_its_unit_says;
+
 /// The capabilities that `docs/sixgate-clat.service` leaves it.
-const CAPABILITIES: &str = "setpriv --bounding-set=-all,+net_admin,+net_raw --inh-caps=-all";
+const CAPABILITIES: &str = "setpriv --bounding-set=-all,+net_admin,+net_raw,+bpf,+perfmon --inh-caps=-all";
 /// IPv4 of the host towards its IPv4-only client, and the client's own.
 const INSIDE: [&str; 2] = ["10.7.0.1", "10.7.0.2"];
 /// IPv6 of the same client, which nobody outside is to reach through a host that is no router.
@@ -50,7 +57,11 @@ impl<'a> Clat<'a> {
     }
 
     fn await_status(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Result<Value> {
-        wait::until_ok(what, SOON, || {
+        self.await_status_for(SOON, what, fits)
+    }
+
+    fn await_status_for(&self, deadline: Duration, what: &str, fits: impl Fn(&Value) -> bool) -> Result<Value> {
+        wait::until_ok(what, deadline, || {
             let status = self.status()?;
             ensure!(fits(&status), "{status:#}");
             Ok(status)
@@ -69,6 +80,13 @@ impl<'a> Clat<'a> {
     fn end(mut self, signal: Signal) -> Result<()> {
         self.daemon.signal(signal)?;
         self.daemon.wait(SOON).map(drop)
+    }
+
+    /// Killed, so that what it has left can be looked after.
+    fn kill(mut self) -> Result<Self> {
+        self.daemon.signal(Signal::KILL)?;
+        self.daemon.wait(SOON)?;
+        Ok(self)
     }
 }
 
@@ -118,41 +136,73 @@ pub(super) fn translates_end_to_end(lab: &mut Lab) -> Result<()> {
     let host = &lab.client.namespace;
     let client = ipv4_client(lab, host)?;
     let before = traces(host)?;
-    let clat = Clat::start(lab, host, &format!("--check {SITE_V4}"))?;
-    let status = clat.await_translating()?;
-    ensure!(status["pref64"] == "2001:db8:64::/96" && status["origin"] == "advertised", "{status:#}");
-    ensure!(status["findings"].as_array().is_some_and(Vec::is_empty), "{status:#}");
-    ensure!(status["mtu_v4"] == 1480, "{status:#}");
-    let own = host.global_addresses("eth0")?;
-    let address: Ipv6Addr = status["address"].as_str().context("an address")?.parse()?;
-    ensure!(!own.contains(&address), "{address} is the host's own");
-
-    // The host itself, and an IPv4-only client behind it.
-    for from in [host, &client] {
-        let seen_as = fetch(from, &format!("http://{SITE_V4}/"))?;
-        ensure!(seen_as.trim() == ROUTER_V4.to_string(), "the server sees {seen_as}");
-        let size = 3_000_000;
-        let received = fetch_size(from, &format!("http://{SITE_V4}/bytes/{size}"))?;
-        ensure!(received == size, "{received} bytes of {size}");
-        ping(from, SITE_V4)?;
-        // Fragments, both ways.
-        ensure!(ask(from, SITE_V4, b"4000")?.len() == 4000, "an answer in fragments");
-        let long = vec![b'x'; 5000];
-        ensure!(ask(from, SITE_V4, &long)? == long, "a question and an answer in fragments");
-        let answer = dig(from, &format!("@{UPSTREAM} A v4.lab.test"))?;
-        ensure!(answer == [SITE_V4.to_string()], "DNS over IPv4: {answer:?}");
+    for when in ["auto", "never"] {
+        let clat = Clat::start(lab, host, &format!("--check {SITE_V4} --fast-path {when}"))?;
+        let status = clat.await_status("the clat to translate", |status| {
+            status["stage"] == "translating" && status["fast_path"].is_string() == (when == "auto")
+        })?;
+        ensure!(status["pref64"] == "2001:db8:64::/96" && status["origin"] == "advertised", "{status:#}");
+        ensure!(status["findings"].as_array().is_some_and(Vec::is_empty), "{status:#}");
+        ensure!(status["mtu_v4"] == 1480, "{status:#}");
+        let own = host.global_addresses("eth0")?;
+        let address: Ipv6Addr = status["address"].as_str().context("an address")?.parse()?;
+        ensure!(!own.contains(&address), "{address} is the host's own");
+        // The host itself, and an IPv4-only client behind it.
+        for from in [host, &client] {
+            reaches_ipv4(from)?;
+        }
+        // "Fragmentation needed" comes all the way back.
+        let answer = upload(lab, &client, &format!("http://{NARROW}/"), 400_000)?;
+        ensure!(answer.trim() == "400000", "the server received {answer}");
+        let hops = trace(&client)?;
+        ensure!(hops.first().is_some_and(|hop| hop == INSIDE[0]), "the host is the first hop: {hops:?}");
+        ensure!(hops.contains(&"203.0.113.1".to_owned()), "an IPv4 router beyond the NAT64 is a hop: {hops:?}");
+        // IPv6 is as it was.
+        ping(host, SITE_V6)?;
+        ping(host, synthesized(SITE_V4))?;
+        keeps_strangers_out(lab, host)?;
+        // Downloads alone were more packets than this, whichever way they took.
+        clat.await_status("the counters", |status| {
+            let by_kernel = status["by_fast_path"]["packets"].as_u64().unwrap_or_default();
+            let all = status["v6_to_v4"]["packets"].as_u64().unwrap_or_default();
+            all > 2000 && if when == "auto" { by_kernel > 2000 } else { by_kernel == 0 }
+        })?;
+        tells_programs(lab, clat)?;
+        ensure_untouched(host, &before)?;
     }
-    // "Fragmentation needed" comes all the way back.
-    let answer = upload(lab, &client, &format!("http://{NARROW}/"), 400_000)?;
-    ensure!(answer.trim() == "400000", "the server received {answer}");
-    let hops = trace(&client)?;
-    ensure!(hops.first().is_some_and(|hop| hop == INSIDE[0]), "the host is the first hop: {hops:?}");
-    ensure!(hops.contains(&"203.0.113.1".to_owned()), "an IPv4 router beyond the NAT64 is a hop: {hops:?}");
-    // IPv6 is as it was.
-    ping(host, SITE_V6)?;
-    ping(host, synthesized(SITE_V4))?;
-    tells_programs(lab, clat)?;
-    ensure_untouched(host, &before)
+    Ok(())
+}
+
+/// All that goes through a clat: TCP, UDP, pings, fragments, DNS.
+fn reaches_ipv4(from: &Namespace) -> Result<()> {
+    let seen_as = fetch(from, &format!("http://{SITE_V4}/"))?;
+    ensure!(seen_as.trim() == ROUTER_V4.to_string(), "the server sees {seen_as}");
+    let size = 3_000_000;
+    let received = fetch_size(from, &format!("http://{SITE_V4}/bytes/{size}"))?;
+    ensure!(received == size, "{received} bytes of {size}");
+    ping(from, SITE_V4)?;
+    ensure!(ask(from, SITE_V4, b"400")?.len() == 400, "an answer in one piece");
+    // Fragments, both ways.
+    ensure!(ask(from, SITE_V4, b"4000")?.len() == 4000, "an answer in fragments");
+    let long = vec![b'x'; 5000];
+    ensure!(ask(from, SITE_V4, &long)? == long, "a question and an answer in fragments");
+    let answer = dig(from, &format!("@{UPSTREAM} A v4.lab.test"))?;
+    ensure!(answer == [SITE_V4.to_string()], "DNS over IPv4: {answer:?}");
+    Ok(())
+}
+
+/// The host forwards for its clat, and for nobody outside.
+fn keeps_strangers_out(lab: &Lab, host: &Namespace) -> Result<()> {
+    let stranger = &lab.vm1.namespace;
+    let text = host.ip("-oneline -6 address show dev eth0 scope link")?;
+    let link_local = text.split_whitespace().find(|word| word.starts_with("fe80:")).context("a link-local address")?;
+    let link_local = link_local.split('/').next().unwrap_or_default();
+    stranger.ip(&format!("route replace {CLIENT_V6}/128 via {link_local} dev eth0"))?;
+    let answer = stranger.run(&format!("ping -n -c 2 -i 0.2 -W 1 {CLIENT_V6}"))?;
+    ensure!(!answer.success, "a stranger reaches what is behind the host: {answer}");
+    let rules = host.run("nft list chain inet sixgate_clat forward")?.text()?;
+    ensure!(rules.contains("drop") && !rules.contains("packets 0 bytes 0"), "{rules}");
+    Ok(())
 }
 
 /// What is printed as JSON is what its schema says: of a CLAT that works, of none, and of the removal of what is left.

@@ -130,6 +130,9 @@ table! {
     // The other end of 464XLAT.
     an_ipv4_only_client_goes_through_a_clat_and_nat64:             NAMESPACE, Slaac, Running => clat::translates_end_to_end;
     a_clat_leaves_taken_addresses_and_uses_others:                 NAMESPACE, Slaac, Running => clat::takes_other_addresses;
+    a_clat_follows_prefixes_and_leaves_a_silent_nat64:             NAMESPACE, Slaac, Running => clat::follows_prefixes;
+    a_clat_that_is_killed_or_not_needed_leaves_nothing_in_the_way: NAMESPACE, Slaac, Running => clat::leaves_nothing;
+    a_clat_runs_under_systemd_as_its_unit_says:                    NAMESPACE, Slaac, Running => clat::lives_as_its_unit_says;
 
     // What comes in.
     an_inbound_connection_is_refused_without_an_allow_entry:       BOTH, Slaac, Running => firewall::refuses;
