@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: side by side with the peers, in one run, as ratios.
 mod asker;
+mod clat;
 mod dns64;
 mod dns64_report;
 mod engine;
@@ -37,6 +38,8 @@ enum Subject {
     /// NAT64 with and without its fast path against plain forwarding, NAT44 and Tayga, and the engine by itself;
     /// writes docs/benchmarks/nat64.md.
     Nat64(nat64::Options),
+    /// The CLAT with and without its fast path against plain forwarding and Tayga; writes docs/benchmarks/clat.md.
+    Clat(clat::Options),
     /// The resolver against unbound and BIND; writes docs/benchmarks/dns64.md.
     Dns64(dns64::Options),
     /// The firewall against rules by hand, ufw and no firewall at all; writes docs/benchmarks/firewall.md.
@@ -73,6 +76,7 @@ fn subject(named: Option<&Path>) -> Result<PathBuf> {
 pub(crate) fn bench(options: &Options) -> Result<()> {
     match &options.subject {
         Subject::Nat64(options) => nat64::run(options),
+        Subject::Clat(options) => clat::run(options),
         Subject::Dns64(options) => dns64::run(options),
         Subject::Firewall(options) => firewall::run(options),
         Subject::Start(options) => start::run(options),

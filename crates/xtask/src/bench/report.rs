@@ -47,6 +47,21 @@ impl Surroundings {
         }
     }
 
+    /// In words.
+    pub(super) fn text(&self) -> String {
+        let Self { processor, processors, kernel, load, tayga, iperf3, seconds, rounds, .. } = self;
+        let shared = if self.is_shared() {
+            " Other work ran on the machine at the same time, so that absolute numbers are low; the ratios are between \
+             contestants that took turns."
+        } else {
+            ""
+        };
+        format!(
+            "{processors} × {processor}, {kernel}. Load average at the beginning: {load:.1}.{shared}\n\
+             Tayga {tayga}, iperf3 {iperf3}. {rounds} rounds of {seconds} s each; medians, in parentheses the least and the greatest.\n"
+        )
+    }
+
     /// A machine with a load of its own gives less; the ratios hold, because the contestants take turns.
     fn is_shared(&self) -> bool {
         self.load > 0.5
@@ -283,19 +298,12 @@ pub(super) fn engine(engine: &Engine) -> String {
 
 /// The whole document.
 pub(super) fn document(surroundings: &Surroundings, tables: &str, engine: &str) -> String {
-    let Surroundings { processor, processors, kernel, load, tayga, iperf3, seconds, rounds, .. } = surroundings;
     let flowtable = if surroundings.has_flowtable { "has" } else { "does not have" };
-    let shared = if surroundings.is_shared() {
-        " Other work ran on the machine at the same time, so that absolute numbers are low; the ratios are between \
-         contestants that took turns."
-    } else {
-        ""
-    };
+    let surroundings = surroundings.text();
     format!(
         "# NAT64\n\n\
          Made by `cargo xtask bench nat64`; do not edit.\n\n\
-         {processors} × {processor}, {kernel}. Load average at the beginning: {load:.1}.{shared}\n\
-         Tayga {tayga}, iperf3 {iperf3}. {rounds} rounds of {seconds} s each; medians, in parentheses the least and the greatest.\n\n\
+         {surroundings}\n\
          ## Side by side\n\n\
          Client, router and server are network namespaces joined by veth links with their usual offloads, and share the processors. \
          Each contestant has namespaces of its own; they take turns within a round, and another one begins each round. The \
