@@ -57,29 +57,39 @@ const ICMPV6: u8 = 58;
 #[error("connection tracking cannot be read: {0}")]
 pub struct ConntrackError(String);
 
-/// Marks every connection that is not admitted, and takes the mark from those that are again. Says how many were ended.
+/// What has become of connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// Connections that end now.
+    pub ended: usize,
+    /// All that have ended and are still remembered.
+    pub marked: usize,
+}
+
+/// Marks every connection that is not admitted, and takes the mark from those that are again.
 ///
 /// # Errors
 /// The table cannot be read. A connection that is gone meanwhile is no error.
-pub async fn judge(admission: &Admission) -> Result<usize, ConntrackError> {
+pub async fn judge(admission: &Admission) -> Result<Judged, ConntrackError> {
     let fail = |error: nlink::Error| ConntrackError(error.to_string());
     let connection = Connection::<Netfilter>::new().map_err(fail)?;
     let mut entries = connection.get_conntrack_v6().await.map_err(fail)?;
     entries.extend(connection.get_conntrack().await.map_err(fail)?);
-    let mut ended = 0;
+    let mut judged = Judged::default();
     for entry in &entries {
         let mark = entry.mark.unwrap_or_default();
         let ends = flow(entry).is_some_and(|flow| admission.ends(&flow));
+        judged.marked += usize::from(ends);
         if ends == (mark & ENDED != 0) {
             continue;
         }
         let changed = ConntrackBuilder::from_entry(entry).mark(if ends { mark | ENDED } else { mark & !ENDED });
         match connection.update_conntrack(changed).await {
-            Ok(()) => ended += usize::from(ends),
+            Ok(()) => judged.ended += usize::from(ends),
             Err(error) => tracing::debug!("a connection went before it was marked: {error}"),
         }
     }
-    Ok(ended)
+    Ok(judged)
 }
 
 /// The conversation behind an entry. Where its destination was translated, replies tell the real one.

@@ -12,24 +12,53 @@ const MODE: u32 = 0o600;
 /// # Errors
 /// The folder cannot be written, or the disk is full; the old content is still there.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    // A link stays a link: what it points to is replaced.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let mode = fs::metadata(&path).map_or(MODE, |held| held.permissions().mode() & 0o7777);
-    let folder = path.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf);
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = folder.join(name);
-    let written =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new).and_then(|mut file| {
-            file.write_all(content)?;
-            file.sync_all()
-        });
-    let moved = written.and_then(|()| fs::rename(&new, &path));
-    if let Err(error) = moved {
-        let _ = fs::remove_file(&new);
-        return Err(error);
+    Written::beside(path, content)?.replace()
+}
+
+/// The new content of a file, on disk beside the old one. Unless it takes its place, it goes.
+#[derive(Debug)]
+pub struct Written {
+    path: PathBuf,
+    new: PathBuf,
+}
+
+impl Written {
+    /// Writes it. That takes most of the time.
+    ///
+    /// # Errors
+    /// The folder cannot be written, or the disk is full.
+    pub fn beside(path: &Path, content: &[u8]) -> io::Result<Self> {
+        // A link stays a link: what it points to is replaced.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let mode = fs::metadata(&path).map_or(MODE, |held| held.permissions().mode() & 0o7777);
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".new");
+        let written = Self { new: folder(&path).join(name), path };
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&written.new)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        Ok(written)
     }
-    sync(&folder)
+
+    /// Puts it in the file's place. Once this returns, it survives a power cut.
+    ///
+    /// # Errors
+    /// The folder cannot be written; the old content is still there.
+    pub fn replace(self) -> io::Result<()> {
+        fs::rename(&self.new, &self.path)?;
+        sync(&folder(&self.path))
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        // Where it has taken the file's place there is none.
+        let _ = fs::remove_file(&self.new);
+    }
+}
+
+fn folder(path: &Path) -> PathBuf {
+    path.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
 /// Removes a file; fine when there is none. Once this returns, a power cut does not bring it back.
@@ -65,6 +94,19 @@ mod tests {
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left over");
+    }
+
+    #[test]
+    fn what_is_written_and_not_wanted_leaves_everything_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        replace(&file, b"old").unwrap();
+        let written = Written::beside(&file, b"new").unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"old");
+        drop(written);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        Written::beside(&file, b"new").unwrap().replace().unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"new");
     }
 
     #[test]

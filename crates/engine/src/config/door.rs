@@ -1,4 +1,5 @@
 //! The door: sections of the file to raw structs, with every error noted rather than the first one only.
+use std::borrow::Cow;
 use std::ops::Range;
 
 use serde::de::DeserializeOwned;
@@ -66,9 +67,9 @@ pub(super) fn table<T: DeserializeOwned + Default>(
         );
         return Spanned::new(span, T::default());
     };
-    let mut keys = keys.clone();
+    let mut keys = Cow::Borrowed(keys);
     for _ in 0..PER_TABLE {
-        let attempt = ValueDeserializer::from(Spanned::new(span.clone(), DeValue::Table(keys.clone())));
+        let attempt = ValueDeserializer::from(Spanned::new(span.clone(), DeValue::Table(keys.clone().into_owned())));
         let error = match T::deserialize(attempt) {
             Ok(raw) => return Spanned::new(span, raw),
             Err(error) => error,
@@ -78,7 +79,8 @@ pub(super) fn table<T: DeserializeOwned + Default>(
         explain(section, culprit.as_deref(), error.message(), place, errors);
         let Some(culprit) = culprit else { break };
         errors.left_out.push((span.start, culprit.clone()));
-        keys = keys.into_iter().filter(|(key, _)| key.get_ref().as_ref() != culprit).collect();
+        let rest = keys.into_owned().into_iter().filter(|(key, _)| key.get_ref().as_ref() != culprit);
+        keys = Cow::Owned(rest.collect());
     }
     Spanned::new(span, T::default())
 }

@@ -2,6 +2,7 @@
 //! leads to any host.
 use core::net::Ipv4Addr;
 use core::ops::{Range, RangeInclusive};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use toml::Spanned;
@@ -182,7 +183,7 @@ fn own_ports(config: &Config, forward: &Forward, service: &Service, span: &Range
             );
         }
     }
-    let admits = |allow: &&super::Allow| {
+    let admits = |allow: &&Arc<super::Allow>| {
         let own = match service {
             Service::Tcp(_) => &allow.tcp,
             Service::Udp(_) => &allow.udp,

@@ -2,6 +2,7 @@
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::ops::RangeInclusive;
 use core::time::Duration;
+use std::sync::Arc;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
@@ -77,7 +78,7 @@ pub struct Config {
     /// The translator; absent when switched off.
     pub nat64: Option<Nat64>,
     /// What is admitted; everything else is dropped.
-    pub allow: Vec<Allow>,
+    pub allow: Vec<Arc<Allow>>,
     /// What restricted hosts may reach outside.
     pub outbound: Vec<Outbound>,
     /// What holds where no entry speaks.
@@ -479,6 +480,18 @@ pub struct Allow {
     pub log: bool,
     /// Line in the file, for comments and the console.
     pub line: usize,
+}
+
+impl Allow {
+    /// Whether it says the same, wherever it stands in the file.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let Self { to, from, tcp, udp, icmp, protocols, from_inside, until, new_per_second, connections, log, line: _ } =
+            self;
+        (to, from, from_inside) == (&other.to, &other.from, &other.from_inside)
+            && (tcp, udp, icmp, protocols) == (&other.tcp, &other.udp, &other.icmp, &other.protocols)
+            && (until, new_per_second) == (&other.until, &other.new_per_second)
+            && (connections, log) == (&other.connections, &other.log)
+    }
 }
 
 /// Ports of the outside that lead inside.

@@ -1,5 +1,6 @@
 //! The whole file: text to a valid [`Config`], or to everything that is wrong with it.
 use core::ops::Range;
+use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -162,6 +163,7 @@ impl Sections {
                 let (line, _) = lines.place(raw.span().start);
                 allow::validate(raw, line, names, errors)
             })
+            .map(Arc::new)
             .collect();
         let outbound: Vec<_> = self
             .outbound

@@ -1,6 +1,7 @@
 //! `[[publish]]`: ports of the outside that lead inside.
 use core::net::{IpAddr, Ipv4Addr};
 use core::ops::{Range, RangeInclusive};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use toml::Spanned;
@@ -204,7 +205,7 @@ fn ports(config: &Config, listen: &Listen, span: &Range<usize>, errors: &mut Err
             );
         }
     }
-    let admits = |allow: &&super::Allow| {
+    let admits = |allow: &&Arc<super::Allow>| {
         let own = match &listen.service {
             Service::Tcp(_) => &allow.tcp,
             Service::Udp(_) => &allow.udp,

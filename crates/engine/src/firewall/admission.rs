@@ -4,6 +4,8 @@
 //! against the kernel's real ruleset.
 use core::net::{IpAddr, Ipv6Addr};
 use core::ops::RangeInclusive;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv6Net};
 
@@ -50,7 +52,7 @@ pub struct Admission {
     inside: Vec<Ipv6Net>,
     /// What is admitted between them; absent where nothing is configured.
     between: Option<Between>,
-    entries: Vec<Entry>,
+    entries: Entries,
     /// Prefixes of LANs with IPv4.
     inside_v4: Vec<ipnet::Ipv4Net>,
     /// What is published by the kernel.
@@ -85,9 +87,19 @@ struct Published {
     line: usize,
 }
 
+/// Entries in the file's order. Most are about single hosts: what is asked of one is not asked of all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Entries {
+    list: Vec<Entry>,
+    /// Places in the list, by the only address of their targets.
+    by_host: HashMap<Ipv6Addr, Vec<usize>>,
+    /// Places of those whose targets are prefixes, or the router.
+    others: Vec<usize>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
-    allow: Allow,
+    allow: Arc<Allow>,
     to: Vec<Ipv6Net>,
     from: Vec<IpNet>,
     anybody: bool,
@@ -125,7 +137,7 @@ impl Admission {
             published: config.forwards.iter().flat_map(|forward| Published::of(config, forward)).collect(),
             translated: config.publish.iter().flat_map(|publish| Published::through_nat64(config, publish)).collect(),
             between: Some(config.policy.between),
-            entries: config.allow.iter().map(|allow| Entry::of(config, allow)).collect(),
+            entries: Entries::of(config),
             outbound: config.outbound.iter().map(|entry| Reachable::of(config, entry)).collect(),
             bogons: Bogons::of(topology),
             services,
@@ -196,6 +208,17 @@ impl Admission {
         published.map(|held| held.admits(source)).reduce(|one, other| one || other)
     }
 
+    /// Whether it is another one with some entries more: whatever that admits is admitted still.
+    pub fn only_adds_to(&self, other: &Self) -> bool {
+        let Self { router, inside, between, entries, inside_v4, published, translated, outbound, bogons, services } =
+            self;
+        let is_same = (router, inside, between, inside_v4)
+            == (&other.router, &other.inside, &other.between, &other.inside_v4)
+            && (published, translated, outbound) == (&other.published, &other.translated, &other.outbound)
+            && (bogons, services) == (&other.bogons, &other.services);
+        is_same && entries.contain(&other.entries)
+    }
+
     /// Whether a flow that passed once is to end.
     pub fn ends(&self, flow: &Flow) -> bool {
         matches!(self.judge(flow), Judgement::Refused(_))
@@ -215,7 +238,7 @@ impl Admission {
     }
 
     fn by_entry(&self, flow: &Flow, about: impl Fn(&Entry) -> bool) -> Judgement {
-        match self.entries.iter().find(|entry| about(entry) && entry.admits(flow)) {
+        match self.entries.about(flow.destination).find(|entry| about(entry) && entry.admits(flow)) {
             Some(entry) => {
                 Judgement::Admitted(format!("allow line {}: {}", entry.allow.line, describe(&entry.allow.to)))
             }
@@ -319,14 +342,56 @@ impl Published {
     }
 }
 
+impl Entries {
+    fn of(config: &Config) -> Self {
+        let list = config.allow.iter().map(|allow| Entry::of(config, allow)).collect();
+        let mut entries = Self { list, ..Self::default() };
+        for (place, entry) in entries.list.iter().enumerate() {
+            match entry.to[..] {
+                [net] if net.prefix_len() == 128 => entries.by_host.entry(net.addr()).or_default().push(place),
+                _ => entries.others.push(place),
+            }
+        }
+        entries
+    }
+
+    /// Those that can be about a destination, in order.
+    fn about(&self, destination: IpAddr) -> impl Iterator<Item = &Entry> {
+        let own = match destination {
+            IpAddr::V6(destination) => self.by_host.get(&destination).map_or(&[][..], Vec::as_slice),
+            IpAddr::V4(_) => &[],
+        };
+        let (mut own, mut others) = (own.iter().peekable(), self.others.iter().peekable());
+        let places = core::iter::from_fn(move || match (own.peek(), others.peek()) {
+            (Some(one), Some(other)) if one > other => others.next(),
+            (Some(_), _) => own.next(),
+            (None, _) => others.next(),
+        });
+        places.filter_map(|place| self.list.get(*place))
+    }
+
+    /// Whether all of the others are here, wherever the file has them.
+    fn contain(&self, others: &Self) -> bool {
+        let mut held = self.list.iter();
+        others.list.iter().all(|other| held.any(|entry| entry.is_like(other)))
+    }
+}
+
 impl Entry {
-    fn of(config: &Config, allow: &Allow) -> Self {
+    /// Whether it admits the same; the line is for people.
+    fn is_like(&self, other: &Self) -> bool {
+        let Self { allow, to, from, anybody } = self;
+        let same = (to, from, anybody) == (&other.to, &other.from, &other.anybody);
+        same && allow.is_like(&other.allow)
+    }
+
+    fn of(config: &Config, allow: &Arc<Allow>) -> Self {
         let named = allow.from_inside.iter().flat_map(|target| destinations(config, target)).map(IpNet::V6);
         Self {
             to: destinations(config, &allow.to),
             from: allow.from.iter().copied().chain(named).collect(),
             anybody: allow.from.is_empty() && allow.from_inside.is_empty(),
-            allow: allow.clone(),
+            allow: Arc::clone(allow),
         }
     }
 
@@ -460,6 +525,40 @@ mod tests {
             assert!(!admission.ends(&flow(source, destination, TCP, 443)), "{source} to {destination}");
         }
         assert!(admission.ends(&flow(OUTSIDE, "2001:db8:1:2:21::5", TCP, 80)));
+    }
+
+    #[test]
+    fn the_first_entry_decides_whether_it_names_a_host_or_a_prefix() {
+        let entry = |to: &str, port: u16| format!("[[allow]]\nto = \"{to}\"\ntcp = {port}\n");
+        let entries = [("vm1", 1), ("vms", 2), ("vm1", 3), ("vms", 3), ("vm1", 2)].map(|(to, port)| entry(to, port));
+        let admission = admission(
+            &FILE.replace("[[allow]]\n        to = \"web\"", &(entries.concat() + "[[allow]]\nto = \"web\"")),
+        );
+        let by = |destination: &str, port| match admission.judge(&flow(OUTSIDE, destination, TCP, port)) {
+            Judgement::Admitted(by) => by.split(": ").last().unwrap().to_owned(),
+            other => panic!("{other:?}"),
+        };
+        for (destination, port, name) in [
+            ("2001:db8:1:2::11", 1, "vm1"),
+            ("2001:db8:1:2::11", 2, "vms"),
+            ("2001:db8:1:2::11", 3, "vm1"),
+            ("2001:db8:1:2::12", 3, "vms"),
+        ] {
+            assert_eq!(by(destination, port), name, "{destination} {port}");
+        }
+    }
+
+    #[test]
+    fn an_entry_more_is_told_from_a_change() {
+        let more = "[[allow]]\nto = \"vm1\"\ntcp = 22\n";
+        let (before, [first, last]) =
+            (admission(FILE), [FILE.replacen("[[allow]]", &format!("{more}[[allow]]"), 1), format!("{FILE}\n{more}")]);
+        assert!([&first, &last].iter().all(|file| admission(file).only_adds_to(&before)), "wherever it stands");
+        assert!(before.only_adds_to(&before) && !before.only_adds_to(&admission(&last)), "one less is none");
+        for (old, new) in [("udp = 53", "udp = 54"), ("by-allow", "denied"), ("2001:db8:7::/48", "2001:db8:6::/47")] {
+            let other = admission(&FILE.replace(old, new));
+            assert!(!other.only_adds_to(&before), "{new}");
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub(super) fn forwarded(scene: &Scene<'_>) -> Allowed {
         SERVICES.iter().flat_map(|service| KINDS.map(|(holds, from)| Filling::new(*service, holds, from))).collect();
     let mut others = Vec::new();
     for allow in config.allow.iter().filter(|allow| allow.to != Target::Router) {
-        let nets = Ipv6Net::aggregate(&destinations(config, &allow.to));
+        let nets = aggregate(destinations(config, &allow.to));
         let sources = sources(scene, allow);
         for (service, sets) in SERVICES.into_iter().zip(sets.chunks_mut(KINDS.len())) {
             let (singles, ranges): (Vec<Element>, Vec<Element>) =
@@ -90,6 +90,11 @@ fn is_single(element: &Element) -> bool {
     })
 }
 
+/// Most entries are about one address.
+fn aggregate(nets: Vec<Ipv6Net>) -> Vec<Ipv6Net> {
+    if nets.len() < 2 { nets } else { Ipv6Net::aggregate(&nets) }
+}
+
 /// Prefixes of those who may; nothing where anybody may.
 fn sources(scene: &Scene<'_>, allow: &Allow) -> Option<Vec<Ipv6Net>> {
     if allow.from.is_empty() && allow.from_inside.is_empty() {
@@ -110,6 +115,9 @@ fn elements(service: Service, allow: &Allow, nets: &[Ipv6Net], sources: Option<&
         Service::Echo => allow.icmp.then_some(Part::Protocol(ICMPV6)).into_iter().collect(),
         Service::Protocol => allow.protocols.iter().copied().map(Part::Protocol).collect(),
     };
+    if values.is_empty() {
+        return Vec::new();
+    }
     let comment = short(format!("allow line {}: {} {}", allow.line, describe(&allow.to), service.word()));
     let mut elements = Vec::new();
     for net in nets {

@@ -193,14 +193,16 @@ fn advertisement(topology: &Topology<'_>, lan: &LanLink<'_>, findings: &mut Vec<
 /// DESIGN: a policy between VMs of one bridge holds only if the hypervisor isolates its ports.
 fn shared_link(topology: &Topology<'_>, lan: &LanLink<'_>, findings: &mut Vec<Finding>) {
     let on_this_lan = |name: &String| lan.vms.iter().any(|vm| vm.name == *name);
-    let named = topology.config.allow.iter().any(|allow| match &allow.to {
-        Target::Router => false,
-        Target::Vm(name) | Target::Containers(name, _) => on_this_lan(name),
-        Target::Lan(name, _) => *name == lan.lan.name,
-        Target::Prefix(prefix) => lan.addresses().any(|net| net.contains(prefix)),
-    });
+    let is_named = || {
+        topology.config.allow.iter().any(|allow| match &allow.to {
+            Target::Router => false,
+            Target::Vm(name) | Target::Containers(name, _) => on_this_lan(name),
+            Target::Lan(name, _) => *name == lan.lan.name,
+            Target::Prefix(prefix) => lan.addresses().any(|net| net.contains(prefix)),
+        })
+    };
     let policed = topology.config.policy.between != Between::Allowed;
-    if lan.vms.len() < 2 || !(named || policed) {
+    if lan.vms.len() < 2 || !(policed || is_named()) {
         return;
     }
     findings.push(Finding::new(

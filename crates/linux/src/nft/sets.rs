@@ -115,13 +115,11 @@ pub async fn change(old: &Ruleset, new: &Ruleset) -> Result<bool, NftError> {
     let mut gone: Vec<(&NamedSet, Element)> = Vec::new();
     let mut come: Vec<(&NamedSet, Element)> = Vec::new();
     for (old, new) in old.sets.iter().zip(&new.sets) {
-        if old.elements == new.elements {
-            continue;
-        }
-        let held: HashSet<&[Part]> = old.elements.iter().map(key).collect();
-        let wanted: HashSet<&[Part]> = new.elements.iter().map(key).collect();
-        gone.extend(old.elements.iter().filter(|one| !wanted.contains(key(one))).map(|one| (old, one.clone())));
-        come.extend(new.elements.iter().filter(|one| !held.contains(key(one))).map(|one| (new, one.clone())));
+        let (before, after) = differing(&old.elements, &new.elements);
+        let held: HashSet<&[Part]> = before.iter().map(key).collect();
+        let wanted: HashSet<&[Part]> = after.iter().map(key).collect();
+        gone.extend(before.iter().filter(|one| !wanted.contains(key(one))).map(|one| (old, one.clone())));
+        come.extend(after.iter().filter(|one| !held.contains(key(one))).map(|one| (new, one.clone())));
     }
     if gone.is_empty() && come.is_empty() {
         return Ok(true);
@@ -140,6 +138,15 @@ pub async fn change(old: &Ruleset, new: &Ruleset) -> Result<bool, NftError> {
     }
     transaction.commit(&connection).await.map_err(fail)?;
     Ok(true)
+}
+
+/// What is left of two lists without the elements that both begin with and both end with.
+fn differing<'a>(old: &'a [Element], new: &'a [Element]) -> (&'a [Element], &'a [Element]) {
+    let same = |(one, other): &(&Element, &Element)| key(one) == key(other);
+    let begin = old.iter().zip(new).take_while(same).count();
+    let (old, new) = (&old[begin..], &new[begin..]);
+    let end = old.iter().rev().zip(new.iter().rev()).take_while(same).count();
+    (&old[..old.len() - end], &new[..new.len() - end])
 }
 
 /// What an element is found by; its comment is for people.

@@ -186,6 +186,8 @@ struct Kernel {
     admission: Option<Arc<Admission>>,
     /// Connections that were ended.
     ended: u64,
+    /// Of those, how many were remembered when they were looked at last; they may go on when an entry comes back.
+    marked: usize,
     /// Addresses of names, and until when somebody may reach them.
     reached: HashMap<(String, Ipv6Addr), Instant>,
     /// Prefix translation.
@@ -205,6 +207,7 @@ impl Kernel {
             generation: 0,
             admission: None,
             ended: 0,
+            marked: 0,
             reached: HashMap::new(),
             npt: npt::Translation::new(bpffs),
             repairs: Repairs::default(),
@@ -315,11 +318,19 @@ impl Kernel {
         if self.admission.as_deref() == Some(admission) {
             return None;
         }
+        // Nobody's connection ends by an entry more, and there may be very many to look at.
+        let is_wider = self.admission.as_ref().is_some_and(|held| admission.only_adds_to(held));
+        if is_wider && self.marked == 0 {
+            self.admission = Some(Arc::new(admission.clone()));
+            return None;
+        }
         match conntrack::judge(admission).await {
-            Ok(0) => {}
-            Ok(ended) => {
-                tracing::info!("{ended} connections end: they are not admitted any more");
-                self.ended += ended as u64;
+            Ok(judged) => {
+                self.marked = judged.marked;
+                self.ended += judged.ended as u64;
+                if judged.ended > 0 {
+                    tracing::info!("{} connections end: they are not admitted any more", judged.ended);
+                }
             }
             Err(error) => {
                 return Some(Finding::new(

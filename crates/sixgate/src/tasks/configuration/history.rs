@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::durable;
+use crate::durable::{self, Written};
 
 /// So many configurations are kept.
 const KEPT: usize = 20;
@@ -94,16 +94,33 @@ impl History {
     /// # Errors
     /// The folder cannot be written.
     pub fn record(&self, text: &str, origin: Origin) -> io::Result<()> {
+        self.write(text, origin)?.map_or(Ok(()), |written| self.keep(written))
+    }
+
+    /// Writes a configuration that is about to come into force, beside those that are kept; nothing where it is the newest.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub(super) fn write(&self, text: &str, origin: Origin) -> io::Result<Option<Written>> {
         let entries = self.entries();
         let newest = entries.last();
         if newest.is_some_and(|newest| newest.read().is_ok_and(|held| held == text)) {
-            return Ok(());
+            return Ok(None);
         }
         self.create()?;
         let number = newest.map_or(1, |newest| newest.number + 1);
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let name = format!("{number:06}.{time}.{}.toml", origin.word());
-        durable::replace(&self.folder.join(name), text.as_bytes())?;
+        Written::beside(&self.folder.join(name), text.as_bytes()).map(Some)
+    }
+
+    /// Keeps it, and only the last of the others.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub(super) fn keep(&self, written: Written) -> io::Result<()> {
+        let entries = self.entries();
+        written.replace()?;
         for entry in entries.iter().take((entries.len() + 1).saturating_sub(KEPT)) {
             durable::remove(&entry.path)?;
         }

@@ -1,7 +1,9 @@
 //! Which configuration is in force, and what is on disk for it.
+use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use sixgate_engine::config::{Config, Difference};
@@ -21,7 +23,7 @@ use super::history::{Entry, History, Origin};
 use super::trial::Trial;
 use super::{parse, read_text};
 use crate::control::{PastConfiguration, Session};
-use crate::durable;
+use crate::durable::Written;
 use crate::wiring::Configured;
 
 /// A configuration with its text.
@@ -37,7 +39,12 @@ struct Begun {
     before: Option<Held>,
     origin: Origin,
     trial: Option<Trial>,
+    /// What is written meanwhile, where it is not on trial.
+    writing: Option<Writing>,
 }
+
+/// The file and its place among the past ones, written while the kernel takes over what they say.
+type Writing = JoinHandle<(io::Result<Written>, io::Result<Option<Written>>)>;
 
 /// The configuration in force, and what an operator should know about it.
 pub(super) struct Keeper {
@@ -199,19 +206,22 @@ impl Keeper {
         };
         let config = held.config.clone();
         self.held = Some(held.clone());
-        self.begun = Some(Begun { held, before, origin, trial });
+        let writing = trial.is_none().then(|| self.write(held.text.clone(), origin));
+        self.begun = Some(Begun { held, before, origin, trial, writing });
         Ok(config)
     }
 
     /// What was begun lasts, or begins its trial.
     pub(super) fn commit(&mut self) -> Result<(), String> {
-        let Some(Begun { held, before, origin, trial }) = self.begun.take() else { return Ok(()) };
+        let Some(Begun { held, before, origin, trial, writing }) = self.begun.take() else { return Ok(()) };
         if let Some(trial) = trial {
             let left = trial.left().unwrap_or_default();
             tracing::warn!("a configuration is on trial for {} s", left.as_secs());
             self.trial = Some((trial, Instant::now() + left));
-        } else if let Err(error) = self.keep(&held.text, origin) {
-            self.begun = Some(Begun { held, before, origin, trial: None });
+        } else if let Some(writing) = writing
+            && let Err(error) = self.keep(writing, origin)
+        {
+            self.begun = Some(Begun { held, before, origin, trial: None, writing: None });
             return Err(error);
         }
         self.trial_finding = None;
@@ -221,6 +231,8 @@ impl Keeper {
     /// What was begun goes again.
     pub(super) fn abandon(&mut self) {
         let Some(begun) = self.begun.take() else { return };
+        // What it has written goes before anything else is written there.
+        begun.writing.map(JoinHandle::join);
         self.held = begun.before;
         self.forget_trial();
     }
@@ -229,7 +241,7 @@ impl Keeper {
     pub(super) fn confirm(&mut self) -> Result<(), String> {
         let Some((trial, _)) = &self.trial else { return Err("no configuration is on trial".to_owned()) };
         let (text, origin) = (trial.text.clone(), trial.origin());
-        self.keep(&text, origin)?;
+        self.keep(self.write(text, origin), origin)?;
         self.forget_trial();
         tracing::info!("the configuration on trial was confirmed");
         Ok(())
@@ -377,18 +389,30 @@ impl Keeper {
     }
 
     /// Writes the file, and remembers the configuration.
-    fn keep(&mut self, text: &str, origin: Origin) -> Result<(), String> {
-        durable::replace(&self.file, text.as_bytes())
+    /// Begins to write.
+    fn write(&self, text: String, origin: Origin) -> Writing {
+        let (file, history) = (self.file.clone(), self.history.clone());
+        thread::spawn(move || (Written::beside(&file, text.as_bytes()), history.write(&text, origin)))
+    }
+
+    fn keep(&mut self, writing: Writing, origin: Origin) -> Result<(), String> {
+        let interrupted = || io::Error::other("writing was interrupted");
+        let (file, past) = writing.join().unwrap_or_else(|_| (Err(interrupted()), Err(interrupted())));
+        file.and_then(Written::replace)
             .map_err(|error| format!("{} cannot be written: {error}", self.file.display()))?;
         tracing::info!("configuration {} is in force, by {}", self.file.display(), origin.word());
         self.file_finding = None;
-        self.record(text, origin);
+        self.note_record(past.and_then(|past| past.map_or(Ok(()), |past| self.history.keep(past))));
         Ok(())
     }
 
     fn record(&mut self, text: &str, origin: Origin) {
+        self.note_record(self.history.record(text, origin));
+    }
+
+    fn note_record(&mut self, recorded: io::Result<()>) {
         let folder = self.history.folder().display().to_string();
-        self.history_finding = self.history.record(text, origin).err().map(|error| {
+        self.history_finding = recorded.err().map(|error| {
             tracing::warn!("{folder}: {error}");
             Finding::new(
                 Severity::Note,
