@@ -12,6 +12,7 @@ use crate::firewall::admission::{Flow, Judgement, NOBODYS};
 use crate::nat64::tuple::Protocol;
 use crate::npt::Pair;
 use crate::plan::{MAIN_TABLE, Nat64Plan, NextHop, Obstacle, Plan};
+use crate::status::{FastPath, Session};
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -40,7 +41,7 @@ impl Question {
 /// What was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// Its name: `rule`, `route`, `neighbour`, `nat64`, `npt`, `publish`, `firewall`, `limits`.
+    /// Its name: `rule`, `route`, `neighbour`, `nat64`, `quota`, `fast path`, `npt`, `publish`, `firewall`, `limits`.
     pub name: String,
     /// Whether the conversation passes.
     pub passes: bool,
@@ -61,6 +62,25 @@ pub struct Live {
     pub connections: Option<(u64, u64)>,
     /// Neighbours by link and address, and whether they have answered.
     pub neighbours: Vec<(u32, IpAddr, bool)>,
+    /// What the translator has of who begins; absent while it does not run.
+    pub translator: Option<Translator>,
+}
+
+/// What the translator has of one client.
+#[derive(Clone, Debug, Default)]
+pub struct Translator {
+    /// Its sessions.
+    pub sessions: Vec<Session>,
+    /// The fast path; absent where there is none.
+    pub fast_path: Option<FastPath>,
+}
+
+/// The prefix that counts as one client of the translator with an address.
+pub fn client(plan: &Plan, address: IpAddr) -> Option<Ipv6Net> {
+    let (nat64, IpAddr::V6(address)) = (plan.nat64.as_ref()?, address) else { return None };
+    let held = nat64.clients.iter().filter(|held| held.net.contains(&address));
+    let each = held.max_by_key(|held| held.net.prefix_len()).map_or(nat64.limits.prefix_length, |held| held.each);
+    Some(Ipv6Net::new(address, each).ok()?.trunc())
 }
 
 impl Display for Step {
@@ -142,7 +162,7 @@ impl Walk<'_> {
             && let Some(v4) = self.plan.nat64.as_ref().and_then(|nat64| embedded(nat64, to))
         {
             self.rule(question)?;
-            return self.translated(v4);
+            return self.translated(question, v4);
         }
         if let IpAddr::V4(to) = question.to
             && let Some(client) = self.published(question, to)
@@ -245,7 +265,7 @@ impl Walk<'_> {
         }
     }
 
-    fn translated(&mut self, v4: Ipv4Addr) -> Result<(), Stopped> {
+    fn translated(&mut self, question: Question, v4: Ipv4Addr) -> Result<(), Stopped> {
         let Some(nat64) = &self.plan.nat64 else { return Err(Stopped) };
         match nat64.obstacle {
             Some(Obstacle::NoIpv4Uplink) => {
@@ -265,7 +285,54 @@ impl Walk<'_> {
             );
         }
         self.pass("nat64", format!("translated to {v4}"));
-        self.route(v4.into())
+        self.quota(question, v4)?;
+        self.route(v4.into())?;
+        self.fast_path();
+        Ok(())
+    }
+
+    /// Whether the client may have one session more; it needs none where it has that one.
+    fn quota(&mut self, question: Question, v4: Ipv4Addr) -> Result<(), Stopped> {
+        let (Some(held), Some(client)) = (&self.live.translator, client(self.plan, question.from)) else {
+            return Ok(());
+        };
+        let is_meant = |session: &&Session| {
+            let mut numbers = [("tcp", TCP), ("udp", UDP), ("icmp", ICMPV6)].into_iter();
+            let number = numbers.find(|(name, _)| *name == session.protocol).map(|(_, number)| number);
+            let port = if question.protocol == ICMPV6 { session.server.port() } else { question.port };
+            IpAddr::V6(*session.client.ip()) == question.from
+                && number == Some(question.protocol)
+                && (*session.server.ip(), session.server.port()) == (v4, port)
+        };
+        let most = self.plan.nat64.as_ref().map_or(0, |nat64| nat64.limits.sessions);
+        let text = format!("{client} has {} of {most} sessions", held.sessions.len());
+        match held.sessions.iter().find(is_meant) {
+            Some(session) => {
+                let state = session.state.as_ref().map_or_else(String::new, |state| format!(", {state}"));
+                let text = format!("{text}; one with {} is there{state}, idle for {} s", session.server, session.idle);
+                self.pass("quota", text);
+            }
+            None if held.sessions.len() as u64 >= u64::from(most) => {
+                return self.stop("quota", &text, "see `sixgate sessions`, or raise sessions in [nat64.limits]");
+            }
+            None => self.pass("quota", text),
+        }
+        Ok(())
+    }
+
+    /// What becomes of packets once the session is there.
+    fn fast_path(&mut self) {
+        let Some(held) = &self.live.translator else { return };
+        let text = match &held.fast_path {
+            Some(FastPath { hook: Some(hook), sessions, capacity, .. }) if sessions < capacity => {
+                format!("in the kernel by {hook} once the session stands; {sessions} of {capacity} sessions are there")
+            }
+            Some(FastPath { hook: Some(_), capacity, .. }) => {
+                format!("full with {capacity} sessions: packets pass the daemon")
+            }
+            Some(_) | None => "there is none: packets pass the daemon".to_owned(),
+        };
+        self.pass("fast path", text);
     }
 
     fn published(&self, question: Question, to: Ipv4Addr) -> Option<(Ipv6Addr, u16)> {
@@ -410,12 +477,45 @@ mod tests {
     }
 
     fn live() -> Live {
-        Live { loaded: true, forwarding: true, connections: None, neighbours: Vec::new() }
+        Live { loaded: true, forwarding: true, ..Live::default() }
     }
 
     fn end(steps: &[Step]) -> (String, bool) {
         let last = steps.last().unwrap();
         (last.name.clone(), last.passes)
+    }
+
+    #[test]
+    fn a_client_with_all_its_sessions_gets_no_other_one() {
+        let file = FILE.replace("[[allow]]", "[nat64.limits]\nsessions = 16\n[[allow]]");
+        let config = crate::config::parse(&file, "test").unwrap_or_else(|errors| panic!("{errors}"));
+        let plan = plan(&config, &preview_facts(&config));
+        let from = address(&config, "vm1/containers::5").unwrap();
+        assert_eq!(client(&plan, from).unwrap().to_string(), "2001:db8:1:2:21::/80");
+        let session = |port| Session {
+            protocol: "tcp".to_owned(),
+            state: Some("ESTABLISHED".to_owned()),
+            client: "[2001:db8:1:2:21::5]:4000".parse().unwrap(),
+            mapped: "203.0.113.2:41000".parse().unwrap(),
+            server: core::net::SocketAddrV4::new(Ipv4Addr::new(8, 8, 8, 8), port),
+            idle: 3,
+            v6_to_v4: Default::default(),
+            v4_to_v6: Default::default(),
+        };
+        let fast_path = FastPath { hook: Some("tcx".to_owned()), capacity: 100, sessions: 16, ..FastPath::default() };
+        let asked = |count: u16, port| {
+            let sessions = (0..count).map(|offset| session(1000 + offset)).collect();
+            let translator = Some(Translator { sessions, fast_path: Some(fast_path.clone()) });
+            let to = "2001:db8:64::808:808".parse().unwrap();
+            why(&config, &plan, &Live { translator, ..live() }, Question { from, to, protocol: TCP, port })
+        };
+        assert_eq!(end(&asked(15, 443)), ("fast path".to_owned(), true));
+        let full = asked(16, 443);
+        assert_eq!(end(&full), ("quota".to_owned(), false));
+        assert!(full.last().unwrap().text.contains("16 of 16 sessions"), "{full:?}");
+        let held = asked(16, 1003);
+        assert_eq!(end(&held), ("fast path".to_owned(), true), "it has that one");
+        assert!(held.iter().any(|step| step.text.contains("8.8.8.8:1003 is there, ESTABLISHED")), "{held:?}");
     }
 
     #[test]

@@ -290,6 +290,8 @@ impl Wiring {
                 facts: facts_seen.clone(),
                 learnt: learnt_seen.clone(),
                 network: network_slice_seen.clone(),
+                sessions: list_sessions.clone(),
+                nat64: nat64_slice_seen.clone(),
             },
             facts: facts::Ends { facts, kernel, slice: facts_slice },
             uplink: uplink::Ends {

@@ -5,7 +5,7 @@ use core::ops::RangeInclusive;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 /// One `inet` table with its chains. Loading it replaces the table of that name and touches no other.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ruleset {
     /// Table name.
     pub table: String,
@@ -29,7 +29,7 @@ impl Ruleset {
 }
 
 /// A set whose elements come and go without its rules being touched. Each element has a counter.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct NamedSet {
     /// Name.
     pub name: String,
@@ -42,7 +42,7 @@ pub struct NamedSet {
 }
 
 /// What elements may be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Holds {
     /// Single values: a look takes as long in a large set as in a small one.
     #[default]
@@ -52,7 +52,7 @@ pub enum Holds {
 }
 
 /// What of a packet is looked for in a set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SetField {
     /// Source IPv6 address.
     Source6,
@@ -67,7 +67,7 @@ pub enum SetField {
 }
 
 /// An element: a value for each field.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Element {
     /// Values in the fields' order.
     pub parts: Vec<Part>,
@@ -87,7 +87,7 @@ pub enum Part {
 }
 
 /// A chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Chain {
     /// Name.
     pub name: String,
@@ -98,7 +98,7 @@ pub struct Chain {
 }
 
 /// Where a base chain hooks in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Hook {
     /// Netfilter hook.
     pub point: HookPoint,
@@ -111,7 +111,7 @@ pub struct Hook {
 }
 
 /// What a base chain's rules do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HookKind {
     /// They judge packets.
     Filter,
@@ -120,7 +120,7 @@ pub enum HookKind {
 }
 
 /// Netfilter hooks of the inet family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the kernel's own names")]
 pub enum HookPoint {
     Prerouting,
@@ -131,7 +131,7 @@ pub enum HookPoint {
 }
 
 /// A base chain's policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the kernel's own names")]
 pub enum Policy {
     Accept,
@@ -139,7 +139,7 @@ pub enum Policy {
 }
 
 /// A rule: all matches hold, then the statements run in order.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Hash)]
 pub struct Rule {
     /// Conditions.
     pub matches: Vec<Match>,
@@ -150,7 +150,7 @@ pub struct Rule {
 }
 
 /// A condition. Lists mean "any of".
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Match {
     /// Input interface is one of these names.
     InputInterface(Vec<String>),
@@ -230,7 +230,7 @@ pub enum Match {
 }
 
 /// Bits in one word of an IPv6 packet's header, compared without a lookup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HeaderBits {
     /// Octets from the header's beginning.
     pub offset: u8,
@@ -252,7 +252,7 @@ impl HeaderBits {
 }
 
 /// A limit for each of many sources. At most 65,535 of them are told apart; others are not limited.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Meter {
     /// Name of the set; it is made with the rule.
     pub set: String,
@@ -263,7 +263,7 @@ pub struct Meter {
 }
 
 /// What tells sources apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MeterKey {
     /// Source hardware address.
     Hardware,
@@ -274,7 +274,7 @@ pub enum MeterKey {
 }
 
 /// What each source may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MeterLimit {
     /// So many connections at a time.
     Connections(u32),
@@ -288,7 +288,7 @@ pub enum MeterLimit {
 }
 
 /// Conntrack states.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the kernel's own names")]
 pub enum ConntrackState {
     Invalid,
@@ -299,7 +299,7 @@ pub enum ConntrackState {
 }
 
 /// What a rule does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Statement {
     /// An anonymous counter in place.
     Counter,

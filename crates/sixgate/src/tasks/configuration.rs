@@ -9,17 +9,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::Ipv6Net;
 use rustix::fs::OFlags;
 use sixgate_engine::config::{self, Config};
 use sixgate_engine::facts::Facts;
 use sixgate_engine::plan::plan;
 use sixgate_engine::prefix::Learnt;
-use tokio::sync::{mpsc, watch};
+use sixgate_engine::why::Translator;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::control::Session;
-use crate::tasks::network;
-use crate::wiring::{ConfigurationCommand as Command, Configured};
+use crate::tasks::{nat64, network};
+use crate::wiring::{ConfigurationCommand as Command, Configured, ListSessions};
 
 pub mod history;
 mod keeper;
@@ -44,6 +46,10 @@ pub struct Ends {
     pub learnt: watch::Receiver<Option<Arc<Learnt>>>,
     /// Whether that ruleset is in force.
     pub network: watch::Receiver<network::Slice>,
+    /// The translator's sessions.
+    pub sessions: mpsc::Sender<ListSessions>,
+    /// Its fast path.
+    pub nat64: watch::Receiver<nat64::Slice>,
 }
 
 /// Runs until nobody can ask any more.
@@ -95,7 +101,9 @@ pub async fn run(mut ends: Ends, file: std::path::PathBuf) {
             Some(Command::Why { from, to, service, answer }) => {
                 let facts = facts(&ends).unwrap_or_default();
                 let ruleset = ends.network.borrow().ruleset.clone();
-                let _ = answer.send(keeper.why([&from, &to, &service], &facts, ruleset.as_deref()).await);
+                let asked = [from.as_str(), &to, &service];
+                let live = async |client| translator(&ends, client).await;
+                let _ = answer.send(keeper.why(asked, &facts, ruleset.as_deref(), live).await);
             }
             Some(Command::Text(answer)) => {
                 let _ = answer.send(keeper.text());
@@ -197,6 +205,20 @@ async fn accepted(ends: &mut Ends, config: &Config) -> Result<(), String> {
     }
 }
 
+/// What the translator has of a client; nothing while it does not run.
+async fn translator(ends: &Ends, client: Ipv6Net) -> Option<Translator> {
+    let fast_path = ends.nat64.borrow().status.as_ref()?.fast_path.clone();
+    let (mut sessions, mut next) = (Vec::new(), Some(0));
+    while let Some(from) = next {
+        let (answer, answered) = oneshot::channel();
+        ends.sessions.send(ListSessions { from, clients: Some(client), answer }).await.ok()?;
+        let page = answered.await.ok()?;
+        sessions.extend(page.sessions);
+        next = page.next;
+    }
+    Some(Translator { sessions, fast_path })
+}
+
 async fn wait(then: Option<Instant>) {
     match then {
         Some(then) => sleep_until(then).await,
@@ -289,6 +311,8 @@ mod tests {
             facts: facts_seen,
             learnt: watch::channel(None).1,
             network: network_seen,
+            sessions: mpsc::channel(1).0,
+            nat64: watch::channel(nat64::Slice::default()).1,
         };
         (ends, Others { commands, configured: seen, facts, network })
     }
@@ -304,7 +328,7 @@ mod tests {
         assert!(others.configured.borrow().config.is_none());
 
         std::fs::write(&file, VALID).unwrap();
-        let (asked, answer) = tokio::sync::oneshot::channel();
+        let (asked, answer) = oneshot::channel();
         others.commands.send(Command::Reload(asked)).await.unwrap();
         assert_eq!(answer.await.unwrap(), Ok(()));
         assert!(others.configured.borrow().config.is_some() && others.configured.borrow().findings.is_empty());
@@ -321,7 +345,7 @@ mod tests {
         others.facts.send_replace(Some(Arc::default()));
         tokio::spawn(run(ends, file.clone()));
         let before = others.configured.wait_for(|configured| configured.config.is_some()).await.unwrap().clone();
-        let (asked, answer) = tokio::sync::oneshot::channel();
+        let (asked, answer) = oneshot::channel();
         let text = VALID.replace("eth0", "eth7");
         others.commands.send(Command::Apply { text, trial: None, session: None, answer: asked }).await.unwrap();
         others.configured.wait_for(|now| now.config != before.config).await.unwrap();

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use ipnet::Ipv6Net;
 use sixgate_engine::config::{Config, Difference};
 use sixgate_engine::facts::Facts;
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::firewall::admission::{Flow, Judgement};
 use sixgate_engine::firewall::ruleset::Ruleset;
 use sixgate_engine::plan::plan;
-use sixgate_engine::why::{self, Live, Question, Step};
+use sixgate_engine::why::{self, Live, Question, Step, Translator};
 use sixgate_linux::conntrack::Occupancy;
 use sixgate_linux::facts::Neighbour;
 use sixgate_linux::netlink::Netlink;
@@ -272,6 +273,7 @@ impl Keeper {
         [from, to, service]: [&str; 3],
         facts: &Facts,
         ruleset: Option<&Ruleset>,
+        translator: impl AsyncFnOnce(Ipv6Net) -> Option<Translator>,
     ) -> Result<Vec<Step>, String> {
         let Some(held) = &self.held else {
             return Err("there is no valid configuration: nothing is forwarded".to_owned());
@@ -294,6 +296,10 @@ impl Keeper {
             forwarding: sysctl::forwarding(),
             connections: Occupancy::read().map(|table| (table.held, table.most)),
             neighbours: neighbours.iter().map(|known| (known.link, known.address, known.seen)).collect(),
+            translator: match why::client(&plan, from) {
+                Some(client) => translator(client).await,
+                None => None,
+            },
         };
         Ok(why::why(&held.config, &plan, &live, Question { from, to, protocol, port }))
     }

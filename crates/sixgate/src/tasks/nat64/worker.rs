@@ -105,7 +105,7 @@ impl Worker {
     /// A ruleset is in force.
     pub(super) fn judge(&self, ruleset: &Ruleset) {
         let mut hasher = DefaultHasher::new();
-        format!("{ruleset:?}").hash(&mut hasher);
+        ruleset.hash(&mut hasher);
         self.order(Order::Judge(hasher.finish() as u32 | 1));
     }
 
