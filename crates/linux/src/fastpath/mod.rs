@@ -26,9 +26,10 @@ pub(crate) use settings::fib_flags;
 pub use settings::settings;
 use watch::Watch;
 
-/// Milliseconds for which a session knows its route unless routes change. What the kernel does not tell of, as what it
-/// learns of a path's MTU, is not older; and nothing is while a daemon that was killed is away.
-const ROUTE_LASTS: u16 = 100;
+/// Milliseconds for which a session knows its route unless routes change: longer than it takes
+/// until each of many busy flows has its next packet. What the kernel does not tell of, as what it learns of a path's MTU, is
+/// not older; and nothing is while a daemon that was killed is away.
+const ROUTE_LASTS: u16 = 1000;
 
 /// Whose pins they are.
 const OWNER: Owner = Owner { name: "sixgate", version: layout::VERSION };
