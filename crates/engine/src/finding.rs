@@ -51,6 +51,7 @@ pub const CODES: &[&str] = &[
     "dns-port-busy",
     "dns-tls-identity",
     "dns-upstream-tls",
+    "dns64-fast-path-off",
     "dns64-no-address",
     "dns64-no-upstream",
     "dnssec-clock",

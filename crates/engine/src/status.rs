@@ -12,7 +12,7 @@ use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 pub use advertised::{Advertised, AdvertisedPrefix, AntiSpoofing, OtherRouter};
-pub use fast_path::{FastPath, Program};
+pub use fast_path::{Answering, FastPath, Program};
 pub use machine::{Appliance, Card, Clock, Milestone};
 pub use prefixes::{Ddns, VmHook};
 pub use uplink::{DelegatedPrefix, Dhcp4, Dhcp6, Discovery, Uplink, UplinkChange};
@@ -444,6 +444,9 @@ pub struct Dns64 {
     pub bogus: u64,
     /// Messages dropped or refused, by reason.
     pub dropped: BTreeMap<String, u64>,
+    /// What is answered in the kernel; absent where nothing is.
+    #[serde(default)]
+    pub fast_path: Option<Answering>,
     /// Names that were asked for the most in the last minutes, and about how often.
     #[serde(default)]
     pub top_names: Vec<Frequent>,

@@ -1,10 +1,11 @@
-//! What runs in the kernel, embedded, with the layout of its maps: NAT64's fast path, the CLAT's, and NPTv6.
+//! What runs in the kernel, embedded, with the layout of its maps: NAT64's fast path, the CLAT's, NPTv6, and the resolver's answers.
 //!
-//! The programs are in `program/fastpath.c`, `program/clat.c` and `program/npt.c`. They look up and rewrite; they decide nothing.
+//! The programs are in `program/`: `fastpath.c`, `clat.c`, `npt.c` and `dns.c`. They look up and rewrite; they decide nothing.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), no_std)]
 
 pub mod clat;
+pub mod dns;
 pub mod layout;
 pub mod npt;
 pub mod reason;

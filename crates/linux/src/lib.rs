@@ -24,6 +24,7 @@
 //! | [`fastpath`] | [`fastpath::FastPath::open`], `attach`, `insert`, `usage`, `remove`: the eBPF program and its sessions |
 //! | [`clat`] | [`clat::ClatPath::open`], `follow`, `rest`: the CLAT's eBPF programs |
 //! | [`dns_batch`] | [`dns_batch::Batch::serve`]: queries and responses, many to a system call |
+//! | [`dns_answers`] | [`dns_answers::DnsAnswers`]: answers below the resolver's sockets |
 //! | [`poll`] | [`poll::Poll`], [`poll::Waker`]: a thread that waits for its sockets and for orders |
 //! | [`confine`] | [`confine::keep_capabilities`], [`confine::refuse_what_nobody_needs`], [`confine::only_datagrams`] |
 //! | [`clock`] | [`clock::now`], [`clock::seed`]: the engine's time and randomness |
@@ -41,6 +42,7 @@ pub mod clock;
 pub mod confine;
 pub mod conntrack;
 pub mod dhcpv6_socket;
+pub mod dns_answers;
 pub mod dns_batch;
 pub mod dns_socket;
 pub mod echo_socket;

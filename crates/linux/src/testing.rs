@@ -131,7 +131,7 @@ pub(crate) fn test_run(program: std::os::fd::RawFd, frame: &[u8], told: Told, fl
     const SEGMENT: usize = 44;
     let mut context = [0u32; 48];
     (context[MARK], context[LINK], context[SEGMENT]) = (told.mark, told.link, told.segment);
-    let mut out = vec![0; frame.len() + 64];
+    let mut out = vec![0; frame.len() + 1024];
     let mut context_out = [0u32; 48];
     let mut attributes = Attributes {
         program: program.cast_unsigned(),

@@ -389,6 +389,12 @@ fn write_dns64(out: &mut String, dns64: &Dns64) -> fmt::Result {
         dns64.queries, dns64.cached, dns64.synthesized, dns64.stale, dns64.failures
     );
     row(out, "queries", &counts)?;
+    if let Some(fast) = &dns64.fast_path {
+        let hook = fast.hook.as_deref().unwrap_or("nowhere");
+        let text =
+            format!("{} in the kernel ({hook}), {} answers for {} clients", fast.answered, fast.answers, fast.clients);
+        row(out, "fast path", &text)?;
+    }
     for (label, all) in [("names", &dns64.top_names), ("clients", &dns64.top_clients)] {
         let most: Vec<_> = all.iter().take(TOP).map(|one| format!("{} {}", one.count, one.name)).collect();
         if !most.is_empty() {

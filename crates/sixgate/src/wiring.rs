@@ -342,6 +342,7 @@ impl Wiring {
             dns64: dns64::Ends {
                 desired: desired_seen.clone(),
                 network: network_slice_seen.clone(),
+                sources: sources_seen.clone(),
                 flushes,
                 restart: dns64_restart,
                 reach,

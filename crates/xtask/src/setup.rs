@@ -73,6 +73,8 @@ const NEEDS: &[Need] = &[
     Need { program: "runc", package: "runc", purposes: TESTS },
     Need { program: "iptables", package: "iptables", purposes: TESTS },
     Need { program: "dmsetup", package: "dmsetup", purposes: TESTS },
+    // A C library whose stub resolver is another one.
+    Need { program: "musl-gcc", package: "musl-tools", purposes: TESTS },
     Need { program: "kdig", package: "knot-dnsutils", purposes: TESTS },
     Need { program: "python3", package: "python3", purposes: TESTS },
     Need { program: "jsonschema", package: "python3-jsonschema", purposes: TESTS },

@@ -77,6 +77,8 @@ pub struct Dns64 {
     pub serve_stale: u32,
     /// Threads that answer by UDP.
     pub workers: u16,
+    /// Whether what is asked for often is answered in the kernel.
+    pub fast_path: bool,
 }
 
 /// A host that the resolver knows by name.
@@ -128,6 +130,7 @@ impl Default for Dns64 {
             cache: 64,
             serve_stale: 86_400,
             workers: 2,
+            fast_path: true,
         }
     }
 }
@@ -210,6 +213,7 @@ pub(super) fn validate(raw: Spanned<raw::Dns64>, names: Names<'_>, errors: &mut 
         serve_stale: scalar::number(At("dns64", "serve_stale"), &raw.serve_stale, 0..=604_800, errors)
             .unwrap_or(default.serve_stale),
         workers: scalar::number(At("dns64", "workers"), &raw.workers, 1..=64, errors).unwrap_or(default.workers),
+        fast_path: raw.fast_path.as_ref().is_none_or(|key| *key.get_ref()),
     }
 }
 

@@ -177,6 +177,7 @@ pub(super) const KEYS: &[KeyText] = &[
     key("dns64", "cache", "MiB that answers may take, integer, 1 to 4096; default 64"),
     key("dns64", "serve_stale", "for how long answers may be of use after they have expired, integer seconds, 0 (never) to 604800 (RFC 8767 section 5); default 86400"),
     key("dns64", "workers", "threads that answer by UDP, integer, 1 to 64; default 2"),
+    key("dns64", "fast_path", "true or false; default true"),
 
     key("nat64", "enabled", "true or false; default true where the table exists"),
     key("nat64", "prefix", "Pref64::/n or a list of up to 8, of which the first is advertised; length 32, 40, 48, 56, 64 or 96, bits 64 to 71 zero (RFC 6052 section 2.2); default \"64:ff9b::/96\""),

@@ -198,6 +198,7 @@ pub(super) struct Dns64 {
     pub(super) cache: Key<i64>,
     pub(super) serve_stale: Key<i64>,
     pub(super) workers: Key<i64>,
+    pub(super) fast_path: Key<bool>,
 }
 
 /// `dns64.forward`.

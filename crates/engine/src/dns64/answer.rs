@@ -250,5 +250,8 @@ fn ttls(message: &[u8], question_end: usize) -> Option<(Vec<u16>, u16)> {
     (at == message.len()).then_some((ttls, u16::try_from(additional_at).ok()?))
 }
 
+mod finished;
 #[cfg(test)]
 mod tests;
+
+pub use finished::Finished;

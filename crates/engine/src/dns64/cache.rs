@@ -9,7 +9,7 @@ use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 use slab::Slab;
 
-use super::answer::Answer;
+use super::answer::{Answer, seconds};
 use super::plain::{Key, Plain};
 use crate::time::Instant;
 
@@ -21,6 +21,9 @@ const SHORT: usize = 10;
 const MAX_ROUNDS: u8 = 3;
 /// From how many questions on a name is worth asking for again before it expires.
 const POPULAR: u8 = 2;
+/// From how many questions on an answer is worth being given below the sockets, and how often that is said, in seconds.
+const OFTEN: u8 = 3;
+const OFFERED_EVERY: u32 = 2;
 /// One remembered answer for so many bytes.
 const GHOST: usize = 512;
 
@@ -61,6 +64,8 @@ struct Slot {
     asked: u8,
     /// It is being asked for again.
     refreshing: bool,
+    /// When it was last said that it is asked for often, in seconds.
+    offered: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +91,9 @@ pub enum Lookup {
         synthesized: bool,
         /// The name is popular and its time nearly over: it is worth asking for again now. Said once.
         refresh: bool,
+        /// The name is asked for often, and its answer may be given below the sockets. Said now and then: who hears of it again
+        /// has it no more.
+        offer: bool,
     },
     /// There is no answer, or its time has passed.
     Miss,
@@ -128,7 +136,12 @@ impl Cache {
         slot.asked = slot.asked.saturating_add(1);
         let refresh = !slot.refreshing && slot.asked >= POPULAR && slot.answer.is_old(now);
         slot.refreshing |= refresh;
-        Lookup::Hit { synthesized: slot.answer.is_synthesized(), refresh }
+        let now = seconds(now);
+        let offer = slot.asked >= OFTEN && now >= slot.offered.saturating_add(OFFERED_EVERY);
+        if offer {
+            slot.offered = now;
+        }
+        Lookup::Hit { synthesized: slot.answer.is_synthesized(), refresh, offer }
     }
 
     /// The answer to a question, fresh or not; nothing where it is of no use any more.
@@ -152,8 +165,15 @@ impl Cache {
             }
         } else {
             let queue = if self.is_remembered(hash) { Line::Long } else { Line::Short };
-            let index =
-                self.slots.insert(Slot { answer, newer: NONE, older: NONE, queue, asked: 0, refreshing: false });
+            let index = self.slots.insert(Slot {
+                answer,
+                newer: NONE,
+                older: NONE,
+                queue,
+                asked: 0,
+                refreshing: false,
+                offered: 0,
+            });
             let Ok(index) = u32::try_from(index) else { return };
             self.link(index, queue);
             let (keyed, slots) = (self.keyed, &self.slots);

@@ -52,7 +52,7 @@ mod upstreams;
 mod validation;
 mod view;
 
-pub use answer::Answer;
+pub use answer::{Answer, Finished};
 pub use cache::{Cache, Holding, Lookup};
 pub use counters::Counters;
 pub use exchange::{ATTEMPT_TIMEOUT, Transmit};

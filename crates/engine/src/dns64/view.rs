@@ -12,7 +12,7 @@ pub enum View {
 
 impl View {
     /// A number of two bits.
-    pub(super) const fn number(self) -> u8 {
+    pub const fn number(self) -> u8 {
         match self {
             Self::Translated => 0,
             Self::Untranslated => 1,

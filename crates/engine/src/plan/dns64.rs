@@ -6,7 +6,7 @@ use ipnet::Ipv6Net;
 use sixgate_wire::rfc6052::Pref64;
 
 use super::topology::{LanLink, Topology};
-use super::{Dns64Plan, LocalNames, Nat64Plan, Reach, listen};
+use super::{Dns64Plan, LocalNames, Nat64Plan, Reach, listen, nat64};
 use crate::config::Clients;
 use crate::firewall::{destinations, outbound};
 
@@ -66,6 +66,8 @@ pub(super) fn plan(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Dns64P
         serve_stale: config.serve_stale,
         cache: usize::try_from(config.cache).unwrap_or(usize::MAX).saturating_mul(1 << 20),
         workers: config.workers.into(),
+        // Nothing goes past rules that somebody else wants the packets to meet.
+        fast_path: nat64::fast_path(topology).filter(|_| config.fast_path && !topology.facts.foreign_rules),
     }
 }
 

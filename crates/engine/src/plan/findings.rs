@@ -36,6 +36,16 @@ pub(super) fn check(
             "set net.netfilter.nf_conntrack_max on the machine itself, or leave `entries` out",
         ));
     }
+    let config = &topology.config.dns64;
+    if config.enabled && config.fast_path && topology.facts.foreign_rules && !dns64.listen.is_empty() {
+        findings.push(Finding::new(
+            Severity::Note,
+            "dns64-fast-path-off",
+            "dns64",
+            "somebody else's firewall rules want to see every packet, so that every question is answered by the daemon",
+            "remove the other rules if they are not needed, or set [dns64] fast_path = false",
+        ));
+    }
     if topology.config.dns64.enabled && dns64.listen.is_empty() {
         findings.push(Finding::new(
             Severity::Warning,

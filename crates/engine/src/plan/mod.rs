@@ -301,6 +301,8 @@ pub struct Dns64Plan {
     pub cache: usize,
     /// Threads that answer by UDP.
     pub workers: usize,
+    /// Where what is asked for often is answered in the kernel, and whom; absent where it is not.
+    pub fast_path: Option<FastPathPlan>,
 }
 
 /// A name that restricted hosts may reach.

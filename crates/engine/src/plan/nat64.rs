@@ -73,7 +73,7 @@ fn shortcut(topology: &Topology<'_>) -> Option<ShortcutLinks> {
 }
 
 /// On every LAN and on the uplink. Links without hardware addresses carry no Ethernet frames.
-fn fast_path(topology: &Topology<'_>) -> Option<FastPathPlan> {
+pub(super) fn fast_path(topology: &Topology<'_>) -> Option<FastPathPlan> {
     let is_ethernet = |link: &&Link| link.mac.is_some();
     let uplink = topology.wan.filter(is_ethernet).map(|link| (link.index, link.name.clone()))?;
     let lans = topology.lans.iter().filter(|lan| is_ethernet(&lan.link));

@@ -32,6 +32,23 @@ pub struct FastPath {
     pub program: Program,
 }
 
+/// Questions answered in the kernel. They are in the resolver's own sums as well.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answering {
+    /// The kernel's hook, `tcx` or `clsact`; absent while it runs on no interface.
+    pub hook: Option<String>,
+    /// Answers that it holds.
+    pub answers: u64,
+    /// Clients that it answers.
+    pub clients: u64,
+    /// Questions that it has answered.
+    pub answered: u64,
+    /// Questions beyond a client's limit: half of them were told to come by TCP, the rest was dropped.
+    pub refused: u64,
+    /// Questions that were lost because the kernel refused something in the middle, mostly memory.
+    pub failed: u64,
+}
+
 /// The fast path's program as the kernel tells of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {

@@ -8,6 +8,7 @@ use hickory_proto::serialize::binary::BinEncodable;
 use sixgate_engine::dns64::{Counters, Holding, RateLimit, Transport};
 use sixgate_engine::finding::Finding;
 use sixgate_engine::plan::Dns64Plan;
+use sixgate_engine::savi::Sources;
 use sixgate_engine::status;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -21,6 +22,7 @@ mod answers;
 mod asked;
 mod dialogue;
 mod encrypted;
+mod fast_path;
 mod framed;
 mod front;
 mod http;
@@ -34,6 +36,7 @@ mod worker;
 
 use answers::{Answers, Rules};
 use asked::Most;
+use fast_path::{FastPath, Offers};
 use front::Front;
 use listener::Place;
 use worker::{Order, Tally, Worker};
@@ -47,6 +50,8 @@ pub struct Ends {
     pub desired: watch::Receiver<Desired>,
     /// Whether a ruleset is in force.
     pub network: watch::Receiver<network::Slice>,
+    /// Who may send from where on the LANs.
+    pub sources: watch::Receiver<Arc<Vec<Sources>>>,
     /// Tells the firewall of addresses that somebody may reach.
     pub reach: mpsc::Sender<Reach>,
     /// Asks for answers to be forgotten.
@@ -76,6 +81,10 @@ pub struct Slice {
     encryption: BTreeMap<SocketAddr, Finding>,
     /// What keeps answers from being validated.
     validation: Option<Finding>,
+    /// What is answered in the kernel.
+    fast_path: Option<status::Answering>,
+    /// Why nothing is.
+    fast_path_failed: Option<Finding>,
 }
 
 impl Slice {
@@ -91,6 +100,7 @@ impl Slice {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         status.cache_answers = self.holdings.get(&0).map_or(0, |all| count(all.answers));
         status.cache_bytes = self.holdings.values().map(|holding| count(holding.bytes)).sum();
+        status.fast_path.clone_from(&self.fast_path);
         (status.top_names, status.top_clients) = asked::together(self.asked.values());
         status.dropped.extend(self.refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)));
         Some(status)
@@ -112,6 +122,7 @@ impl Slice {
             .values()
             .chain(&self.identity)
             .chain(self.encryption.values())
+            .chain(&self.fast_path_failed)
             .chain(self.validation.as_ref().filter(|_| validates))
     }
 }
@@ -122,16 +133,28 @@ pub async fn run(mut ends: Ends) {
     let mut office: Option<Office> = None;
     let mut tasks = JoinSet::new();
     let mut places: BTreeMap<Place, AbortHandle> = BTreeMap::new();
+    let (offers, offered) = Offers::new();
+    let fast_path = FastPath::new(&offers, ends.slice.clone());
+    tasks.spawn(fast_path.clone().hear(offered));
+    fast_path.admit(Arc::clone(&ends.sources.borrow_and_update()));
+    let mut ruleset = None;
     loop {
         let desired = ends.desired.borrow_and_update().clone();
         if desired != Desired::Unknown {
             let wanted = desired.plan().map(|plan| plan.dns64.clone()).unwrap_or_default();
-            let guarded = ends.network.borrow_and_update().ruleset.is_some();
+            let in_force = ends.network.borrow_and_update().ruleset.clone();
+            let guarded = in_force.is_some();
+            if ruleset != in_force {
+                // Who was admitted is to be admitted again.
+                fast_path.empty();
+                ruleset = in_force;
+            }
             let addresses = if guarded { wanted.listen.as_slice() } else { &[] };
             if office.as_ref().is_some_and(|office| !office.suits(&wanted)) {
                 // Sockets are bound once for each worker.
                 leave_all_but(&BTreeSet::new(), &mut places, &ends.slice);
                 office = None;
+                fast_path.empty();
             }
             let by_both =
                 |address: &SocketAddr| [Transport::Udp, Transport::Tcp].map(|transport| (*address, transport));
@@ -139,8 +162,9 @@ pub async fn run(mut ends: Ends) {
             let over_tls = over_tls.iter().map(|address| (*address, Transport::Tcp));
             let wanted_places = addresses.iter().flat_map(by_both).chain(over_tls).collect();
             leave_all_but(&wanted_places, &mut places, &ends.slice);
+            fast_path.listen();
             if office.is_none() && !wanted.listen.is_empty() {
-                office = match Office::open(&wanted, &mut tasks, &ends.slice) {
+                office = match Office::open(&wanted, &mut tasks, (&offers, &fast_path), &ends.slice) {
                     Ok(office) => Some(office),
                     Err(error) => return tracing::error!("the resolver's threads cannot be started: {error}"),
                 };
@@ -154,6 +178,9 @@ pub async fn run(mut ends: Ends) {
                     places.entry(place).or_insert_with(|| tasks.spawn(listen()));
                 }
             }
+            if !listens {
+                fast_path.follow(&Arc::default(), 0);
+            }
             let plan = listens.then_some(plan);
             if ends.slice.borrow().plan != plan {
                 ends.slice.send_modify(|slice| slice.plan = plan);
@@ -162,6 +189,10 @@ pub async fn run(mut ends: Ends) {
         tokio::select! {
             changed = ends.desired.changed() => if changed.is_err() { return },
             changed = ends.network.changed() => if changed.is_err() { return },
+            changed = ends.sources.changed() => {
+                if changed.is_err() { return }
+                fast_path.admit(Arc::clone(&ends.sources.borrow_and_update()));
+            }
             Some((name, done)) = ends.flushes.recv() => {
                 // Whoever asked may have given up.
                 let outcome = match &office {
@@ -172,7 +203,9 @@ pub async fn run(mut ends: Ends) {
             }
             Some(done) = ends.restart.recv() => {
                 leave_all_but(&BTreeSet::new(), &mut places, &ends.slice);
+                fast_path.listen();
                 office = None;
+                fast_path.empty();
                 tracing::info!("the resolver starts anew");
                 let _ = done.send(());
             }
@@ -205,24 +238,30 @@ struct Office {
     workers: Arc<Vec<Worker>>,
     answers: Answers,
     rules: watch::Sender<Rules>,
+    fast_path: FastPath,
     /// What it was opened for.
     cache: usize,
 }
 
 impl Office {
-    fn open(plan: &Dns64Plan, tasks: &mut JoinSet<()>, slice: &watch::Sender<Slice>) -> std::io::Result<Self> {
+    fn open(
+        plan: &Dns64Plan,
+        tasks: &mut JoinSet<()>,
+        (offers, fast_path): (&Offers, &FastPath),
+        slice: &watch::Sender<Slice>,
+    ) -> std::io::Result<Self> {
         let (rules, rules_seen) = watch::channel(Rules::default());
         let (missed, missed_seen) = mpsc::channel(MISSED);
         // One half for all answers, the other for the copies of them that the workers have at hand.
         let (all, each) = (plan.cache / 2, plan.cache / 2 / plan.workers.max(1));
         let workers = (0..plan.workers.max(1))
-            .map(|number| Worker::start(number, each, missed.clone(), slice.clone()))
+            .map(|number| Worker::start(number, each, missed.clone(), offers.clone(), slice.clone()))
             .collect::<std::io::Result<Vec<Worker>>>()?;
         let (workers, answers) = (Arc::new(workers), Answers::new(all));
         let front = Front::new(rules_seen, answers.clone(), workers.clone(), slice.clone());
         tasks.spawn(front.clone().hear(missed_seen));
         front.open_validator();
-        Ok(Self { front, workers, answers, rules, cache: plan.cache })
+        Ok(Self { front, workers, answers, rules, fast_path: fast_path.clone(), cache: plan.cache })
     }
 
     fn suits(&self, plan: &Dns64Plan) -> bool {
@@ -239,6 +278,7 @@ impl Office {
             listen: plan.listen.clone(),
             listen_tls: plan.listen_tls.clone(),
             identity: plan.identity.clone(),
+            fast_path: plan.fast_path.clone(),
             ..Dns64Plan::clone(&before.plan)
         };
         let generation = before.generation + u64::from(with_their_addresses != **plan);
@@ -258,6 +298,7 @@ impl Office {
                 worker.order(Order::Follow(rules.clone()));
             }
         }
+        self.fast_path.follow(plan, generation);
         self.rules.send_replace(rules);
     }
 }
@@ -277,6 +318,7 @@ impl Office {
         drop(done);
         // Nothing is ever sent: this is the end of the last sender.
         let _ = ends.recv().await;
+        self.fast_path.empty();
         tracing::info!("{count} answers forgotten");
         Ok(())
     }
@@ -316,7 +358,8 @@ mod tests {
         let (_flush, flushes) = mpsc::channel(1);
         let (again, restart) = mpsc::channel(1);
         let (reach, _) = mpsc::channel(1);
-        let task = tokio::spawn(run(Ends { desired, network: network_seen, reach, flushes, restart, slice }));
+        let (_sources, sources) = watch::channel(Arc::default());
+        let task = tokio::spawn(run(Ends { desired, network: network_seen, sources, reach, flushes, restart, slice }));
 
         seen.wait_for(|slice| slice.plan.is_some()).await.unwrap();
         for _ in 0..32 {

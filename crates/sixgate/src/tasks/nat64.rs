@@ -19,7 +19,7 @@ use crate::wiring::{Desired, ListSessions, Withdraw};
 
 mod fast_path;
 mod saved;
-mod senders;
+pub(in crate::tasks) mod senders;
 mod shortage;
 mod worker;
 

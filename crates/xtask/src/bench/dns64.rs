@@ -46,8 +46,10 @@ pub(super) struct Row {
 pub(super) struct Columns {
     /// Answers a second.
     pub(super) rate: Series,
-    /// Microseconds of the server's processor time for each answer.
+    /// Microseconds of processor time for each answer.
     pub(super) processor: Series,
+    /// Microseconds of the server's own processor time for each answer.
+    pub(super) own: Series,
     /// Microseconds, the 99th percentile.
     pub(super) latency: Series,
     /// Bytes of resident memory.
@@ -56,10 +58,11 @@ pub(super) struct Columns {
 
 impl Columns {
     fn push(&mut self, figures: &Figures) {
-        let Figures { rate, processor, latency, memory } = *figures;
+        let Figures { rate, processor, own, latency, memory } = *figures;
         for (series, value) in [
             (&mut self.rate, rate),
             (&mut self.processor, processor),
+            (&mut self.own, own),
             (&mut self.latency, latency),
             (&mut self.memory, memory),
         ] {

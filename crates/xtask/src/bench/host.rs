@@ -120,6 +120,22 @@ impl Program {
     }
 }
 
+impl Program {
+    /// Bytes of memory that its eBPF maps take.
+    pub(super) fn maps(&self) -> Result<f64> {
+        let mut bytes = 0.0;
+        for file in std::fs::read_dir(format!("/proc/{}/fdinfo", self.0.id()))? {
+            // Files come and go.
+            let text = std::fs::read_to_string(file?.path()).unwrap_or_default();
+            let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+            if field("map_type:").is_some() {
+                bytes += field("memlock:").unwrap_or_default();
+            }
+        }
+        Ok(bytes)
+    }
+}
+
 impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.0.kill();

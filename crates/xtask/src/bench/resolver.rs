@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::asker::Answers;
 use super::host::{Host, Program, cable};
+use super::soak::Soak;
 
 /// Where the client finds the resolver.
 const RESOLVER: &str = "2001:db8:1::1";
@@ -60,8 +61,11 @@ impl Load {
 pub(super) struct Figures {
     /// Answers a second.
     pub(super) rate: Option<f64>,
-    /// Microseconds of the server's processor time for each answer.
+    /// Microseconds of processor time for each answer: all that its core did where it has one of its own, interrupts and the kernel's
+    /// part included, and all that both did where it has not.
     pub(super) processor: Option<f64>,
+    /// Microseconds of the server's own processor time, user and system.
+    pub(super) own: Option<f64>,
     /// Microseconds, the 99th percentile.
     pub(super) latency: Option<f64>,
     /// Bytes of resident memory.
@@ -132,6 +136,12 @@ impl Track {
                 format!("named -f -n {workers} -c {config}")
             }
         };
+        if workers == 1 {
+            // As where each has a card of its own: what comes in at the resolver is its core's work, and likewise the client's.
+            router.write("/sys/class/net/eth1/queues/rx-0/rps_cpus", "1")?;
+            router.write("/sys/class/net/eth0/queues/rx-0/rps_cpus", "1")?;
+            client.write("/sys/class/net/eth0/queues/rx-0/rps_cpus", "2")?;
+        }
         // Where each has a core, the generator has the other one.
         let line = if workers == 1 { format!("taskset --cpu-list 0 {line}") } else { line };
         let resolver = router.start(&line, &log("resolver"))?;
@@ -163,7 +173,7 @@ impl Track {
             Load::Generator => self.asker(&format!("{seconds} 0")),
             Load::Half => {
                 let figures = self.asker(&format!("{seconds} {}", (saturation / 2.0).max(1000.0)))?;
-                Ok(Figures { rate: None, processor: None, ..figures })
+                Ok(Figures { rate: None, processor: None, own: None, ..figures })
             }
             Load::Uncached => {
                 let begin = self.fresh.get();
@@ -175,7 +185,8 @@ impl Track {
             Load::Memory => {
                 let names = (0..MANY_NAMES).map(|index| format!("h{index}.bench.test"));
                 self.dnsperf(&self.queries("many", names)?, "-n 1", false)?;
-                Ok(Figures { rate: None, processor: None, latency: None, memory: Some(self.resolver.resident()?) })
+                let memory = self.resolver.resident()? + self.resolver.maps()?;
+                Ok(Figures { rate: None, processor: None, own: None, latency: None, memory: Some(memory) })
             }
         }
     }
@@ -190,6 +201,18 @@ impl Track {
         Ok(path)
     }
 
+    /// What is done meanwhile, the processor time that it took, and that which was the server's own.
+    fn metered<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Duration, Duration)> {
+        let processors = if self.workers == 1 { 0..1 } else { 0..2 };
+        let soaks = processors.map(Soak::start).collect::<Result<Vec<_>>>()?;
+        let left = || soaks.iter().map(Soak::left).sum::<Duration>();
+        let (begin, left_before, own_before) = (Instant::now(), left(), self.resolver.processor_time()?);
+        let done = work()?;
+        let own = self.resolver.processor_time()?.saturating_sub(own_before);
+        let passed = begin.elapsed() * u32::try_from(soaks.len())?;
+        Ok((done, passed.saturating_sub(left() - left_before), own))
+    }
+
     /// A second run counts where the first one filled the cache.
     fn dnsperf(&self, queries: &Path, extent: &str, warm: bool) -> Result<Figures> {
         let queries = queries.display();
@@ -199,11 +222,10 @@ impl Track {
             self.client.run(150, &line)
         };
         if warm {
-            run("-n 1")?;
+            // And everybody has seen that these are asked for often.
+            run("-n 5")?;
         }
-        let begin = self.resolver.processor_time()?;
-        let text = run(extent)?;
-        let spent = self.resolver.processor_time()?.saturating_sub(begin);
+        let (text, spent, own) = self.metered(|| run(extent))?;
         let field = |name: &str| -> Result<f64> {
             let line = text.lines().find_map(|line| line.trim().strip_prefix(name));
             let word = line.and_then(|rest| rest.split_whitespace().next());
@@ -213,6 +235,7 @@ impl Track {
         Ok(Figures {
             rate: Some(rate),
             processor: Some(spent.as_secs_f64() * 1e6 / completed.max(1.0)),
+            own: Some(own.as_secs_f64() * 1e6 / completed.max(1.0)),
             latency: None,
             memory: None,
         })
@@ -222,12 +245,12 @@ impl Track {
         let myself = std::env::current_exe()?;
         let pinned = if self.workers == 1 { "taskset --cpu-list 1 " } else { "" };
         let line = format!("{pinned}{} bench ask {RESOLVER} {NAMES} {arguments}", myself.display());
-        let begin = self.resolver.processor_time()?;
-        let answers: Answers = serde_json::from_str(&self.client.run(90, &line)?)?;
-        let spent = self.resolver.processor_time()?.saturating_sub(begin);
+        let (text, spent, own) = self.metered(|| self.client.run(90, &line))?;
+        let answers: Answers = serde_json::from_str(&text)?;
         Ok(Figures {
             rate: Some(answers.count as f64 / answers.seconds),
             processor: Some(spent.as_secs_f64() * 1e6 / (answers.count.max(1) as f64)),
+            own: Some(own.as_secs_f64() * 1e6 / (answers.count.max(1) as f64)),
             latency: Some(answers.latency_99),
             memory: None,
         })

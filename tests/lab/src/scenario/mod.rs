@@ -7,6 +7,7 @@ use crate::network::Network::{Slaac, Slash76};
 use crate::router::BackEnd;
 
 mod advertisement;
+mod answering;
 mod blocks;
 mod bulk;
 mod change;
@@ -44,6 +45,7 @@ mod senders;
 mod shared_address;
 mod shared_prefix;
 mod shortcut;
+mod signed_zone;
 mod sources;
 mod uplink;
 mod vm_prefixes;
@@ -116,7 +118,9 @@ table! {
     // The resolver.
     an_answer_is_remembered_until_it_is_flushed:                   NAMESPACE, Slaac, Running => resolver::remembers;
     names_of_this_network_stay_here_and_others_outlive_the_upstream: NAMESPACE, Slaac, Running => resolver::knows_its_own;
+    what_is_asked_for_often_is_answered_in_the_kernel:              NAMESPACE, Slaac, Running => answering::in_the_kernel;
     answers_are_validated_before_they_are_synthesized:             NAMESPACE, Slaac, Running => resolver::validates;
+    proofs_of_a_real_signer_lead_programs_where_they_go:            NAMESPACE, Slaac, Running => signed_zone::proves;
     nobody_asks_without_measure_or_is_led_inside_by_a_name:         NAMESPACE, Slaac, Running => resolver::keeps_out;
     questions_go_over_tls_to_whom_they_are_meant_for_or_nowhere:    NAMESPACE, Slaac, Running => encrypted::asks_by_name;
     a_lan_with_ipv4_of_its_own_gets_no_synthesized_answers:        NAMESPACE, Slaac, Running => resolver::leaves_untranslated;

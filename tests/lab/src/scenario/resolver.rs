@@ -85,7 +85,7 @@ pub(super) fn knows_its_own(lab: &mut Lab) -> Result<()> {
 }
 
 /// What `dig` shows has these words, and none of those, before long.
-fn shows(lab: &Lab, resolver: Ipv6Addr, question: &str, words: &[&str], never: &[&str]) -> Result<()> {
+pub(super) fn shows(lab: &Lab, resolver: Ipv6Addr, question: &str, words: &[&str], never: &[&str]) -> Result<()> {
     wait::until_ok(question, SOON, || {
         let text = lab.client.namespace.run(&format!("dig +time=5 +tries=3 @{resolver} {question}"))?.text()?;
         ensure!(words.iter().all(|word| text.contains(word)), "{question} lacks one of {words:?}: {text}");

@@ -14,6 +14,7 @@ pub mod ntp;
 pub mod provider;
 pub mod radvd;
 mod signed;
+pub mod signer;
 pub mod syslog;
 pub mod udp;
 pub mod web;

@@ -45,7 +45,17 @@ impl Asked {
             return;
         }
         let times = if self.is_busy { SAMPLE } else { 1 };
+        self.count_name(name, times, now);
+        self.count_client(client, times, now);
+    }
+
+    /// Counts a name so many times.
+    pub(super) fn count_name(&mut self, name: &[u8], times: u64, now: Instant) {
         self.names.count(name, times, now);
+    }
+
+    /// Counts a client so many times.
+    pub(super) fn count_client(&mut self, client: IpAddr, times: u64, now: Instant) {
         match client {
             IpAddr::V6(address) => self.clients.count(&address.octets(), times, now),
             IpAddr::V4(address) => self.clients.count(&address.octets(), times, now),

@@ -103,6 +103,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::answers::{Answers, Rules};
+    use super::super::fast_path::Offers;
     use super::super::worker::Worker;
     use super::*;
 
@@ -113,7 +114,7 @@ mod tests {
         let (slice, mut seen) = watch::channel(Slice::default());
         let (_rules, rules) = watch::channel(Rules::default());
         let (missed, _missed) = mpsc::channel(1);
-        let worker = Worker::start(0, 1 << 20, missed, slice.clone()).unwrap();
+        let worker = Worker::start(0, 1 << 20, missed, Offers::new().0, slice.clone()).unwrap();
         let front = Front::new(rules, Answers::new(1 << 20), Arc::new(vec![worker]), slice.clone());
         let task = tokio::spawn(listen(place, front, slice));
         seen.wait_for(|slice| slice.problems.contains_key(&place)).await.unwrap();

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use super::Slice;
 use super::answers::Rules;
 use super::asked::Asked;
+use super::fast_path::Offers;
 use super::listener::Place;
 use crate::clock::{now, seed};
 
@@ -36,6 +37,10 @@ const BREATH: Duration = Duration::from_micros(20);
 const WINDOW: Duration = Duration::from_millis(5);
 /// How often the counts are handed over while queries keep coming.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
+
+/// Clients that are remembered as offered, and how often one is.
+const INTRODUCED: usize = 256;
+const INTRODUCED_EVERY: Duration = Duration::from_secs(1);
 
 /// A query that a worker has no answer to.
 #[derive(Debug)]
@@ -79,6 +84,7 @@ impl Worker {
         number: usize,
         capacity: usize,
         missed: mpsc::Sender<Missed>,
+        offers: Offers,
         slice: watch::Sender<Slice>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
@@ -94,8 +100,8 @@ impl Worker {
             poll,
             answered,
             missed,
-            tally: Tally::default(),
-            asked: Asked::new(),
+            counts: Counts { tally: Tally::default(), asked: Asked::new(), introduced: Introduced::default() },
+            offers,
             seen: 0,
             reported: Instant::ZERO,
             pace: Pace::default(),
@@ -143,7 +149,7 @@ pub(super) struct Tally {
     /// Those of them whose answer was synthesized.
     pub(super) synthesized: u64,
     /// Queries that were handed on, which the front counts.
-    missed: u64,
+    pub(super) missed: u64,
     /// Queries that were dropped, by reason.
     pub(super) refused: BTreeMap<&'static str, u64>,
 }
@@ -175,13 +181,46 @@ struct Desk {
     poll: Poll,
     answered: std_mpsc::Receiver<(u64, Answer)>,
     missed: mpsc::Sender<Missed>,
-    tally: Tally,
-    asked: Asked,
+    counts: Counts,
+    offers: Offers,
     /// Datagrams that came.
     seen: u64,
     reported: Instant,
     pace: Pace,
     slice: watch::Sender<Slice>,
+}
+
+/// What is noted of each query.
+struct Counts {
+    tally: Tally,
+    asked: Asked,
+    introduced: Introduced,
+}
+
+/// Clients that were offered to the kernel a short while ago.
+struct Introduced(Vec<Option<(IpAddr, u32, Instant)>>);
+
+impl Default for Introduced {
+    fn default() -> Self {
+        Self(vec![None; INTRODUCED])
+    }
+}
+
+impl Introduced {
+    /// Whether it is time to offer a client; who is in the kernel already is hardly ever seen here.
+    fn is_due(&mut self, client: SocketAddr, now: Instant) -> bool {
+        let (low, scope) = match client {
+            SocketAddr::V6(client) => (client.ip().octets()[15], client.scope_id()),
+            SocketAddr::V4(_) => return false,
+        };
+        let Some(slot) = self.0.get_mut(usize::from(low) % INTRODUCED) else { return false };
+        let known = slot.filter(|(address, link, _)| (*address, *link) == (client.ip(), scope));
+        let is_due = known.is_none_or(|(_, _, at)| now.saturating_since(at) >= INTRODUCED_EVERY);
+        if is_due {
+            *slot = Some((client.ip(), scope, now));
+        }
+        is_due
+    }
 }
 
 /// How many queries come.
@@ -226,11 +265,11 @@ impl Desk {
             }
             let now = now();
             let served = self.seen - before;
-            self.asked.is_busy = self.pace.is_busy(served, now);
-            if self.asked.is_busy && served < PLENTY {
+            self.counts.asked.is_busy = self.pace.is_busy(served, now);
+            if self.counts.asked.is_busy && served < PLENTY {
                 thread::sleep(BREATH);
             }
-            if !self.tally.is_empty() && (quiet || now.saturating_since(self.reported) >= REPORT_EVERY) {
+            if !self.counts.tally.is_empty() && (quiet || now.saturating_since(self.reported) >= REPORT_EVERY) {
                 self.report(now);
             }
         }
@@ -278,10 +317,10 @@ impl Desk {
                     self.cache.insert(answer, now);
                 }
             }
-            let (cache, rules, tally, asked) = (&mut self.cache, &self.rules, &mut self.tally, &mut self.asked);
-            let (missed, number) = (&self.missed, self.number);
+            let (cache, rules, counts) = (&mut self.cache, &self.rules, &mut self.counts);
+            let (missed, offers, number) = (&self.missed, &self.offers, self.number);
             let served = batch.serve(&*seat.socket, |query, peer, response| {
-                answer((cache, rules, tally, asked), (query, peer), now, response, |tally, refresh| {
+                answer((cache, rules, counts, offers), (query, peer), now, response, |tally, refresh| {
                     let socket = (!refresh).then(|| Arc::downgrade(&seat.socket));
                     let query = query.to_vec();
                     let missed = missed.try_send(Missed { query, peer, place: seat.place, socket, worker: number });
@@ -312,8 +351,8 @@ impl Desk {
 
     fn report(&mut self, now: Instant) {
         self.reported = now;
-        let (tally, holding) = (std::mem::take(&mut self.tally), self.cache.holding());
-        let most = self.asked.most();
+        let (tally, holding) = (std::mem::take(&mut self.counts.tally), self.cache.holding());
+        let most = self.counts.asked.most();
         self.slice.send_modify(|slice| {
             slice.take_tally(tally);
             slice.holdings.insert(self.number + 1, holding);
@@ -324,7 +363,7 @@ impl Desk {
 
 /// One query: answered, or handed on by `miss`, which is told whether the client has its answer already.
 fn answer(
-    (cache, rules, tally, asked): (&mut Cache, &Rules, &mut Tally, &mut Asked),
+    (cache, rules, Counts { tally, asked, introduced }, offers): (&mut Cache, &Rules, &mut Counts, &Offers),
     (query, peer): (&[u8], SocketAddr),
     now: Instant,
     response: &mut Vec<u8>,
@@ -349,9 +388,17 @@ fn answer(
             tally.missed += 1;
             miss(tally, false);
         }
-        Lookup::Hit { synthesized, refresh } => {
+        Lookup::Hit { synthesized, refresh, offer } => {
             tally.hits += 1;
             tally.synthesized += u64::from(synthesized);
+            if offers.are_wanted() {
+                if introduced.is_due(peer, now) {
+                    offers.client(peer);
+                }
+                if let Some(answer) = offer.then(|| cache.peek(&key, now)).flatten() {
+                    offers.answer(answer.clone(), rules.generation);
+                }
+            }
             if refresh {
                 miss(tally, true);
             }
@@ -410,7 +457,7 @@ mod tests {
     async fn what_a_worker_knows_it_answers_and_the_rest_it_hands_on() {
         let (missed, mut missed_seen) = mpsc::channel(8);
         let (slice, mut seen) = watch::channel(Slice::default());
-        let worker = Worker::start(3, 1 << 20, missed, slice).unwrap();
+        let worker = Worker::start(3, 1 << 20, missed, Offers::new().0, slice).unwrap();
         let socket = UdpSocket::bind("[::1]:0").unwrap();
         let client = UdpSocket::bind("[::1]:0").unwrap();
         client.connect(socket.local_addr().unwrap()).unwrap();

@@ -10,7 +10,7 @@ use sixgate_engine::savi::Sources;
 
 /// Who may send from an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sender {
+pub(in crate::tasks) enum Sender {
     /// It is not validated.
     Anybody,
     /// This host alone.
@@ -21,7 +21,7 @@ pub(super) enum Sender {
 
 /// Who may send from where on the fast path's LANs.
 #[derive(Debug, Default)]
-pub(super) struct Senders {
+pub(in crate::tasks) struct Senders {
     validated: HashSet<u32>,
     hosts: HashMap<(u32, Ipv6Addr), MacAddr>,
     nets: Vec<(u32, Ipv6Net, MacAddr)>,
@@ -31,24 +31,24 @@ pub(super) struct Senders {
 
 /// Clients that somebody else may send for than before.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Changed {
+pub(in crate::tasks) struct Changed {
     hosts: HashSet<Ipv6Addr>,
     nets: Vec<Ipv6Net>,
 }
 
 impl Changed {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::tasks) fn is_empty(&self) -> bool {
         self.hosts.is_empty() && self.nets.is_empty()
     }
 
-    pub(super) fn contains(&self, client: Ipv6Addr) -> bool {
+    pub(in crate::tasks) fn contains(&self, client: Ipv6Addr) -> bool {
         self.hosts.contains(&client) || self.nets.iter().any(|net| net.contains(&client))
     }
 }
 
 impl Senders {
     /// Takes what is known now, and tells for whom somebody who was admitted is not any more.
-    pub(super) fn follow(&mut self, plan: &FastPathPlan, sources: &[Sources]) -> Changed {
+    pub(in crate::tasks) fn follow(&mut self, plan: &FastPathPlan, sources: &[Sources]) -> Changed {
         let known = sources.iter().filter_map(|at| {
             let (link, _) = plan.lans.iter().find(|(_, name)| *name == at.interface)?;
             Some((*link, at))
@@ -80,12 +80,12 @@ impl Senders {
     }
 
     /// Sessions of this client were there before.
-    pub(super) fn inherit(&mut self, link: u32, client: Ipv6Addr, mac: Option<MacAddr>) {
+    pub(in crate::tasks) fn inherit(&mut self, link: u32, client: Ipv6Addr, mac: Option<MacAddr>) {
         self.inherited.insert((link, client, mac));
     }
 
     /// Who may send from an address.
-    pub(super) fn of(&self, link: u32, client: Ipv6Addr) -> Sender {
+    pub(in crate::tasks) fn of(&self, link: u32, client: Ipv6Addr) -> Sender {
         if !self.validated.contains(&link) {
             return Sender::Anybody;
         }
