@@ -73,6 +73,19 @@ pub fn udp(address: SocketAddr, device: Option<&str>, count: usize) -> Result<Ve
     open().map_err(|cause| ListenError::new(address, Transport::Udp, cause))
 }
 
+/// A socket for one question, which has been sent: only datagrams from the upstream's address and port arrive, and ICMP errors are
+/// reported. RFC 5452 section 9.2: it has a port of its own, which the kernel draws at random as it is connected.
+///
+/// # Errors
+/// There is no way to the upstream, or no socket left.
+pub fn ask(upstream: SocketAddr, question: &[u8]) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(upstream), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&upstream.into())?;
+    socket.send(question)?;
+    Ok(socket.into())
+}
+
 /// Listens on TCP, on an address that need not exist yet (IP_FREEBIND), on one interface only if named.
 ///
 /// # Errors

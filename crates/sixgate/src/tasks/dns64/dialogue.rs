@@ -1,11 +1,11 @@
 //! Carries one transaction's questions to the upstreams and their answers back.
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
 use sixgate_engine::dns64::{Event, Outcome, Transaction, Transmit, Transport, Verdict, View};
 use sixgate_engine::plan::Dns64Plan;
+use sixgate_linux::dns_socket;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
@@ -97,7 +97,7 @@ impl Line {
     /// The next message from the upstream. Nothing is lost when the future is dropped: opening is repeated then.
     async fn receive(&mut self, message: &mut Vec<u8>) -> io::Result<()> {
         if let Self::Opening(transmit) = self {
-            *self = Self::Datagrams(send(transmit).await?);
+            *self = Self::Datagrams(UdpSocket::from_std(dns_socket::ask(transmit.upstream, &transmit.message)?)?);
         }
         match self {
             Self::Ended | Self::Opening(_) => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -116,18 +116,6 @@ impl Line {
     }
 }
 
-async fn send(transmit: &Transmit) -> io::Result<UdpSocket> {
-    // RFC 5452 section 9.2: a port of its own for each question; the kernel draws it at random.
-    let socket = match transmit.upstream {
-        SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?,
-        SocketAddr::V6(_) => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).await?,
-    };
-    // Connected: only datagrams from the upstream's address and port arrive, and ICMP errors are reported.
-    socket.connect(transmit.upstream).await?;
-    socket.send(&transmit.message).await?;
-    Ok(socket)
-}
-
 /// RFC 7766 section 8: two octets of length before each message.
 async fn exchange(transmit: Transmit) -> io::Result<Vec<u8>> {
     let length = u16::try_from(transmit.message.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -142,6 +130,7 @@ async fn exchange(transmit: Transmit) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv6Addr, SocketAddr};
     use std::str::FromStr;
 
     use hickory_proto::op::{Message, OpCode, Query, ResponseCode};
