@@ -2,7 +2,7 @@
 use super::header_bits::{destination_near, next_header, source_in, source_near};
 use super::icmp::{ECHO_REPLY_V4, ERRORS_V4, ICMP, ICMPV6, TCP, UDP, WITHOUT_ADDRESS};
 use super::ruleset::{Chain, ConntrackState, Match, Rule, Statement, host6};
-use super::{Scene, bogon, hosts, input_tun, publish, rule};
+use super::{Scene, bogon, hosts, input_tun, nat, publish, rule};
 use crate::plan::npt::outside;
 use crate::plan::{Family, NAT64_MARK, NAT64_MARK_MASK};
 use core::net::{Ipv4Addr, Ipv6Addr};
@@ -29,6 +29,8 @@ const DOUBTFUL: &str = "from-uplink-doubtful";
 /// What comes in by the LANs, and whose it is.
 const LANS: &str = "from-lans";
 const LAN_SOURCES: &str = "from-lans-sources";
+
+const BEHIND: &str = "drop: source from behind the router came in by the uplink";
 
 const DROP: [Statement; 2] = [Statement::Counter, Statement::Drop];
 
@@ -83,9 +85,10 @@ fn sources(condition: &Match) -> Option<&Vec<Ipv6Net>> {
     }
 }
 
-/// Bogons come before what is published, which is admitted here.
+/// Bogons and sources of this network come before what is published, which is admitted here.
 fn uplink_v4(scene: &Scene<'_>) -> Vec<Option<Rule>> {
-    bogon::rules_v4(scene).into_iter().chain(shares(scene)).collect()
+    let own = rule(vec![Match::Source4(nat::lans_v4(scene))], &DROP, BEHIND);
+    bogon::rules_v4(scene).into_iter().chain([own]).chain(shares(scene)).collect()
 }
 
 fn doubtful(scene: &Scene<'_>) -> Vec<Option<Rule>> {
@@ -201,7 +204,7 @@ fn spoofed(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     let inside: Vec<Ipv6Net> = scene.inside.iter().copied().chain(outside(scene.topology)).collect();
     let drop = |nets: &Vec<Ipv6Net>| {
         let nets = Ipv6Net::aggregate(nets);
-        rule(vec![Match::Source6(nets)], &DROP, "drop: source from behind the router came in by the uplink")
+        rule(vec![Match::Source6(nets)], &DROP, BEHIND)
     };
     let ipv6 = scene.topology.config.wan.ipv6.as_ref();
     if let Some(shared) = ipv6.and_then(|ipv6| ipv6.shared.first()) {
@@ -227,7 +230,7 @@ fn shared(scene: &Scene<'_>, shared: Ipv6Net, inside: Vec<Ipv6Net>) -> Vec<Optio
         inside.into_iter().filter(|net| *net != shared).partition(|net| shared.contains(net));
     let drop = |nets: Vec<Ipv6Net>| {
         let nets = Ipv6Net::aggregate(&nets);
-        rule(vec![Match::Source6(nets)], &DROP, "drop: source from behind the router came in by the uplink")
+        rule(vec![Match::Source6(nets)], &DROP, BEHIND)
     };
     let accept =
         rule(vec![Match::Source6(vec![shared])], &[Statement::Return], "source in the prefix of the uplink and a lan");

@@ -1,5 +1,7 @@
 //! The rules that the kernel applies against a second, simple reading of the same intent: random configurations, random
 //! packets, and one answer to whether each passes.
+mod ipv4;
+
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
