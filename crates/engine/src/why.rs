@@ -491,7 +491,7 @@ mod tests {
         let config = crate::config::parse(&file, "test").unwrap_or_else(|errors| panic!("{errors}"));
         let plan = plan(&config, &preview_facts(&config));
         let from = address(&config, "vm1/containers::5").unwrap();
-        assert_eq!(client(&plan, from).unwrap().to_string(), "2001:db8:1:2:21::/80");
+        assert_eq!(client(&plan, from).unwrap().to_string(), "2001:db8:1:2:21::5/128", "each container is one");
         let session = |port| Session {
             protocol: "tcp".to_owned(),
             state: Some("ESTABLISHED".to_owned()),
