@@ -52,7 +52,7 @@ impl Signer {
             let line = format!("dnssec-keygen -q -K {place} -a ECDSAP256SHA256 -f KSK {zone}");
             Ok(host.run(&line)?.text()?.trim().to_owned())
         };
-        let from = if begin == Begin::Later { "-s +864000" } else { "" };
+        let from = if begin == Begin::Later { "-P -s +864000" } else { "" };
         let sign = |zone: &str, name: &str, how: &str| {
             let line = format!(
                 "dnssec-signzone -q -z -S {from} {how} -K {place} -d {place} -o {zone} -f {place}/{name}.signed {place}/{name}"
