@@ -8,7 +8,7 @@ const COMPILERS: [&str; 8] =
     ["clang", "clang-21", "clang-20", "clang-19", "clang-18", "clang-17", "clang-16", "clang-14"];
 
 /// What is compiled, each to an object of its own.
-const PROGRAMS: [&str; 4] = ["fastpath", "npt", "clat", "dns"];
+const PROGRAMS: [&str; 5] = ["fastpath", "npt", "clat", "dns", "flow"];
 
 fn main() {
     println!("cargo:rerun-if-changed=program");

@@ -59,6 +59,7 @@ pub const CODES: &[&str] = &[
     "dnssec-trust-anchor",
     "firewall-not-loaded",
     "firewall-not-seen",
+    "flow-offload-off",
     "interface-mac-ambiguous",
     "interface-shared",
     "kernel-changed",

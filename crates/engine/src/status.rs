@@ -507,6 +507,25 @@ pub struct Firewall {
     /// Lines that were written to `policy.log`.
     #[serde(default)]
     pub logged: u64,
+    /// Established flows past rules and routing; absent where they pass them.
+    #[serde(default)]
+    pub flow_offload: Option<FlowOffload>,
+}
+
+/// Established flows past rules and routing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FlowOffload {
+    /// The kernel's hook, `tcx` or `clsact`; absent while it runs on no interface.
+    pub hook: Option<String>,
+    /// Directions of flows that it can know.
+    pub capacity: u64,
+    /// How often one was learnt.
+    pub learnt: u64,
+    /// What went past rules and routing.
+    pub past: Traffic,
+    /// IPv6 packets that went by rules and routing, by reason.
+    pub reasons: BTreeMap<String, u64>,
 }
 
 /// Connections that the kernel tracks.

@@ -1,11 +1,14 @@
-//! What runs in the kernel, embedded, with the layout of its maps: NAT64's fast path, the CLAT's, NPTv6, and the resolver's answers.
+//! What runs in the kernel, embedded, with the layout of its maps: NAT64's fast path, the CLAT's, NPTv6, the resolver's answers, and
+//! the way of established flows.
 //!
-//! The programs are in `program/`: `fastpath.c`, `clat.c`, `npt.c` and `dns.c`. They look up and rewrite; they decide nothing.
+//! The programs are in `program/`: `fastpath.c`, `clat.c`, `npt.c`, `dns.c` and `flow.c`. They look up and rewrite; they decide
+//! nothing.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), no_std)]
 
 pub mod clat;
 pub mod dns;
+pub mod flow;
 pub mod layout;
 pub mod npt;
 pub mod reason;

@@ -11,7 +11,7 @@ use sixgate_engine::xlat::siit::Translated;
 use sixgate_engine::xlat::{Mtus, Policy};
 use sixgate_fastpath::clat::{self, COUNTER_WORDS, Counters, OBJECT, SETTINGS_LENGTH, Settings};
 
-use crate::fastpath::hook::{Hook, Hooks, Point, detach_classic};
+use crate::fastpath::hook::{Hook, Hooks, Order, Point, detach_classic};
 use crate::fastpath::{FastPathError, fib_flags, missing, refused, refused_map, refused_program};
 
 #[cfg(test)]
@@ -19,8 +19,8 @@ mod tests;
 
 /// What runs where: at the device, then at the uplink.
 const POINTS: [Point; 2] = [
-    Point { program: clat::OUT, pin: "clat-out", direction: TcAttachType::Egress },
-    Point { program: clat::IN, pin: "clat-in", direction: TcAttachType::Ingress },
+    Point { program: clat::OUT, pin: "clat-out", direction: TcAttachType::Egress, order: Order::Middle },
+    Point { program: clat::IN, pin: "clat-in", direction: TcAttachType::Ingress, order: Order::Middle },
 ];
 /// The translator counts as one hop and the kernel, which forwards between device and uplink, as another.
 const HOPS: u8 = 2;

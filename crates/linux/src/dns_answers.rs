@@ -12,13 +12,14 @@ use sixgate_engine::dns64::Finished;
 use sixgate_fastpath::dns::{self, ANSWER, CLIENT, COUNTED, OBJECT, PLACE, QUESTION};
 pub use sixgate_fastpath::dns::{Client, Counters, Settings, name_of};
 
-use crate::fastpath::hook::{Hook, Hooks, Point, detach_classic};
+use crate::fastpath::hook::{Hook, Hooks, Order, Point, detach_classic};
 use crate::fastpath::{FastPathError, missing, refused, refused_map, refused_program};
 
 #[cfg(test)]
 mod tests;
 
-const POINT: Point = Point { program: dns::PROGRAM, pin: "dns", direction: aya::programs::TcAttachType::Ingress };
+const POINT: Point =
+    Point { program: dns::PROGRAM, pin: "dns", direction: aya::programs::TcAttachType::Ingress, order: Order::Middle };
 /// BPF_ANY: in place of what is there.
 const ANY: u64 = 0;
 

@@ -49,6 +49,7 @@ pub mod echo_socket;
 pub mod events;
 pub mod facts;
 pub mod fastpath;
+pub mod flow;
 pub mod icmpv6;
 pub mod netlink;
 pub mod network;

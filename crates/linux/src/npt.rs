@@ -13,7 +13,7 @@ use ipnet::Ipv6Net;
 use sixgate_engine::npt::{Mapping, NptPlan, Verdict};
 use sixgate_fastpath::npt::{self, OBJECT, Target, VALUE, VERDICTS, value};
 
-use crate::fastpath::hook::{Hook, Hooks, Point, detach_classic};
+use crate::fastpath::hook::{Hook, Hooks, Order, Point, detach_classic};
 use crate::fastpath::pins::{Owner, Pins};
 use crate::fastpath::{FastPathError, missing, refused, refused_map, refused_program};
 
@@ -24,10 +24,10 @@ const OWNER: Owner = Owner { name: "sixgate-npt", version: npt::VERSION };
 
 /// What runs where: on the uplink, then on the LANs.
 const POINTS: [Point; 4] = [
-    Point { program: npt::IN, pin: "in", direction: TcAttachType::Ingress },
-    Point { program: npt::OUT, pin: "out", direction: TcAttachType::Egress },
-    Point { program: npt::LAN_IN, pin: "lan-in", direction: TcAttachType::Ingress },
-    Point { program: npt::LAN_OUT, pin: "lan-out", direction: TcAttachType::Egress },
+    Point { program: npt::IN, pin: "in", direction: TcAttachType::Ingress, order: Order::Middle },
+    Point { program: npt::OUT, pin: "out", direction: TcAttachType::Egress, order: Order::Middle },
+    Point { program: npt::LAN_IN, pin: "lan-in", direction: TcAttachType::Ingress, order: Order::Middle },
+    Point { program: npt::LAN_OUT, pin: "lan-out", direction: TcAttachType::Egress, order: Order::Middle },
 ];
 
 type Prefixes = LpmTrie<MapData, [u8; 16], [u8; VALUE]>;

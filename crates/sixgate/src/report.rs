@@ -197,6 +197,10 @@ fn write_table(out: &mut String, status: &Status) -> fmt::Result {
             if refused + evicted > 0 { format!(", {refused} refused, {evicted} evicted") } else { String::new() };
         row(out, "connections", &format!("{held} of {most}{lost}"))?;
     }
+    if let Some(offload) = &status.firewall.flow_offload {
+        let Traffic { packets, bytes } = offload.past;
+        row(out, "flow offload", &format!("{packets} packets past the rules, {bytes} bytes"))?;
+    }
     for (name, traffic) in &status.firewall.allowed {
         row(out, "allowed", &format!("{}, {name}", packets(*traffic)))?;
     }

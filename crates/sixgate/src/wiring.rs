@@ -243,6 +243,7 @@ impl Wiring {
         let (uplink_slice, uplink_slice_seen) = watch::channel(uplink::Slice::default());
         let (facts_slice, facts_slice_seen) = watch::channel(facts::Slice::default());
         let (network_slice, network_slice_seen) = watch::channel(network::Slice::default());
+        let (flows, flows_seen) = watch::channel(None);
         let (ra_slice, ra_slice_seen) = watch::channel(ra::Slice::default());
         let (denials_slice, denials_slice_seen) = watch::channel(denials::Slice::default());
         let (dns64_slice, dns64_slice_seen) = watch::channel(dns64::Slice::default());
@@ -316,6 +317,7 @@ impl Wiring {
                 withdraw: network_withdrawn,
                 reached,
                 slice: network_slice,
+                flows,
             },
             denials: denials::Ends {
                 desired: desired_seen.clone(),
@@ -384,6 +386,7 @@ impl Wiring {
                 uplink: uplink_slice_seen,
                 facts_slice: facts_slice_seen,
                 network: network_slice_seen.clone(),
+                flows: flows_seen,
                 denials: denials_slice_seen,
                 ra: ra_slice_seen.clone(),
                 dns64: dns64_slice_seen,

@@ -112,6 +112,12 @@ fn every_reason_of_the_fast_path_is_explained() {
 }
 
 #[test]
+fn every_reason_of_the_flow_offload_is_explained() {
+    let named = sixgate_linux::flow::Reason::ALL.iter().map(|reason| reason.name().to_owned()).collect();
+    ensure_same("Flow offload", &named);
+}
+
+#[test]
 fn every_refusal_of_the_control_socket_is_explained() {
     ensure_same("Control", &literals("sixgate/src/tasks/control.rs", "=> \""));
 }

@@ -250,6 +250,7 @@ pub(super) const KEYS: &[KeyText] = &[
     key("policy", "refuse", "what becomes of packets that are not admitted, \"drop\" or \"reject\" with an ICMP error; default \"drop\""),
     key("policy", "rejects_per_second", "most ICMP errors for refused packets, integer, 1 to 100000; the others are dropped silently; default 100"),
     key("policy", "log", "where it is told what was refused, at most 10 packets a second for each reason: \"journal\", or a syslog server, \"udp://192.0.2.5\" (RFC 5426) or \"tcp://[2001:db8::5]\" (RFC 6587); default: nowhere, `sixgate denials` has the latest all the same"),
+    key("policy", "flow_offload", "whether established IPv6 flows of TCP and UDP go past rules and routing, true or false; default true"),
 
     key("connections", "entries", "most connections that are tracked, integer, 256 to 16777216; default: one for every 8 KiB of memory, 16384 to 4194304"),
     key("connections", "tcp_established", "seconds that an established TCP connection may be idle, integer, 7440 (RFC 5382 REQ-5) to 864000; default 7440"),

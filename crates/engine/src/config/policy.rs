@@ -18,11 +18,14 @@ pub struct Policy {
     pub rejects_per_second: u32,
     /// Where it is told what was refused, and what was admitted by entries that say so; nowhere when absent.
     pub log: Option<LogTo>,
+    /// Whether established flows go past rules and routing.
+    pub flow_offload: bool,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { between: Between::Allowed, refuse: Refuse::Drop, rejects_per_second: 100, log: None }
+        let (between, refuse) = (Between::Allowed, Refuse::Drop);
+        Self { between, refuse, rejects_per_second: 100, log: None, flow_offload: true }
     }
 }
 
@@ -76,5 +79,6 @@ pub(super) fn validate(raw: &Spanned<raw::Policy>, errors: &mut Errors) -> Polic
         policy.rejects_per_second = rate;
     }
     policy.log = word(&raw.log, "log").and_then(|(text, span, at)| log_to(at, &text, &span, errors));
+    policy.flow_offload = raw.flow_offload.as_ref().is_none_or(|key| *key.get_ref());
     policy
 }

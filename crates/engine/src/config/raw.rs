@@ -358,6 +358,7 @@ pub(super) struct Policy {
     pub(super) refuse: Key<String>,
     pub(super) rejects_per_second: Key<i64>,
     pub(super) log: Key<String>,
+    pub(super) flow_offload: Key<bool>,
 }
 
 /// `[[publish]]`.

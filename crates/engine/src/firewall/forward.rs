@@ -3,6 +3,7 @@ use super::icmp::{ERRORS_V6, ICMPV6};
 use super::ruleset::{Chain, ConntrackState, Match, Rule, Statement, host6};
 use super::{NOT_ENDED, Scene, allowed, connections, ended, input_tun, nat, outbound, output_tun, refused, rule};
 use crate::config::Between;
+use crate::plan::flow::{self, FLOW_MARK};
 use crate::plan::{NAT64_MARK, NAT64_MARK_MASK};
 
 const DROP: [Statement; 2] = [Statement::Counter, Statement::Drop];
@@ -13,9 +14,10 @@ const KNOWN: &str = "no-beginning";
 /// The chain of a configuration.
 pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     // Most packets: they pay for nothing that is looked at when a flow begins.
+    let marked = [Statement::SetMark { value: FLOW_MARK, mask: NAT64_MARK_MASK }, Statement::Accept];
     let mut rules = vec![rule(
         vec![Match::ConntrackState(vec![ConntrackState::Established]), NOT_ENDED],
-        &[Statement::Accept],
+        if flow::is_wanted(scene.topology) { &marked } else { &marked[1..] },
         "established flows",
     )];
     rules.extend(outbound::jump(scene));

@@ -17,6 +17,7 @@ use crate::prefix;
 mod ddns;
 mod dns64;
 mod findings;
+pub mod flow;
 pub(crate) mod listen;
 mod nat64;
 mod ndp_proxy;
@@ -80,6 +81,8 @@ pub struct Plan {
     pub stateless: Vec<crate::dhcp::stateless::StatelessPlan>,
     /// Prefixes that are translated to others on the uplink; absent where none are.
     pub npt: Option<crate::npt::NptPlan>,
+    /// Where established flows pass neither rules nor routing; absent where they do.
+    pub flows: Option<flow::FlowPlan>,
     /// Names outside, and the addresses that they are to have.
     pub ddns: Vec<crate::ddns::Record>,
     /// What VMs are told of their prefixes; absent where they cannot ask.
@@ -543,6 +546,7 @@ pub fn plan(config: &Config, facts: &Facts) -> Plan {
     let ndp_proxy = ndp_proxy::plan(&topology);
     let stateless = stateless::plan(&topology, nat64.as_ref());
     let npt = npt::plan(&topology, &mut findings);
+    let flows = flow::plan(&topology, &mut findings);
     let savi = savi::plan(&topology);
     findings::check(&topology, nat64.as_ref(), &dns64, &mut findings);
     let metrics = listen::metrics(&topology);
@@ -558,6 +562,7 @@ pub fn plan(config: &Config, facts: &Facts) -> Plan {
         ndp_proxy,
         stateless,
         npt,
+        flows,
         ddns,
         vm_prefixes,
         savi,

@@ -39,6 +39,10 @@ impl Plan {
                 None => writeln!(out, "npt {} is nothing outside", pair.inside)?,
             }
         }
+        if let Some(flows) = &self.flows {
+            let links: Vec<_> = flows.links.iter().map(|(_, name)| name.as_str()).collect();
+            writeln!(out, "established flows pass no rule between {}", links.join(", "))?;
+        }
         for ra in &self.ra {
             advertisement(ra, out)?;
         }

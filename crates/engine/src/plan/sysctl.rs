@@ -1,6 +1,6 @@
 //! Kernel switches: a router that believes nobody's advertisements and redirects, and forwards once the firewall is up.
 use super::topology::Topology;
-use super::{NAT64_DEVICE, Nat64Plan, ROUTER_PORTS, Stage, Sysctl};
+use super::{NAT64_DEVICE, Nat64Plan, ROUTER_PORTS, Stage, Sysctl, flow};
 
 /// Per IPv6 interface. RFC 4861 section 6.2.1: a router takes its own configuration from no advertisement.
 const IPV6_LINK: [(&str, &str); 5] =
@@ -56,13 +56,14 @@ fn connections(topology: &Topology<'_>) -> Vec<(String, String)> {
         values.push((path("max"), most.to_string()));
     }
     let transitory = ["syn_sent", "syn_recv", "fin_wait", "close_wait", "last_ack"];
-    let mut seconds = |name: &str, seconds: u32| values.push((path(name), seconds.to_string()));
-    seconds("tcp_timeout_established", limits.tcp_established);
-    transitory.iter().for_each(|state| seconds(&format!("tcp_timeout_{state}"), limits.tcp_transitory));
-    seconds("udp_timeout", UNANSWERED);
-    seconds("udp_timeout_stream", limits.udp);
-    seconds("icmp_timeout", limits.icmp);
-    seconds("icmpv6_timeout", limits.icmp);
+    let mut set = |name: &str, value: u32| values.push((path(name), value.to_string()));
+    set("tcp_timeout_established", limits.tcp_established);
+    transitory.iter().for_each(|state| set(&format!("tcp_timeout_{state}"), limits.tcp_transitory));
+    flow::sysctls(topology).into_iter().for_each(|(name, value)| set(name, value));
+    set("udp_timeout", UNANSWERED);
+    set("udp_timeout_stream", limits.udp);
+    set("icmp_timeout", limits.icmp);
+    set("icmpv6_timeout", limits.icmp);
     values
 }
 

@@ -6,9 +6,9 @@ use std::fs;
 
 use aya::programs::links::{FdLink, LinkError, LinkOrder, PinnedLink};
 use aya::programs::tc::{self, NlOptions, SchedClassifierLinkId, TcAttachOptions};
-use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+use aya::programs::{ProgramError, ProgramId, SchedClassifier, TcAttachType};
 use aya::util::KernelVersion;
-use sixgate_fastpath::PROGRAM;
+use sixgate_fastpath::{PROGRAM, flow, npt};
 
 use super::pins::Pins;
 use super::{FastPathError, refused_program, source};
@@ -22,11 +22,54 @@ pub(crate) struct Point {
     pub(crate) pin: &'static str,
     /// Where packets come in, or where they leave.
     pub(crate) direction: TcAttachType,
+    /// Among our own programs there.
+    pub(crate) order: Order,
+}
+
+/// A program's place among our own on the same hook. Other people's stay where they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Before all others of ours.
+    First,
+    /// Before the last one.
+    Middle,
+    /// Behind all others of ours.
+    Last,
+}
+
+/// Programs of the router that are [`Order::Middle`] where another one is [`Order::First`], and the one that is [`Order::Last`].
+const MIDDLE: [&str; 2] = [npt::OUT, npt::LAN_OUT];
+const LAST: &str = flow::IN;
+
+impl Order {
+    /// Where TCX is to put it: before the first one there that it comes before.
+    fn among(self, name: &str, direction: TcAttachType) -> LinkOrder {
+        let is_behind = |program: &str| match self {
+            Self::First => program == LAST || MIDDLE.contains(&program),
+            Self::Middle => program == LAST,
+            Self::Last => false,
+        };
+        let there = SchedClassifier::query_tcx(name, direction).map(|(_, programs)| programs).unwrap_or_default();
+        let next = there.iter().find(|program| program.name_as_str().is_some_and(is_behind));
+        next.map_or_else(LinkOrder::default, |program| {
+            // SAFETY: the kernel has just told the number; should the program be gone by now, it refuses the attachment.
+            LinkOrder::before_program_id(unsafe { ProgramId::new(program.id()) })
+        })
+    }
+
+    /// The priority of a filter of clsact. The kernel chooses from 49152 downwards.
+    const fn priority(self) -> u16 {
+        match self {
+            Self::First => 16_384,
+            Self::Middle => 0,
+            Self::Last => 61_440,
+        }
+    }
 }
 
 impl Default for Point {
     fn default() -> Self {
-        Self { program: PROGRAM, pin: "link", direction: TcAttachType::Ingress }
+        Self { program: PROGRAM, pin: "link", direction: TcAttachType::Ingress, order: Order::Middle }
     }
 }
 
@@ -147,7 +190,7 @@ impl Hooks {
                 }
             }
         }
-        let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+        let options = TcAttachOptions::TcxOrder(self.point.order.among(name, self.point.direction));
         let id = program.attach_with_options(name, self.point.direction, options)?;
         let link = loose(program, id)?;
         match path {
@@ -195,7 +238,8 @@ fn attach_classic(program: &mut SchedClassifier, name: &str, point: Point) -> Re
     // It may be there already, and others may use it.
     let _ = tc::qdisc_add_clsact(name);
     detach_by_name(name, point);
-    let id = program.attach_with_options(name, point.direction, TcAttachOptions::Netlink(NlOptions::default()))?;
+    let options = NlOptions { priority: point.order.priority(), ..NlOptions::default() };
+    let id = program.attach_with_options(name, point.direction, TcAttachOptions::Netlink(options))?;
     // Dropping the handle would take the filter away, which is to outlive the process.
     std::mem::forget(program.take_link(id)?);
     Ok(())

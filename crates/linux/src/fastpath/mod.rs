@@ -10,26 +10,30 @@ use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 pub use sixgate_fastpath::layout::{self, Counters, Session, Settings, Usage};
 pub use sixgate_fastpath::reason::Reason;
-use sixgate_fastpath::{COUNTERS, MAPS, OBJECT, PROGRAM, SESSIONS_V4, SESSIONS_V6, SETTINGS};
+use sixgate_fastpath::{
+    COUNTERS, LISTENING, MAPS, OBJECT, PROGRAM, REMEMBERING, ROUTES, SESSIONS_V4, SESSIONS_V6, SETTINGS, WATCH,
+};
 
 pub(crate) mod hook;
 pub(crate) mod pins;
 mod settings;
 #[cfg(test)]
 pub(crate) mod tests;
-mod watch;
+pub(crate) mod watch;
 
 pub use hook::Hook;
 use hook::Hooks;
 use pins::{Owner, Pins};
 pub(crate) use settings::fib_flags;
 pub use settings::settings;
-use watch::Watch;
+use watch::{Names, Watch};
 
 /// Milliseconds for which a session knows its route unless routes change: longer than it takes
 /// until each of many busy flows has its next packet. What the kernel does not tell of, as what it learns of a path's MTU, is
 /// not older; and nothing is while a daemon that was killed is away.
 const ROUTE_LASTS: u16 = 1000;
+
+const NAMES: Names = Names { watch: WATCH, routes: ROUTES, listening: LISTENING, program: REMEMBERING };
 
 /// Whose pins they are.
 const OWNER: Owner = Owner { name: "sixgate", version: layout::VERSION };
@@ -124,7 +128,9 @@ impl FastPath {
         let mut program = loader.load(&OBJECT.0).map_err(|error| refused("maps cannot be made", &error))?;
         let loaded = classifier(&mut program).and_then(SchedClassifier::load);
         loaded.map_err(|error| refused_program("the program is not accepted", &error))?;
-        let watch = Watch::begin(&mut program);
+        let watch = Watch::begin(&mut program, NAMES)
+            .inspect_err(|error| tracing::info!("routes are asked for packet by packet: {error}"))
+            .ok();
         let mut map = |name| program.take_map(name).ok_or_else(|| missing(name));
         let wrong = |error| refused_map("the maps are others", &error);
         let v6 = HashMap::try_from(map(SESSIONS_V6)?).map_err(wrong)?;

@@ -7,7 +7,6 @@ use aya::maps::{Array, MapData, ProgramArray};
 use aya::programs::{ProgramError, SchedClassifier, SocketFilter};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
-use sixgate_fastpath::{LISTENING, REMEMBERING, ROUTES, WATCH};
 
 use super::source;
 use crate::clock::now;
@@ -15,29 +14,37 @@ use crate::clock::now;
 /// RTNLGRP_LINK, the addresses, routes, rules and forwarding of both families, and RTNLGRP_NEXTHOP.
 const GROUPS: [u32; 10] = [1, 5, 7, 8, 9, 11, 19, 24, 25, 32];
 
+/// What a watched program's parts are called.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Names {
+    /// The filter.
+    pub(crate) watch: &'static str,
+    /// The map with the time of the last change.
+    pub(crate) routes: &'static str,
+    /// The array of programs that empties with its holder.
+    pub(crate) listening: &'static str,
+    /// What it holds.
+    pub(crate) program: &'static str,
+}
+
 /// The socket; who closes it has the program go. And the entry by which sessions know their routes, which goes with the last
 /// handle of its map: both go with the process.
-pub(super) struct Watch {
+pub(crate) struct Watch {
     _socket: Socket,
     _listening: ProgramArray<MapData>,
 }
 
 impl Watch {
     /// Watches the calling thread's namespace.
-    pub(super) fn begin(program: &mut Ebpf) -> Option<Self> {
-        let begun = Self::listen(program);
-        begun.inspect_err(|error| tracing::info!("routes are asked for packet by packet: {error}")).ok()
-    }
-
-    fn listen(program: &mut Ebpf) -> io::Result<Self> {
-        let socket = begin(program)?;
+    pub(crate) fn begin(program: &mut Ebpf, names: Names) -> io::Result<Self> {
+        let socket = listen(program, names.watch)?;
         let map =
             |program: &mut Ebpf, name| program.take_map(name).ok_or_else(|| io::Error::other("the maps are others"));
         // What a former process has left, nobody has watched since.
-        let mut routes: Array<MapData, u64> = map(program, ROUTES)?.try_into().map_err(|error| source(&error))?;
+        let mut routes: Array<MapData, u64> = map(program, names.routes)?.try_into().map_err(|error| source(&error))?;
         routes.set(0, now().as_nanos(), 0).map_err(|error| source(&error))?;
-        let mut listening = ProgramArray::try_from(map(program, LISTENING)?).map_err(|error| source(&error))?;
-        let remembering = program.program_mut(REMEMBERING).ok_or_else(|| source(&ProgramError::NotLoaded))?;
+        let mut listening = ProgramArray::try_from(map(program, names.listening)?).map_err(|error| source(&error))?;
+        let remembering = program.program_mut(names.program).ok_or_else(|| source(&ProgramError::NotLoaded))?;
         let remembering: &mut SchedClassifier = remembering.try_into().map_err(|error| source(&error))?;
         remembering.load().map_err(|error| source(&error))?;
         let handle = remembering.fd().map_err(|error| source(&error))?;
@@ -46,9 +53,9 @@ impl Watch {
     }
 }
 
-fn begin(program: &mut Ebpf) -> io::Result<Socket> {
+fn listen(program: &mut Ebpf, name: &str) -> io::Result<Socket> {
     let refused = |error: ProgramError| source(&error);
-    let program = program.program_mut(WATCH).ok_or_else(|| refused(ProgramError::NotLoaded))?;
+    let program = program.program_mut(name).ok_or_else(|| refused(ProgramError::NotLoaded))?;
     let program: &mut SocketFilter = program.try_into().map_err(refused)?;
     program.load().map_err(refused)?;
     let mut socket = Socket::new(NETLINK_ROUTE)?;

@@ -25,6 +25,7 @@ use tokio::time::{Instant, sleep};
 use crate::backoff::Backoff;
 use crate::wiring::{Desired, KernelChange, Reach, Withdraw};
 
+mod flows;
 mod npt;
 mod repairs;
 
@@ -32,6 +33,9 @@ mod repairs;
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How often values below `/proc/sys` are read: most are announced by nobody.
 const READ_EVERY: Duration = Duration::from_millis(500);
+
+/// How often counters are read.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// This task's ends of the channels.
 pub struct Ends {
@@ -47,6 +51,8 @@ pub struct Ends {
     pub reached: mpsc::Receiver<Reach>,
     /// What the console shows.
     pub slice: watch::Sender<Slice>,
+    /// Established flows past rules and routing; absent where they pass them.
+    pub flows: watch::Sender<Option<status::FlowOffload>>,
 }
 
 /// This task's slice of the status.
@@ -101,6 +107,7 @@ pub async fn run(mut ends: Ends, bpffs: &Path) {
                 () = &mut again => {}
                 () = rules_changed(&mut watch) => {}
                 () = values_differ(&desired) => {}
+                () = count(&ends.flows, &kernel.flows) => {}
                 Some((reached, done)) = ends.reached.recv() => {
                     kernel.reach(reached).await;
                     // Nobody waits any more when it took too long.
@@ -151,6 +158,14 @@ async fn values_differ(desired: &Desired) {
     }
 }
 
+/// Tells of what the programs count.
+async fn count(told: &watch::Sender<Option<status::FlowOffload>>, flows: &flows::Offload) {
+    loop {
+        told.send_replace(flows.status());
+        sleep(COUNT_EVERY).await;
+    }
+}
+
 fn publish(slice: &watch::Sender<Slice>, kernel: &Kernel, mut findings: Vec<Finding>) {
     findings.extend(kernel.journal.finding());
     let new = Slice {
@@ -192,6 +207,8 @@ struct Kernel {
     reached: HashMap<(String, Ipv6Addr), Instant>,
     /// Prefix translation.
     npt: npt::Translation,
+    /// Established flows past rules and routing.
+    flows: flows::Offload,
     /// What was put there, and what of it had gone.
     repairs: Repairs,
     journal: repairs::Journal,
@@ -210,6 +227,7 @@ impl Kernel {
             marked: 0,
             reached: HashMap::new(),
             npt: npt::Translation::new(bpffs),
+            flows: flows::Offload::default(),
             repairs: Repairs::default(),
             journal: repairs::Journal::default(),
         }
@@ -260,7 +278,10 @@ impl Kernel {
         self.shorten(plan.shortcut.as_ref().filter(|_| self.ruleset.is_some())).await;
         if self.ruleset.is_some() {
             errors.extend(sysctl::apply_sysctls(&plan.network.sysctls, Stage::Forwarding));
+            // Behind prefix translation, and behind what connection tracking is told of it.
+            findings.extend(self.flows.apply(plan.flows.as_ref()));
         } else {
+            self.flows.end();
             errors.extend(sysctl::stop_forwarding());
         }
         findings.extend(errors.iter().map(ApplyError::finding));
@@ -292,6 +313,7 @@ impl Kernel {
 
     /// Without a valid configuration: nothing is forwarded, nothing is let in; what a former daemon put there stays.
     async fn close(&mut self) -> Vec<Finding> {
+        self.flows.end();
         self.shorten(None).await;
         self.sources = None;
         if let Err(error) = nft::sources::unload().await {
@@ -342,6 +364,7 @@ impl Kernel {
                 ));
             }
         }
+        self.flows.judge();
         self.admission = Some(Arc::new(admission.clone()));
         None
     }
@@ -411,6 +434,7 @@ impl Kernel {
             Ok(()) => {
                 self.ruleset = Some(Arc::new(ruleset.clone()));
                 self.generation += 1;
+                self.flows.judge();
                 Vec::new()
             }
             // A ruleset of this daemon that is in force stays in force: it denies what it denied.
@@ -472,6 +496,7 @@ impl Kernel {
         match done {
             Ok(()) => {
                 self.sources = Some(Arc::clone(wanted));
+                self.flows.judge();
                 None
             }
             Err(error) => {

@@ -53,6 +53,8 @@ pub struct Ends {
     pub facts_slice: watch::Receiver<facts::Slice>,
     /// Slice of the network task.
     pub network: watch::Receiver<network::Slice>,
+    /// Established flows past rules and routing.
+    pub flows: watch::Receiver<Option<status::FlowOffload>>,
     /// Slice of the advertisers.
     pub ra: watch::Receiver<ra::Slice>,
     /// Slice of the denials.
@@ -117,6 +119,7 @@ pub async fn run(mut ends: Ends, starts: u32) {
                 let network = ends.network.borrow().clone();
                 status.firewall = firewall::read(network.ruleset.as_deref()).await;
                 status.firewall.generation = network.generation;
+                status.firewall.flow_offload.clone_from(&ends.flows.borrow());
                 status.firewall.ended = network.ended;
                 status.firewall.connections = ends.connections.borrow().status;
                 status.firewall.denials = ends.denials.borrow().kept;
@@ -396,6 +399,7 @@ mod tests {
             desired: watch::channel(Desired::Unknown).1,
             facts_slice: watch::channel(facts::Slice::default()).1,
             network: watch::channel(network::Slice::default()).1,
+            flows: watch::channel(None).1,
             ra: ra.subscribe(),
             denials: watch::channel(denials::Slice::default()).1,
             dns64: dns64.subscribe(),

@@ -68,6 +68,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             tracks.push(Track::build(Contestant { kind, entries }, &binary, &folder)?);
         }
     }
+    for entries in [SIZES[0], SIZES[2]] {
+        tracks.push(Track::build(Contestant { kind: Kind::Rules, entries }, &binary, &folder)?);
+    }
     let results = race(options, &tracks)?;
     drop(tracks);
     let tables = report::tables(&results);

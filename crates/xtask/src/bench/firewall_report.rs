@@ -83,7 +83,16 @@ fn table(text: &mut String, results: &[Results], measure: Measure) {
     if let Some(series) = value(results, Kind::Kernel, 0, measure) {
         let _ = writeln!(text, "| no firewall | {} | | |", cell(measure, &series));
     }
-    for (kind, name) in [(Kind::Nft, "by hand, with a set"), (Kind::Sixgate, "sixgate"), (Kind::Ufw, "ufw")] {
+    let named = [
+        (Kind::Nft, "by hand, with a set"),
+        (Kind::Sixgate, "sixgate"),
+        (Kind::Rules, "sixgate by its rules"),
+        (Kind::Ufw, "ufw"),
+    ];
+    for (kind, name) in named {
+        if SIZES.iter().all(|entries| value(results, kind, *entries, measure).is_none()) {
+            continue;
+        }
         let cells = SIZES.map(|entries| {
             value(results, kind, entries, measure).map_or_else(String::new, |series| cell(measure, &series))
         });
@@ -117,7 +126,7 @@ fn ratio(results: &[Results], measure: Measure, ours: (Kind, usize), theirs: (Ki
 }
 
 fn demands(results: &[Results]) -> String {
-    use Kind::{Kernel, Nft, Sixgate, Ufw};
+    use Kind::{Kernel, Nft, Rules, Sixgate, Ufw};
     let mut text = String::from("### Ratios\n\n| | ratio | demanded |\n|---|---|---|\n");
     let mut line = |title: &str, ratio: Option<(f64, String)>, most: Option<f64>| {
         let Some((median, shown)) = ratio else { return };
@@ -132,7 +141,17 @@ fn demands(results: &[Results]) -> String {
         line(
             &format!("established flows, sixgate with {entries} entries : no firewall"),
             ratio(results, established, ours, (Kernel, 0)),
+            Some(1.0),
+        );
+        line(
+            &format!("established flows, sixgate by its rules with {entries} entries : no firewall"),
+            ratio(results, established, (Rules, entries), (Kernel, 0)),
             Some(1.25),
+        );
+        line(
+            &format!("established flows, sixgate by its rules : by hand, {entries} entries"),
+            ratio(results, established, (Rules, entries), (Nft, entries)),
+            None,
         );
         line(
             &format!("established flows, sixgate : by hand, {entries} entries"),
@@ -180,7 +199,8 @@ pub(super) fn document(surroundings: &Surroundings, tables: &str) -> String {
          containers; they take turns within a round, and another one begins each round. All have the same allowlist: so many addresses \
          of containers, with one UDP port each, and one with a TCP port. By hand that is a ruleset for nftables as a person would write it, with the addresses \
          in a set of addresses and ports, established flows first, and sources that come in by the wrong side dropped. ufw's own files have \
-         a `route:allow` for each address. Nobody uses a flowtable, which this kernel {flowtable}.\n\n\
+         a `route:allow` for each address. Nobody uses a flowtable, which this kernel {flowtable}. sixgate has established flows go past its rules \
+         (`flow_offload`); by its rules means without that.\n\n\
          - Processor time a packet is what one processor was busy with for each datagram of {BYTES} bytes that arrived at the VM's link: the generator, \
          kept to the other processor, writes ready-made frames into the uplink's TAP device, and receive packet steering hands them to the first one. \
          The VM's link drops them, addressed to nobody there.\n\

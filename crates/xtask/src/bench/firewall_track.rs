@@ -33,8 +33,16 @@ pub(super) enum Kind {
     Nft,
     /// The binary under test.
     Sixgate,
+    /// The same, with every packet by its rules.
+    Rules,
     /// Debian's ufw.
     Ufw,
+}
+
+impl Kind {
+    const fn is_sixgate(self) -> bool {
+        matches!(self, Self::Sixgate | Self::Rules)
+    }
 }
 
 /// What is measured.
@@ -81,6 +89,7 @@ impl Contestant {
             Kind::Kernel => return "no firewall".to_owned(),
             Kind::Nft => "by hand",
             Kind::Sixgate => "sixgate",
+            Kind::Rules => "sixgate by its rules",
             Kind::Ufw => "ufw",
         };
         format!("{name}, {}", self.entries)
@@ -90,6 +99,7 @@ impl Contestant {
     pub(super) const fn enters(self, measure: Measure, round: usize) -> bool {
         match (measure, self.kind) {
             (Measure::Apply | Measure::Change, Kind::Kernel) => false,
+            (measure, Kind::Rules) => matches!(measure, Measure::Established | Measure::Tcp),
             (Measure::Apply | Measure::Change, Kind::Ufw) => round == 0,
             (Measure::New, Kind::Ufw) if self.entries > 10 => round == 0,
             (Measure::Apply, _) => round < 3,
@@ -102,6 +112,7 @@ impl Contestant {
             Kind::Kernel => "none",
             Kind::Nft => "nft",
             Kind::Sixgate => "six",
+            Kind::Rules => "rules",
             Kind::Ufw => "ufw",
         };
         format!("{kind}{}", self.entries)
@@ -167,8 +178,8 @@ impl Track {
             server,
             router,
         };
-        if contestant.kind == Kind::Sixgate {
-            fs::write(this.file("config.toml"), sixgate_file(contestant.entries, 0)?)?;
+        if contestant.kind.is_sixgate() {
+            fs::write(this.file("config.toml"), this.sixgate_file(contestant.entries, 0)?)?;
             let (binary, folder) = (sixgate.display(), folder.display());
             let line =
                 format!("{binary} run --config {folder}/config.toml --control {folder}/control --state {folder}");
@@ -213,8 +224,16 @@ impl Track {
                 self.prepare_ufw(entries)?;
                 self.ufw("--force enable").map(drop)
             }
-            Kind::Sixgate => self.sixgate_apply(&sixgate_file(entries, 0)?),
+            Kind::Sixgate | Kind::Rules => self.sixgate_apply(&self.sixgate_file(entries, 0)?),
         }
+    }
+
+    fn sixgate_file(&self, entries: usize, one_more: usize) -> Result<String> {
+        let text = sixgate_file(entries, one_more)?;
+        Ok(match self.contestant.kind {
+            Kind::Rules => text.replace("[policy]\n", "[policy]\nflow_offload = false\n"),
+            Kind::Kernel | Kind::Nft | Kind::Sixgate | Kind::Ufw => text,
+        })
     }
 
     fn sixgate_apply(&self, text: &str) -> Result<()> {
@@ -285,7 +304,7 @@ impl Track {
                 self.clear()?;
                 let begin = Instant::now();
                 self.apply(entries)?;
-                if self.contestant.kind == Kind::Sixgate {
+                if self.contestant.kind.is_sixgate() {
                     self.await_element(entries - 1)?;
                 }
                 Ok(milliseconds(begin))
@@ -300,8 +319,8 @@ impl Track {
             Kind::Kernel => Ok(()),
             Kind::Nft => self.router.run(10, "nft flush ruleset").map(drop),
             Kind::Ufw => self.ufw("--force disable").map(drop),
-            Kind::Sixgate => {
-                self.sixgate_apply(&sixgate_file(0, 0)?)?;
+            Kind::Sixgate | Kind::Rules => {
+                self.sixgate_apply(&self.sixgate_file(0, 0)?)?;
                 let script = self.file("list.nft");
                 fs::write(&script, "list set inet sixgate allowed_udp\n")?;
                 let deadline = Instant::now() + Duration::from_secs(60);
@@ -334,8 +353,8 @@ impl Track {
                 self.ufw(&format!("route allow proto udp to {target} port {FIRST_DESTINATION}"))?;
                 begin
             }
-            Kind::Sixgate => {
-                let text = sixgate_file(self.contestant.entries, later)?;
+            Kind::Sixgate | Kind::Rules => {
+                let text = self.sixgate_file(self.contestant.entries, later)?;
                 let begin = Instant::now();
                 self.sixgate_apply(&text)?;
                 self.await_element(later)?;

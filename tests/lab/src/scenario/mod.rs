@@ -24,6 +24,7 @@ mod docker;
 mod encrypted;
 mod fast_path;
 mod firewall;
+mod flows;
 mod hostile;
 mod lifecycle;
 mod metrics;
@@ -210,6 +211,11 @@ table! {
     busy_small_packets_go_past_the_kernel_unless_others_look:      NAMESPACE, Slaac, Running => shortcut::taken_unless_others_look;
 
     // The fast path.
+    most_of_an_established_flow_goes_past_the_rules:               BOTH, Slaac, Running => flows::go_past_the_rules;
+    flows_past_the_rules_are_counted_and_end_with_their_entry:     NAMESPACE, Slaac, ByBody => flows::end_with_their_entry;
+    a_forged_address_gets_nothing_out_of_a_flow_past_the_rules:    NAMESPACE, Slaac, Running => flows::are_their_senders_alone;
+    a_new_route_counts_for_the_next_packet_past_the_rules:         NAMESPACE, Slaac, Running => flows::follow_routes;
+    without_a_daemon_or_with_others_rules_none_goes_past_the_rules: NAMESPACE, Slaac, Running => flows::are_given_up;
     most_of_what_is_translated_is_translated_in_the_kernel:        BOTH, Slaac, Running => fast_path::takes_over;
     flows_go_on_while_no_daemon_is_there_and_the_next_knows_them:  NAMESPACE, Slaac, Running => fast_path::outlives_the_daemon;
     other_rules_judge_the_flows_of_the_fast_path_again:            NAMESPACE, Slaac, Running => fast_path::is_judged_again;

@@ -212,6 +212,18 @@ fn firewall(sheet: &mut Sheet, firewall: &Firewall) {
     let alone = |value| [(Vec::new(), flag(value))];
     sheet.gauge("firewall_loaded", "Whether the ruleset is in force", alone(firewall.loaded));
     sheet.gauge("firewall_forwarding", "Whether packets are forwarded", alone(firewall.forwarding));
+    if let Some(offload) = &firewall.flow_offload {
+        let counter = |value: u64| [(Vec::new(), value)];
+        sheet.counter(
+            "firewall_offloaded_packets",
+            "Packets of established flows past rules",
+            counter(offload.past.packets),
+        );
+        sheet.counter("firewall_offloaded_bytes", "Bytes of established flows past rules", counter(offload.past.bytes));
+        sheet.counter("firewall_offload_learnt", "Directions of flows that were learnt", counter(offload.learnt));
+        let reasons = labelled("reason", &offload.reasons.clone().into_iter().collect());
+        sheet.counter("firewall_offload_left", "IPv6 packets that passed rules and routing, by reason", reasons);
+    }
     if let Some(held) = &firewall.connections {
         let gauge = |value: u64| [(Vec::new(), float(value))];
         let counter = |value: u64| [(Vec::new(), value)];
@@ -273,7 +285,7 @@ fn float(value: u64) -> f64 {
 mod tests {
     use std::collections::BTreeSet;
 
-    use sixgate_engine::status::{Advertised, Connections, FastPath, Upstream};
+    use sixgate_engine::status::{Advertised, Connections, FastPath, FlowOffload, Upstream};
 
     use super::*;
 
@@ -349,6 +361,8 @@ mod tests {
             latency_us: 0,
             encrypted: None,
         }];
+        let offload = FlowOffload { reasons: dropped.clone(), ..FlowOffload::default() };
+        status.firewall.flow_offload = Some(offload);
         let left = FastPath { reasons: dropped.clone(), ..FastPath::default() };
         status.nat64 = status.nat64.map(|nat64| Nat64 { fast_path: Some(left), ..nat64 });
         status.dns64 = Some(Dns64 { dropped, upstreams, ..Dns64::default() });
