@@ -51,19 +51,19 @@ const DOCKER_PROGRAMS: &[&str] = &["dockerd", "docker", "containerd", "runc", "i
 
 /// Runs all scenarios of a back end, as the test binary's `main`.
 pub fn main(back_end: BackEnd) -> ExitCode {
-    run(&[back_end], SCENARIOS, &[])
+    run(&[back_end], SCENARIOS, SCENARIOS_PER_CORE, &[])
 }
 
 /// Runs the scenarios with Docker on both back ends, as the test binary's `main`.
 pub fn docker() -> ExitCode {
-    run(&[BackEnd::Namespace, BackEnd::Machine], DOCKER, DOCKER_PROGRAMS)
+    run(&[BackEnd::Namespace, BackEnd::Machine], DOCKER, 1, DOCKER_PROGRAMS)
 }
 
-fn run(back_ends: &[BackEnd], scenarios: &'static [Scenario], programs: &[&str]) -> ExitCode {
+fn run(back_ends: &[BackEnd], scenarios: &'static [Scenario], per_core: usize, programs: &[&str]) -> ExitCode {
     let mut arguments = Arguments::from_args();
     if back_ends.contains(&BackEnd::Namespace) && arguments.test_threads.is_none() {
         // Scenarios spend their time waiting for the timers of Neighbor Discovery, not computing.
-        arguments.test_threads = thread::available_parallelism().ok().map(|cores| cores.get() * SCENARIOS_PER_CORE);
+        arguments.test_threads = thread::available_parallelism().ok().map(|cores| cores.get() * per_core);
     }
     let required = std::env::var_os("LAB_REQUIRED").is_some_and(|value| value == "1");
     let mut machines: BTreeMap<Network, SharedLab> = BTreeMap::new();
