@@ -1,4 +1,4 @@
-//! `cargo xtask kernels`: the fast path's tests inside other kernels of Debian's, under emulation.
+//! `cargo xtask kernels`: the tests of the fast paths inside other kernels of Debian's, under emulation.
 use anyhow::{Context as _, Result};
 
 use crate::command::{cargo, output, root};
@@ -6,12 +6,12 @@ use crate::guest::Guest;
 use crate::setup;
 
 /// What the tests use of the kernel.
-const MODULES: &[&str] = &["veth", "sch_ingress", "cls_bpf", "dummy"];
+const MODULES: &[&str] = &["veth", "sch_ingress", "cls_bpf", "dummy", "tun"];
 /// Far fewer random packets than without emulation.
 const SCRIPT: &str = "
 uname -r
 export LAB_REQUIRED=1 SIXGATE_FUZZ_CASES=2000
-tests --test-threads=1 fastpath
+tests --test-threads=1 fastpath clat::
 result $?
 ";
 const SECONDS: u32 = 600;
