@@ -91,11 +91,11 @@ const UNPACKED: &[Need] = &[
     Need { program: "radvd", package: "radvd", purposes: TESTS },
     Need { program: "dhcpcd", package: "dhcpcd-base", purposes: TESTS },
     Need { program: "promtool", package: "prometheus", purposes: TESTS },
-    Need { program: "dockerd", package: "docker.io", purposes: TESTS },
+    // By their paths: the lab means Debian's Docker whatever else is installed, and a busybox that needs no libraries.
+    Need { program: "sbin/dockerd", package: "docker.io", purposes: TESTS },
     // Before Debian 13 the client comes with the daemon.
-    Need { program: "docker", package: "docker-cli", purposes: TESTS },
-    Need { program: "containerd", package: "containerd", purposes: TESTS },
-    // By its path: another busybox may be linked with libraries that a container does not have.
+    Need { program: "bin/docker", package: "docker-cli", purposes: TESTS },
+    Need { program: "bin/containerd", package: "containerd", purposes: TESTS },
     Need { program: "bin/busybox", package: "busybox-static", purposes: TESTS },
 ];
 

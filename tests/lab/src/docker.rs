@@ -75,12 +75,14 @@ impl Docker {
              mkdir -p /etc/docker
              mount -t tmpfs tmpfs /etc/docker
              mount --bind {} /run
+             export PATH={tools}/usr/sbin:{tools}/usr/bin:$PATH
              exec dockerd --config-file {} --data-root {} --cgroup-parent /{} --exec-opt native.cgroupdriver=cgroupfs\n",
             host.resolver_file().display(),
             run.display(),
             file.display(),
             data.display(),
             host.name(),
+            tools = tools().display(),
         );
         fs::write(&launcher, script)?;
         let enter = format!("--net=/run/netns/{}", host.name());
@@ -138,7 +140,7 @@ impl Docker {
     }
 
     fn import(&self, folder: &Path) -> Result<()> {
-        let busybox = ["usr/bin", "bin"].iter().map(|it| target_folder().join("tools/debian").join(it).join("busybox"));
+        let busybox = ["usr/bin", "bin"].iter().map(|it| tools().join(it).join("busybox"));
         let busybox = busybox.filter(|it| it.is_file()).find(|it| !it.is_symlink());
         let busybox = busybox.context("no static busybox is unpacked: `cargo xtask test` does it")?;
         let (bin, pages) = (folder.join("bin"), folder.join("www/cgi-bin"));
@@ -166,7 +168,10 @@ impl Docker {
     fn docker(&self, words: &str, more: &[&str]) -> Result<Outcome> {
         let socket = format!("unix://{}/docker.sock", self.run.display());
         let config = self.run.display().to_string();
-        let line = ["docker", "--config", &config, "--host", &socket].into_iter();
+        // A newer client may not speak with the daemon that is meant.
+        let unpacked = tools().join("usr/bin/docker");
+        let client = if unpacked.is_file() { unpacked.display().to_string() } else { "docker".to_owned() };
+        let line = [&client, "--config", &config, "--host", &socket].into_iter();
         program::run(line.chain(words.split_whitespace()).chain(more.iter().copied()), PATIENCE)
     }
 
@@ -207,6 +212,11 @@ impl Docker {
         }
         Ok(())
     }
+}
+
+/// Where packages are unpacked that are not installed.
+fn tools() -> PathBuf {
+    target_folder().join("tools/debian")
 }
 
 impl Drop for Docker {
