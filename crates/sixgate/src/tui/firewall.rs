@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use ratatui::text::Line;
 use sixgate_engine::firewall::denial::Denial;
-use sixgate_engine::status::Traffic;
+use sixgate_engine::status::{Connections, Traffic};
 
 use super::format::{bytes, count, per_second};
 use super::page::{Item, harmless};
@@ -39,6 +39,17 @@ impl Sheet<'_> {
         ] {
             let reasons = reasons.iter().map(|(reason, traffic)| (reason.clone(), traffic.packets)).collect();
             lines.extend(self.reasons(label, rate, &reasons));
+        }
+        if let Some(Connections { held, most, refused, evicted }) = &firewall.connections {
+            // From there on a finding says what to do.
+            let role = if held.saturating_mul(20) >= most.saturating_mul(19) { Role::Warning } else { Role::Plain };
+            let mut items = vec![Item::new(role, format!("{} of {}", count(*held), count(*most)))];
+            for (lost, how) in [(refused, "refused"), (evicted, "evicted")] {
+                if *lost > 0 {
+                    items.push(Item::new(Role::Warning, format!("{} {how}", count(*lost))));
+                }
+            }
+            lines.extend(self.labelled("connections", &items));
         }
         lines
     }

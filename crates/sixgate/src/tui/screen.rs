@@ -19,6 +19,10 @@ const BOOT_SECONDS: u64 = 15;
 /// The line of pages is left out on a terminal with fewer rows.
 const PAGES_FROM: u16 = 10;
 
+/// There are more pages on that side; code page 437 has both.
+const MORE_BEFORE: char = '«';
+const MORE_BEHIND: char = '»';
+
 /// Draws everything.
 pub(super) fn draw(app: &mut App, frame: &mut Frame<'_>) {
     let area = frame.area();
@@ -203,7 +207,8 @@ fn state_line(app: &App, columns: usize) -> Line<'static> {
     Line::from(vec![Span::styled(format!("{name}{blanks}{shown}"), bar), Span::styled(verdict, app.theme.style(role))])
 }
 
-/// The pages with their keys; the open one stands out. Where not all have room, those around the open one are shown.
+/// The pages with their keys; the open one stands out. Where not all have room, those around the open one are shown, and
+/// signs on both sides say that there are more.
 fn pages_line(app: &mut App, columns: usize) -> Line<'static> {
     let open = View::PAGES.iter().position(|(view, ..)| *view == app.view).unwrap_or(0);
     let wide = |(_, _, title): &(View, char, &str)| width(title) + 3;
@@ -222,7 +227,8 @@ fn pages_line(app: &mut App, columns: usize) -> Line<'static> {
         app.tabs.push((*view, taken..taken + needed));
         taken += needed;
         let role = if app.view == *view { Role::Open } else { Role::Plain };
-        spans.push(Span::styled(format!(" {key} "), app.theme.style(Role::Label)));
+        let before = if first > 0 && app.tabs.len() == 1 { MORE_BEFORE } else { ' ' };
+        spans.push(Span::styled(format!("{before}{key} "), app.theme.style(Role::Label)));
         spans.push(Span::styled(*title, app.theme.style(role)));
     }
     let filter = match (app.typing, app.filter.is_empty()) {
@@ -237,6 +243,10 @@ fn pages_line(app: &mut App, columns: usize) -> Line<'static> {
         taken = app.tabs.pop().map_or(0, |(_, columns)| columns.start);
     }
     let filter = clip(&filter, columns - taken);
+    if first + app.tabs.len() < View::PAGES.len() && columns - taken - width(&filter) >= 2 {
+        spans.push(Span::styled(format!(" {MORE_BEHIND}"), app.theme.style(Role::Label)));
+        taken += 2;
+    }
     spans.push(Span::raw(" ".repeat(columns - taken - width(&filter))));
     spans.push(Span::styled(filter, app.theme.style(Role::Title)));
     Line::from(spans)

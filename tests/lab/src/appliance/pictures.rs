@@ -97,10 +97,23 @@ fn looks(unit: &mut Unit) -> Result<()> {
     picture(unit, "vga-seabios")?;
     unit.power_off()?;
     unit.boot(Hardware { firmware: Firmware::Ovmf, ..Unit::hardware() })?;
-    unit.status_with("the kept configuration", |status| {
-        status["system"]["hostname"] == "gw1" && status["lans"][0]["advertised"]["sent"].as_u64() > Some(0)
+    unit.status_with("the kept configuration, with all services at work", |status| {
+        status["system"]["hostname"] == "gw1"
+            && status["lans"][0]["advertised"]["sent"].as_u64() > Some(0)
+            && status["nat64"].is_object()
+            && status["nat64"]["obstacle"].is_null()
+            && status["dns64"]["synthesizing"] == true
+            && status["firewall"]["forwarding"] == true
     })?;
     wait::until_ok("the console on the firmware's frame buffer", PATIENCE, || bars(unit))?;
+    // What is on the screen once it has changed twice was asked for after that.
+    for _ in 0..2 {
+        let before = dump(unit)?;
+        wait::until_ok("a picture of later", PATIENCE, || {
+            ensure!(dump(unit)? != before, "the screen has not changed");
+            Ok(())
+        })?;
+    }
     picture(unit, "vga-ovmf")?;
     unit.power_off().map(drop)
 }
@@ -172,12 +185,17 @@ fn picture(unit: &mut Unit, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// The screen as it is, as a picture in the PPM format.
+fn dump(unit: &mut Unit) -> Result<Vec<u8>> {
+    let file = std::path::absolute(unit.folder().join("screen.ppm"))?;
+    unit.machine()?.monitor()?.execute("screendump", &json!({ "filename": file }))?;
+    Ok(fs::read(&file)?)
+}
+
 /// Whether the screen's first and last line of text are the console's bars, and a page is between them.
 fn bars(unit: &mut Unit) -> Result<()> {
     const LINE: usize = 16;
-    let file = std::path::absolute(unit.folder().join("screen.ppm"))?;
-    unit.machine()?.monitor()?.execute("screendump", &json!({ "filename": file }))?;
-    let bytes = fs::read(&file)?;
+    let bytes = dump(unit)?;
     // P6, width, height, 255, and three bytes for each pixel.
     let mut words = bytes.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
     let mut number = || -> Option<usize> { std::str::from_utf8(words.next()?).ok()?.parse().ok() };

@@ -56,7 +56,7 @@ fn no_size_breaks_any_page() {
 
 #[test]
 fn all_glyphs_are_in_code_page_437() {
-    let known = "─│┌┐└┘█▄░↑↓←→►»";
+    let known = "─│┌┐└┘█▄░↑↓←→►«»";
     for mut app in gallery() {
         for size in SIZES {
             let shown = rows(&mut app, size);

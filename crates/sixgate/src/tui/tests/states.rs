@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use sixgate_engine::facts::AddressState;
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::status::{
-    self, Advertised, AdvertisedPrefix, Appliance, Client, Contest, Dns64, Frequent, Interface, Lan, Milestone, Nat64,
-    Sessions, Status, Traffic, Upstream, Vm,
+    self, Advertised, AdvertisedPrefix, Appliance, Client, Connections, Contest, Dns64, Frequent, Interface, Lan,
+    Milestone, Nat64, Sessions, Status, Traffic, Upstream, Vm,
 };
 
 pub(super) fn traffic(packets: u64, bytes: u64) -> Traffic {
@@ -181,6 +181,7 @@ pub(super) fn normal(second: u64) -> Status {
         ..Appliance::default()
     });
     status.firewall.loaded = true;
+    status.firewall.connections = Some(Connections { held: 1_204 + second, most: 65_536, refused: 0, evicted: 0 });
     status.firewall.forwarding = true;
     status.firewall.dropped = drops([
         ("to the router from the uplink, no allow entry", 9_100 + 3 * second),
@@ -194,6 +195,7 @@ pub(super) fn normal(second: u64) -> Status {
 /// A router that is on its knees.
 pub(super) fn overloaded(second: u64) -> Status {
     let mut status = normal(second);
+    status.firewall.connections = Some(Connections { held: 65_530, most: 65_536, refused: 812_000, evicted: 4_077 });
     status.system.memory_available = 1 << 20;
     status.system.load = 17.31;
     status.system.starts = 9;
