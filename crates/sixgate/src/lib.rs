@@ -24,5 +24,6 @@ pub mod schema;
 pub mod sessions;
 mod table;
 pub mod tasks;
+mod trust;
 pub mod tui;
 pub mod wiring;

@@ -10,7 +10,7 @@ use super::door::Errors;
 use super::scalar::{self, At};
 use super::{Target, allow, keys, raw};
 use crate::ddns::How;
-use crate::ddns::http::HttpPlan;
+use crate::ddns::http::{HttpPlan, usual_port};
 use crate::ddns::tsig::{Algorithm, Key};
 use crate::ddns::update::UpdatePlan;
 
@@ -74,7 +74,7 @@ pub(super) fn validate(raw: Spanned<raw::Ddns>, names: allow::Names<'_>, errors:
             errors.note(
                 table,
                 "a name is told either by `server` (RFC 2136) or by `url`",
-                "write server = \"2001:db8::53\" and zone, or url = \"http://..\"",
+                "write server = \"2001:db8::53\" and zone, or url = \"https://..\"",
             );
             None
         }
@@ -145,21 +145,18 @@ fn http(url: &Spanned<String>, raw: &raw::Ddns, errors: &mut Errors) -> Option<H
         errors.note(url.span(), what, mend);
         None
     };
-    if text.starts_with("https://") {
-        return wrong(
-            errors,
-            "HTTPS is not built in",
-            "use RFC 2136 with a key, or a server in your own network that speaks HTTPS for you".to_owned(),
-        );
-    }
-    let whole = text.strip_prefix("http://").filter(|rest| rest.bytes().all(|byte| byte.is_ascii_graphic()));
+    let (rest, encrypted) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+        (Some(rest), _) => (Some(rest), true),
+        (None, rest) => (rest, false),
+    };
+    let whole = rest.filter(|rest| rest.bytes().all(|byte| byte.is_ascii_graphic()));
     let Some(rest) = whole else {
-        return wrong(errors, "this is no URL of HTTP", keys::describe("ddns", "url"));
+        return wrong(errors, "this is no URL of HTTP or HTTPS", keys::describe("ddns", "url"));
     };
     let (authority, path) = rest.find(['/', '?']).map_or((rest, ""), |at| rest.split_at(at));
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, port.parse().ok()),
-        _ => (authority, Some(80)),
+        _ => (authority, Some(usual_port(encrypted))),
     };
     let (Some(port), false) = (port, host.is_empty() || host.contains('@')) else {
         return wrong(errors, "this URL names no server", keys::describe("ddns", "url"));
@@ -180,5 +177,5 @@ fn http(url: &Spanned<String>, raw: &raw::Ddns, errors: &mut Errors) -> Option<H
             None
         }
     };
-    Some(HttpPlan { host: host.to_owned(), port, target, is_dyndns2, credentials })
+    Some(HttpPlan { host: host.to_owned(), port, encrypted, target, is_dyndns2, credentials })
 }

@@ -135,7 +135,7 @@ pub(super) const KEYS: &[KeyText] = &[
     key("ddns", "key", "name of the key that signs updates (RFC 8945); default: none, updates are not signed"),
     key("ddns", "secret", "the key's secret in Base64"),
     key("ddns", "algorithm", "\"hmac-sha256\" or \"hmac-sha512\"; default \"hmac-sha256\""),
-    key("ddns", "url", "instead of server: a provider's URL, \"http://dyn.example.net/nic/update\" for one that speaks dyndns2, or one with {address} and perhaps {name} in it"),
+    key("ddns", "url", "instead of server: a provider's URL, \"https://dyn.example.net/nic/update\" for one that speaks dyndns2, or one with {address} and perhaps {name} in it; over TLS the server shows a certificate for its name, by a public authority or by `upstream_authority` in [dns64]; \"http://..\" is not encrypted"),
     key("ddns", "user", "user at the provider; default: none"),
     key("ddns", "password", "its password"),
 

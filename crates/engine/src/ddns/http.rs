@@ -16,6 +16,8 @@ pub struct HttpPlan {
     pub host: String,
     /// Its port.
     pub port: u16,
+    /// Over TLS; the server shows a certificate for its name or address.
+    pub encrypted: bool,
     /// Path and query; `{name}` and `{address}` stand for what they say.
     pub target: String,
     /// Whether the answer is one of dyndns2's words.
@@ -26,20 +28,26 @@ pub struct HttpPlan {
 
 impl core::fmt::Debug for HttpPlan {
     fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let Self { host, port, is_dyndns2, .. } = self;
+        let Self { host, port, encrypted, is_dyndns2, .. } = self;
         out.debug_struct("HttpPlan")
             .field("host", host)
             .field("port", port)
+            .field("encrypted", encrypted)
             .field("is_dyndns2", is_dyndns2)
             .finish_non_exhaustive()
     }
+}
+
+/// The port of HTTP and of HTTPS.
+pub const fn usual_port(encrypted: bool) -> u16 {
+    if encrypted { 443 } else { 80 }
 }
 
 /// The request. HTTP/1.0, so that the answer ends with the connection.
 pub fn request(plan: &HttpPlan, name: &Name, address: IpAddr) -> Vec<u8> {
     let name = name.to_ascii();
     let target = plan.target.replace("{name}", name.trim_end_matches('.')).replace("{address}", &address.to_string());
-    let port = if plan.port == 80 { String::new() } else { format!(":{}", plan.port) };
+    let port = if plan.port == usual_port(plan.encrypted) { String::new() } else { format!(":{}", plan.port) };
     let authorization = plan.credentials.as_ref().map_or_else(String::new, |(user, password)| {
         let text = Base64::encode_to_string(format!("{user}:{password}")).unwrap_or_default();
         format!("Authorization: Basic {text}\r\n")

@@ -135,6 +135,7 @@ fn dyndns2_is_asked_and_understood() {
     let plan = HttpPlan {
         host: "dyn.example.net".to_owned(),
         port: 8080,
+        encrypted: false,
         target: "/nic/update?hostname={name}&myip={address}".to_owned(),
         is_dyndns2: true,
         credentials: Some(("user".to_owned(), "pass".to_owned())),
@@ -152,6 +153,9 @@ fn dyndns2_is_asked_and_understood() {
     assert!(matches!(said("HTTP/1.1 200 OK\r\n\r\n911"), Outcome::Failed(_)));
     assert!(matches!(said("HTTP/1.1 503 Busy\r\n\r\n"), Outcome::Failed(_)));
     assert!(matches!(said("garbage"), Outcome::Failed(_)));
+    let usual = HttpPlan { port: 443, encrypted: true, ..plan.clone() };
+    let asked = http::request(&usual, &name("www.example.net."), "2001:db8::5".parse().unwrap());
+    assert!(String::from_utf8(asked).unwrap().contains("\r\nHost: dyn.example.net\r\n"));
     let template = HttpPlan { is_dyndns2: false, credentials: None, ..plan.clone() };
     assert_eq!(http::answer(&template, b"HTTP/1.1 204 No Content\r\n\r\n"), Outcome::Done("204".to_owned()));
     assert!(matches!(http::answer(&template, b"HTTP/1.1 403 No\r\n\r\n"), Outcome::Refused(_)));

@@ -6,17 +6,20 @@ use std::time::{Duration, SystemTime};
 
 use hickory_proto::op::{Message, Query};
 use hickory_proto::rr::{Name, RData, RecordType};
+use rustls::pki_types::ServerName;
 use sixgate_engine::ddns::{How, Outcome, PATIENCE, Record, State, Updater, http, update};
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::status;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 use crate::clock::{now, seed, sleep_until};
 use crate::durable;
+use crate::trust;
 use crate::wiring::Desired;
 
 /// What is kept in the state's folder: what was told, so that a restart tells it to nobody again.
@@ -45,6 +48,15 @@ pub struct Slice {
     pub findings: Vec<Finding>,
 }
 
+/// Who finds a server, and who vouches for it.
+#[derive(Clone, Debug, Default)]
+struct Helpers {
+    /// Resolvers that the router asks itself.
+    resolvers: Vec<SocketAddr>,
+    /// Authorities that are believed beside the public ones.
+    authorities: Vec<Vec<u8>>,
+}
+
 /// Runs until there are no plans any more. What was told is kept in the folder `state`.
 pub async fn run(mut ends: Ends, state: PathBuf) {
     let file = state.join(FILE);
@@ -52,15 +64,15 @@ pub async fn run(mut ends: Ends, state: PathBuf) {
     let mut kept = kept(&updater);
     let mut attempts: JoinSet<(Record, Outcome)> = JoinSet::new();
     loop {
-        let mut resolvers = Vec::new();
+        let mut helpers = Helpers::default();
         if let Some(plan) = ends.desired.borrow_and_update().plan() {
             updater.reconfigure(&plan.ddns);
-            resolvers.clone_from(&plan.dns64.upstream);
+            helpers = Helpers { resolvers: plan.dns64.upstream.clone(), authorities: plan.dns64.authorities.clone() };
         }
         while let Some(record) = updater.poll_attempt(now()) {
-            let resolvers = resolvers.clone();
+            let helpers = helpers.clone();
             attempts.spawn(async move {
-                let outcome = attempt(&record, &resolvers).await;
+                let outcome = attempt(&record, &helpers).await;
                 (record, outcome)
             });
         }
@@ -94,12 +106,12 @@ fn tell(record: &Record, outcome: &Outcome) {
     }
 }
 
-async fn attempt(record: &Record, resolvers: &[SocketAddr]) -> Outcome {
+async fn attempt(record: &Record, helpers: &Helpers) -> Outcome {
     let Some(address) = record.address else { return Outcome::Failed("no address".to_owned()) };
     let tried = async {
         match &record.how {
             How::Update(plan) => by_update(plan, &record.name, address).await,
-            How::Http(plan) => by_http(plan, &record.name, address, resolvers).await,
+            How::Http(plan) => by_http(plan, &record.name, address, helpers).await,
         }
     };
     match timeout(PATIENCE, tried).await {
@@ -137,25 +149,38 @@ async fn ask<T>(server: SocketAddr, message: &[u8], accept: impl Fn(&[u8]) -> Op
     }
 }
 
-async fn by_http(
-    plan: &http::HttpPlan,
-    name: &Name,
-    address: IpAddr,
-    resolvers: &[SocketAddr],
-) -> std::io::Result<Outcome> {
+async fn by_http(plan: &http::HttpPlan, name: &Name, address: IpAddr, helpers: &Helpers) -> std::io::Result<Outcome> {
     let mut last = std::io::Error::other(format!("{} has no address", plan.host));
-    for server in resolve(&plan.host, resolvers).await? {
+    for server in resolve(&plan.host, &helpers.resolvers).await? {
         match TcpStream::connect((server, plan.port)).await {
-            Ok(mut stream) => {
-                stream.write_all(&http::request(plan, name, address)).await?;
-                let mut answer = Vec::new();
-                stream.take(http::LONGEST as u64).read_to_end(&mut answer).await?;
+            Ok(stream) => {
+                let request = http::request(plan, name, address);
+                let answer = if plan.encrypted {
+                    // RFC 9525 section 6: the certificate is for the name, or the address, in the URL.
+                    let host = plan.host.trim_matches(['[', ']']).to_owned();
+                    let identity = ServerName::try_from(host).map_err(std::io::Error::other)?;
+                    let connector = TlsConnector::from(trust::client(&helpers.authorities)?);
+                    exchange(connector.connect(identity, stream).await?, &request).await?
+                } else {
+                    exchange(stream, &request).await?
+                };
                 return Ok(http::answer(plan, &answer));
             }
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+/// Sends the request and reads what comes until the server ends the connection. Not every server says over TLS that it ends; an
+/// answer that somebody cut off is one that is not understood.
+async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> std::io::Result<Vec<u8>> {
+    stream.write_all(request).await?;
+    let mut answer = Vec::new();
+    match stream.take(http::LONGEST as u64).read_to_end(&mut answer).await {
+        Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof || answer.is_empty() => Err(error),
+        Ok(_) | Err(_) => Ok(answer),
+    }
 }
 
 /// The addresses of a server, as the resolvers know them that the router asks itself.
@@ -232,7 +257,7 @@ fn finding(record: &Record, state: &State) -> Option<Finding> {
             "ddns-failing",
             name.clone(),
             format!("{name} is out of date: {server} could not be told {} times, last: {text}", state.failures),
-            "see that the server can be reached from the router; it is tried again, at least once an hour",
+            "see that the server can be reached from the router and, by HTTPS, shows a certificate that is believed; it is tried again, at least once an hour",
         )),
         Some(Outcome::Done(_) | Outcome::Failed(_)) | None => None,
     }

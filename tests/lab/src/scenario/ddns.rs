@@ -7,7 +7,8 @@ use rustix::process::Signal;
 use super::delegation::{self, FIRST, LONG, SECOND};
 use crate::lab::{Lab, SOON};
 use crate::network::SITE_V6;
-use crate::server::bind::{Bind, KEY, ZONE};
+use crate::program::Daemon;
+use crate::server::bind::{Bind, KEY, ZONE, certify};
 use crate::server::provider::Provider;
 use crate::wait;
 
@@ -23,6 +24,9 @@ fn names(provider: &str) -> String {
          [[ddns]]\nname = \"unsigned.{ZONE}\"\nto = \"vm2/containers::5\"\nserver = \"{SERVER}\"\nzone = \"{ZONE}\"
          [[ddns]]\nname = \"www.provider.test\"\nto = \"vm1/containers::5\"\nurl = \"{provider}/nic/update\"
          user = \"me\"\npassword = \"secret\"
+         [[ddns]]\nname = \"safe.provider.test\"\nto = \"vm1/containers::5\"\nurl = \"https://[{SERVER}]:8443/nic/update\"
+         user = \"me\"\npassword = \"secret\"
+         [[ddns]]\nname = \"false.provider.test\"\nto = \"vm1/containers::5\"\nurl = \"https://[{SERVER}]:8444/nic/update\"
          [[ddns]]\nname = \"other.provider.test\"\nto = \"vm2/containers::5\"\nurl = \"{provider}/set/{{name}}/{{address}}\"\n"
     )
 }
@@ -43,7 +47,23 @@ pub(super) fn follows(lab: &mut Lab) -> Result<()> {
     let web: SocketAddr = format!("[{SERVER}]:8053").parse()?;
     let provider = Provider::start(&lab.internet, web, "good")?;
     let first = delegation::provider(lab, FIRST, &LONG)?;
-    let config = delegation::config(lab, &names(&format!("http://{web}")));
+    // One whose certificate the configuration's authority has signed for its address, and one that shows somebody else's.
+    let whom = [format!("IP:{SERVER}"), "DNS:elsewhere.test".to_owned()];
+    let mut safe = Vec::new();
+    for ((port, whom), name) in [8443, 8444].into_iter().zip(whom).zip(["https", "https-false"]) {
+        let folder = lab.world.runtime().join(name);
+        std::fs::create_dir_all(&folder)?;
+        let authority = certify(&lab.internet, &folder, &whom)?.authority;
+        let script = folder.join("https.py");
+        std::fs::write(&script, include_str!("../server/https.py"))?;
+        let place = folder.display();
+        let line = format!("python3 {} {SERVER} {port} {place}/server.pem {place}/server.key", script.display());
+        let log = lab.world.folder().join(format!("{name}.log"));
+        safe.push((authority, Daemon::start(lab.internet.command_line(&line), &log)?));
+    }
+    let authorities: String = safe.iter().map(|(authority, _)| authority.as_str()).collect();
+    let lines = format!("[dns64]\nupstream_authority = '''\n{authorities}'''\n");
+    let config = delegation::config(lab, &names(&format!("http://{web}"))).replace("[dns64]\n", &lines);
     lab.router.start(&config)?;
     delegation::await_delegation(lab, FIRST)?;
 
@@ -58,6 +78,22 @@ pub(super) fn follows(lab: &mut Lab) -> Result<()> {
         ensure!(told.iter().any(|it| it.starts_with(template)), "{told:#?}");
         Ok(())
     })?;
+    wait::until_ok("the provider with a certificate to be told", SOON, || {
+        let told = safe[0].1.log();
+        let form = "/nic/update?hostname=safe.provider.test&myip=2001:db8:1:2:21::5 Basic bWU6c2VjcmV0";
+        ensure!(told.contains(form), "{told}");
+        Ok(())
+    })?;
+    // Whoever has no certificate for that address is told nothing.
+    lab.await_status("the false provider to be found out", |status| {
+        let ddns = status["ddns"].as_array().cloned().unwrap_or_default();
+        ddns.iter().any(|name| {
+            name["name"] == "false.provider.test."
+                && name["result"] == "failed"
+                && name["text"].as_str().is_some_and(|text| text.contains("certificate"))
+        })
+    })?;
+    ensure!(!safe[1].1.log().contains("hostname"), "{}", safe[1].1.log());
     // Without a key BIND refuses, and that is said with its words.
     let finding = lab.await_finding("ddns-refused")?;
     ensure!(finding["subject"] == format!("unsigned.{ZONE}."), "{finding}");
@@ -74,7 +110,7 @@ pub(super) fn follows(lab: &mut Lab) -> Result<()> {
     lab.router.in_namespace()?.start_again()?;
     delegation::await_delegation(lab, FIRST)?;
     lab.await_status("the names after a restart", |status| {
-        status["ddns"].as_array().is_some_and(|names| names.len() == 6 && names[2]["published"] == "2001:db8:1:2:21::5")
+        status["ddns"].as_array().is_some_and(|names| names.len() == 8 && names[2]["published"] == "2001:db8:1:2:21::5")
     })?;
     ensure!(provider.requests().len() == told, "{:#?}", provider.requests());
 

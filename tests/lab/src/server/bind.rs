@@ -69,7 +69,7 @@ impl Bind {
     pub fn start_encrypted(world: &World, host: &Namespace, address: &str, site: Ipv4Addr) -> Result<(Self, Papers)> {
         let folder = world.runtime().join("bind-tls");
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-        let papers = certify(host, &folder)?;
+        let papers = certify(host, &folder, &format!("DNS:{SERVER_NAME}"))?;
         let place = folder.display();
         let hosts: String = (0..100).map(|number| format!("host{number} IN A {site}\n")).collect();
         fs::write(
@@ -102,11 +102,11 @@ impl Bind {
     }
 }
 
-/// A certificate for [`SERVER_NAME`] by an authority that is made up with it.
-fn certify(host: &Namespace, folder: &Path) -> Result<Papers> {
+/// A certificate for these names or addresses by an authority that is made up with it.
+pub fn certify(host: &Namespace, folder: &Path, whom: &str) -> Result<Papers> {
     let place = folder.display();
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    fs::write(folder.join("extensions"), format!("subjectAltName=DNS:{SERVER_NAME}\n"))?;
+    fs::write(folder.join("extensions"), format!("subjectAltName={whom}\n"))?;
     for line in [
         format!("req -x509 {key} -days 30 -subj /CN=lab -keyout {place}/ca.key -out {place}/ca.pem"),
         format!("req {key} -subj /CN={SERVER_NAME} -keyout {place}/server.key -out {place}/server.csr"),

@@ -7,8 +7,8 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig};
 use sixgate_engine::config::Encrypted;
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::plan::Dns64Plan;
@@ -19,6 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::{Slice, framed, http};
+use crate::trust;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(4);
@@ -89,7 +90,7 @@ impl Encryption {
         let trust = match &keepers.trust {
             Some((authorities, trust)) if *authorities == plan.authorities => trust.clone(),
             _ => {
-                let trust = trust(&plan.authorities)?;
+                let trust = trust::client(&plan.authorities)?;
                 keepers.trust = Some((plan.authorities.clone(), trust.clone()));
                 trust
             }
@@ -99,17 +100,6 @@ impl Encryption {
         tokio::spawn(keep(upstream.clone(), trust, asked, keepers.slice.clone()));
         Ok(line)
     }
-}
-
-/// Who is believed: the public authorities and those of the configuration.
-fn trust(authorities: &[Vec<u8>]) -> io::Result<Arc<ClientConfig>> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    for authority in authorities {
-        roots.add(CertificateDer::from(authority.as_slice())).map_err(io::Error::other)?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    Ok(Arc::new(config.map_err(io::Error::other)?.with_root_certificates(roots).with_no_client_auth()))
 }
 
 /// Connects when there is a question, and again when there is one after the connection's end.
