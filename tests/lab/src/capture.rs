@@ -1,5 +1,7 @@
 //! What a segment's capture says of when something was on the wire.
+use std::collections::BTreeSet;
 use std::fs;
+use std::net::Ipv6Addr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -31,6 +33,18 @@ fn frames(bytes: &[u8]) -> impl Iterator<Item = (Duration, &[u8])> {
         rest = &rest[PACKET + length..];
         Some((Duration::new(seconds.into(), micros * 1000), frame))
     })
+}
+
+/// Addresses that were asked for by Neighbor Solicitations so far.
+pub fn solicited(capture: &Path) -> Result<BTreeSet<Ipv6Addr>> {
+    const ICMPV6: usize = 14 + 40;
+    let bytes = fs::read(capture).with_context(|| capture.display().to_string())?;
+    let target = |frame: &[u8]| {
+        let is_solicitation = frame.get(20) == Some(&58) && frame.get(ICMPV6) == Some(&135);
+        let octets: [u8; 16] = frame.get(ICMPV6 + 8..ICMPV6 + 24)?.try_into().ok()?;
+        is_solicitation.then(|| Ipv6Addr::from(octets))
+    };
+    Ok(frames(&bytes).filter_map(|(_, frame)| target(frame)).collect())
 }
 
 /// A DHCPv6 Reply that speaks of these bytes.

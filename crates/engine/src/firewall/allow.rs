@@ -8,19 +8,17 @@ use super::ruleset::{Match, Rule, Statement};
 use super::{Scene, rule};
 use crate::config::{Allow, Config, Target};
 
-const ACCEPT: [Statement; 2] = [Statement::Counter, Statement::Accept];
-
 /// Most connections of an entry that are told in a second, and how many at once.
 const TOLD: Match = Match::RateUnder { per_second: 10, burst: 30 };
 
 /// Rules of entries whose target is the router itself.
 pub(super) fn router(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     let entries = scene.topology.config.allow.iter().filter(|allow| allow.to == Target::Router);
-    entries.flat_map(|allow| compile(scene.topology.config, allow, &[], true)).collect()
+    entries.flat_map(|allow| compile(scene.topology.config, allow, &[], &Statement::Accept)).collect()
 }
 
 /// One rule for each protocol and family of sources.
-pub(super) fn compile(config: &Config, allow: &Allow, to: &[Match], ipv4_too: bool) -> Vec<Option<Rule>> {
+pub(super) fn compile(config: &Config, allow: &Allow, to: &[Match], admit: &Statement) -> Vec<Option<Rule>> {
     let mut protocols: Vec<(Vec<Match>, String)> = Vec::new();
     for (number, name, ports) in [(TCP, "tcp", &allow.tcp), (UDP, "udp", &allow.udp)] {
         if !ports.is_empty() {
@@ -32,7 +30,8 @@ pub(super) fn compile(config: &Config, allow: &Allow, to: &[Match], ipv4_too: bo
         let comment = format!("allow line {}: {} echo", allow.line, describe(&allow.to));
         protocols
             .push((vec![Match::Protocol(vec![ICMPV6]), Match::Icmpv6Type(vec![ECHO_REQUEST_V6])], comment.clone()));
-        if ipv4_too {
+        // The router itself is reached by IPv4 as well.
+        if to.is_empty() {
             protocols.push((vec![Match::Protocol(vec![ICMP]), Match::IcmpType(vec![ECHO_REQUEST_V4])], comment));
         }
     }
@@ -53,7 +52,7 @@ pub(super) fn compile(config: &Config, allow: &Allow, to: &[Match], ipv4_too: bo
                 continue;
             }
             let conditions: Vec<Match> = to.iter().chain(source).chain(&matches).chain(&limits).cloned().collect();
-            rules.push(rule(conditions.clone(), &ACCEPT, comment.clone()));
+            rules.push(rule(conditions.clone(), &[Statement::Counter, admit.clone()], comment.clone()));
             if allow.log {
                 // Before the rule that admits, so that both see the packet.
                 let told = conditions

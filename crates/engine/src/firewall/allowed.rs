@@ -8,7 +8,7 @@ use ipnet::{IpNet, Ipv6Net};
 use super::allow::{compile, describe, destinations};
 use super::icmp::{ECHO_REQUEST_V6, ICMPV6, TCP, UDP};
 use super::ruleset::{Chain, Element, Holds, Match, NamedSet, Part, Rule, SetField, Statement};
-use super::{Scene, rule, short};
+use super::{Scene, neighbours, rule, short};
 use crate::config::{Allow, Target};
 
 /// An entry that stands for more elements is a rule.
@@ -66,7 +66,12 @@ pub(super) fn forwarded(scene: &Scene<'_>) -> Allowed {
             if is_empty || (plain && Filling::take_both(sets, [from, 2 + from], [singles, ranges])) {
                 continue;
             }
-            others.extend(compile(config, &service.alone(allow), &[Match::Destination6(nets.clone())], false));
+            others.extend(compile(
+                config,
+                &service.alone(allow),
+                &[Match::Destination6(nets.clone())],
+                &neighbours::admit(),
+            ));
         }
     }
     let mut chains = Vec::new();
@@ -200,7 +205,7 @@ impl Filling {
     fn rule(&self) -> Option<Rule> {
         let matches = vec![Match::InSet { set: self.set.name.clone(), fields: self.set.fields.clone() }];
         let from = if self.set.fields.len() == 3 { " from somebody" } else { "" };
-        rule(matches, &[Statement::Accept], format!("allowed: {}{from}", self.service.word()))
+        rule(matches, &[neighbours::admit()], format!("allowed: {}{from}", self.service.word()))
     }
 
     /// Takes all of the elements into two of the sets, or none.

@@ -1,7 +1,9 @@
 //! Through the router: the translator's legs, what goes out, RFC 4890 section 4.3, and what the allowlist admits.
 use super::icmp::{ERRORS_V6, ICMPV6};
 use super::ruleset::{Chain, ConntrackState, Match, Rule, Statement, host6};
-use super::{NOT_ENDED, Scene, allowed, connections, ended, input_tun, nat, outbound, output_tun, refused, rule};
+use super::{
+    NOT_ENDED, Scene, allowed, connections, ended, input_tun, nat, neighbours, outbound, output_tun, refused, rule,
+};
 use crate::config::Between;
 use crate::plan::flow::{self, FLOW_MARK};
 use crate::plan::{NAT64_MARK, NAT64_MARK_MASK};
@@ -43,7 +45,7 @@ pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     let between = vec![scene.input_lans(), scene.output_lans(), scene.source_inside()];
     match scene.topology.config.policy.between {
         Between::Allowed => {
-            rules.push(rule(between, &[Statement::Accept], "between vms, their containers and lans"));
+            rules.push(rule(between, &[neighbours::admit()], "between vms, their containers and lans"));
             let ipv4 = vec![scene.input_lans(), scene.output_lans(), Match::Source4(nat::lans_v4(scene))];
             rules.push(rule(ipv4, &[Statement::Accept], "between lans with ipv4"));
         }
@@ -72,8 +74,9 @@ pub(super) fn known(scene: &Scene<'_>) -> Chain {
     rules.extend(ended("drop: through the router, not admitted any more"));
     let errors = || vec![Match::Protocol(vec![ICMPV6]), Match::Icmpv6Type(ERRORS_V6.to_vec())];
     let ways = [vec![scene.input_wan(), scene.output_lans()], vec![scene.input_lans()]];
-    rules
-        .extend(ways.map(|way| rule([errors(), way].concat(), &[Statement::Accept], "errors, RFC 4890 section 4.3.1")));
+    rules.extend(
+        ways.map(|way| rule([errors(), way].concat(), &[neighbours::admit()], "errors, RFC 4890 section 4.3.1")),
+    );
     let invalid = vec![Match::ConntrackState(vec![ConntrackState::Invalid])];
     rules.push(rule(invalid, &DROP, "drop: through the router, invalid for connection tracking"));
     Chain { name: KNOWN.to_owned(), hook: None, rules: rules.into_iter().flatten().collect() }

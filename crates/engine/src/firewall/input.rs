@@ -5,7 +5,7 @@ use super::icmp::{
 };
 use super::prerouting::LINK_LOCAL;
 use super::ruleset::{ConntrackState, Match, Rule, Statement};
-use super::{NOT_ENDED, Scene, allow, connections, ended, refused, rule};
+use super::{NOT_ENDED, Scene, allow, connections, ended, neighbours, refused, rule};
 use crate::config::Ipv6Source;
 use sixgate_wire::dhcpv6::{CLIENT_PORT, SERVER_PORT};
 
@@ -18,6 +18,7 @@ const CLOSED_ECHO_AND_ERRORS: [u8; 5] = [1, 2, 3, 4, ECHO_REPLY_V6];
 pub(super) fn rules(scene: &Scene<'_>) -> Vec<Option<Rule>> {
     let mut rules = vec![
         loopback(),
+        neighbours::heard(scene),
         // RFC 4861 sections 6.1 and 7.1: a hop limit of 255 proves that the packet comes from this link.
         icmpv6(&NEIGHBOR_DISCOVERY, vec![Match::HopLimit(255)], "neighbor discovery, RFC 4890 section 4.4.1"),
         icmpv6(&MULTICAST_LISTENER, Vec::new(), "multicast listeners, RFC 4890 section 4.4.1"),

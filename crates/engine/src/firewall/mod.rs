@@ -14,6 +14,7 @@ mod header_bits;
 mod icmp;
 mod input;
 mod nat;
+mod neighbours;
 mod nft;
 pub mod outbound;
 mod output;
@@ -28,6 +29,7 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ipnet::{Ipv4Net, Ipv6Net};
 
 pub(crate) use self::allow::{describe, destinations};
+pub use self::neighbours::NEIGHBOURS;
 
 use crate::config::Refuse;
 use crate::plan::topology::Topology;
@@ -91,6 +93,7 @@ pub(crate) fn ruleset(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Rul
     chains.retain(|chain| !chain.rules.is_empty() || denies(chain));
     chains.extend(prerouting::by_link(&scene));
     chains.push(forward::known(&scene));
+    chains.push(neighbours::chain(&scene));
     chains.extend(allowed.chains);
     if let Some(rules) = outbound::rules(&scene) {
         let rules = rules.into_iter().flatten().collect();
@@ -101,7 +104,8 @@ pub(crate) fn ruleset(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Rul
         chains.push(translating("postrouting_nat", HookPoint::Postrouting, NAT_SOURCE, nat::postrouting(&scene)));
     }
     let chains = refusal::told(chains, topology.config.policy);
-    let timed = outbound::timed(topology.config);
+    let mut timed = outbound::timed(topology.config);
+    timed.push(NEIGHBOURS.to_owned());
     Ruleset { table: TABLE.to_owned(), sets: allowed.sets, timed, chains }
 }
 

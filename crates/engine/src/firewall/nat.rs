@@ -11,7 +11,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::allow::{describe, destinations};
 use super::icmp::{ICMP, TCP, UDP};
 use super::ruleset::{Match, Rule, Statement};
-use super::{Scene, rule};
+use super::{Scene, neighbours, rule};
 use crate::config::{Forward, Inside, Ipv6Source};
 use crate::plan::{Family, NAT44_PORTS};
 
@@ -81,7 +81,7 @@ pub(super) fn forward(scene: &Scene<'_>) -> Vec<Option<Rule>> {
             matches.push(Match::Translated);
             let word = if protocol == TCP { "tcp" } else { "udp" };
             let comment = format!("publish line {}: {word} to {}", forward.line, name(forward));
-            rules.push(rule(matches, &[Statement::Counter, Statement::Accept], comment));
+            rules.push(rule(matches, &[Statement::Counter, neighbours::admit()], comment));
         }
     }
     rules

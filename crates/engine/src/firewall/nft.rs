@@ -13,11 +13,15 @@ use crate::plan::Family;
 impl Display for Ruleset {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         writeln!(out, "table inet {} {{", self.table)?;
+        for set in &self.timed {
+            let (size, flags) = match self.remembers(set) {
+                true => (format!("\t\tsize {METER_SIZE}\n"), "dynamic,timeout"),
+                false => (String::new(), "timeout"),
+            };
+            writeln!(out, "\tset {set} {{\n\t\ttype ipv6_addr\n{size}\t\tflags {flags}\n\t\ttimeout 1d\n\t}}\n")?;
+        }
         for set in &self.sets {
             writeln!(out, "{set}")?;
-        }
-        for set in &self.timed {
-            writeln!(out, "\tset {set} {{\n\t\ttype ipv6_addr\n\t\tflags timeout\n\t\ttimeout 1d\n\t}}\n")?;
         }
         for Meter { set, key, limit } in self.meters() {
             let kind = match key {
@@ -229,6 +233,7 @@ impl Display for Statement {
             Self::Destination(IpAddr::V6(host), None) => write!(out, "dnat ip6 to {host}"),
             Self::Destination(IpAddr::V6(host), Some(port)) => write!(out, "dnat ip6 to [{host}]:{port}"),
             Self::Accept => out.write_str("accept"),
+            Self::Remember(set) => write!(out, "update @{set} {{ ip6 saddr }}"),
             Self::Drop => out.write_str("drop"),
             Self::Reject => out.write_str("reject with icmpx admin-prohibited"),
             Self::Reset => out.write_str("reject with tcp reset"),

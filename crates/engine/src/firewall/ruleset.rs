@@ -18,6 +18,12 @@ pub struct Ruleset {
 }
 
 impl Ruleset {
+    /// Whether rules put addresses into that timed set.
+    pub fn remembers(&self, set: &str) -> bool {
+        let mut statements = self.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.statements);
+        statements.any(|statement| matches!(statement, Statement::Remember(name) if name == set))
+    }
+
     /// The sets that rules fill by themselves.
     pub fn meters(&self) -> impl Iterator<Item = &Meter> {
         let matches = self.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.matches);
@@ -324,6 +330,8 @@ pub enum Statement {
     Destination(core::net::IpAddr, Option<u16>),
     /// Admit.
     Accept,
+    /// The source IPv6 address is put into the timed set of that name, or stays there for its whole time again.
+    Remember(String),
     /// Drop silently.
     Drop,
     /// Drop with ICMP "administratively prohibited" (`reject with icmpx admin-prohibited`).

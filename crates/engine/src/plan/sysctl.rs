@@ -1,5 +1,5 @@
 //! Kernel switches: a router that believes nobody's advertisements and redirects, and forwards once the firewall is up.
-use super::topology::Topology;
+use super::topology::{LanLink, Topology};
 use super::{NAT64_DEVICE, Nat64Plan, ROUTER_PORTS, Stage, Sysctl, flow};
 
 /// Per IPv6 interface. RFC 4861 section 6.2.1: a router takes its own configuration from no advertisement.
@@ -32,6 +32,7 @@ pub(super) fn plan(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<Sy
     // A VM that claims an IPv4 source from elsewhere, such as the resolver that the router asks, is not believed.
     early
         .extend(topology.lans.iter().map(|lan| (format!("net/ipv4/conf/{}/rp_filter", lan.link.name), "1".to_owned())));
+    early.extend(neighbours(topology));
     if nat64.is_some() {
         early.extend(shared_address(topology));
     }
@@ -43,6 +44,23 @@ pub(super) fn plan(topology: &Topology<'_>, nat64: Option<&Nat64Plan>) -> Vec<Sy
     let forwarding = kept.into_iter().chain(forwarding);
     early.into_iter().map(staged(Stage::Early)).chain(forwarding.map(staged(Stage::Forwarding))).collect()
 }
+
+/// RFC 6583: what waits for somebody who is asked for is little, and the cache has room for everybody.
+fn neighbours(topology: &Topology<'_>) -> Vec<(String, String)> {
+    let waits = |lan: &LanLink<'_>| (format!("net/ipv6/neigh/{}/unres_qlen_bytes", lan.link.name), WAITS.to_string());
+    let mut values: Vec<(String, String)> = topology.lans.iter().map(waits).collect();
+    if topology.facts.sizes_conntrack {
+        let most = (topology.facts.memory / 65_536).clamp(2048, 65_536);
+        // The kernel keeps the first as they are, begins to forget at the second and refuses at the last.
+        for (name, value) in [("gc_thresh3", most), ("gc_thresh2", most / 2), ("gc_thresh1", most / 8)] {
+            values.push((format!("net/ipv6/neigh/default/{name}"), value.to_string()));
+        }
+    }
+    values
+}
+
+/// Bytes of packets to one neighbour that is asked for, as the kernel counts them.
+const WAITS: u32 = 32_768;
 
 /// What connection tracking keeps. It is there once the ruleset is.
 fn connections(topology: &Topology<'_>) -> Vec<(String, String)> {

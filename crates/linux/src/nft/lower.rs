@@ -4,11 +4,11 @@ use std::ops::RangeInclusive;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use nlink::netlink::nftables::{
-    ByteorderOp, ChainName, CmpOp, CtState, CtStatus, Expr, ExthdrOp, Family as NftFamily, FibFlags, FibResult, Field,
-    IcmpxCode, Item, LimitExpr, LimitUnit, LogExpr, LookupExpr, Match as NftMatch, MetaKey, NFT_MSG_NEWSET,
-    NFTA_SET_FLAGS, NFTA_SET_ID, NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TABLE, NFTA_SET_USERDATA,
-    NatStatement, PacketField, PayloadBase, RangeOp, RawMessage, Register, Reject, RuleSpec, Set, SetElement, SetFlags,
-    SetKeyType, Stmt, Value, Verdict,
+    ByteorderOp, ChainName, CmpOp, CtState, CtStatus, DynsetExpr, DynsetOp, Expr, ExthdrOp, Family as NftFamily,
+    FibFlags, FibResult, Field, IcmpxCode, Item, LimitExpr, LimitUnit, LogExpr, LookupExpr, Match as NftMatch, MetaKey,
+    NFT_MSG_NEWSET, NFTA_SET_FLAGS, NFTA_SET_ID, NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_TABLE,
+    NFTA_SET_USERDATA, NatStatement, PacketField, PayloadBase, RangeOp, RawMessage, Register, Reject, RuleSpec, Set,
+    SetElement, SetFlags, SetKeyType, Stmt, Value, Verdict,
 };
 use nlink::netlink::types::route::RouteType;
 use nlink::netlink::{MessageBuilder, NLMSG_HDRLEN};
@@ -371,6 +371,10 @@ fn add_statement(spec: &mut RuleSpec, statement: &Statement) -> nlink::Result<()
             spec.push(Stmt::Nat(port.map_or(to.clone(), |port| to.port(port))));
         }
         Statement::Accept => spec.push(Verdict::Accept),
+        Statement::Remember(set) => {
+            spec.push(Expr::Payload { dreg: KEY, base: PayloadBase::Network, offset: 8, len: 16 });
+            spec.push(Expr::Dynset(DynsetExpr::new(DynsetOp::Update, set, KEY)));
+        }
         Statement::Drop => spec.push(Verdict::Drop),
         Statement::Reject => spec.push(Stmt::Reject(Reject::Icmpx(IcmpxCode::AdminProhibited))),
         Statement::Reset => spec.push(Stmt::Reject(Reject::TcpReset)),

@@ -96,7 +96,7 @@ pub async fn load(ruleset: &Ruleset, reached: &[Reached]) -> Result<(), NftError
         transaction = transaction.add_chain(base(&ruleset.table, chain).map_err(fail)?);
     }
     transaction = meters::make(transaction, ruleset);
-    transaction = timed::make(transaction, &ruleset.table, &ruleset.timed, reached);
+    transaction = timed::make(transaction, ruleset, reached);
     let (filled, left) = sets::make(transaction, ruleset, room(&connection)).map_err(fail)?;
     transaction = filled;
     let mut sets = lower::Sets::new(&ruleset.table);

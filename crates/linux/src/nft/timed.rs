@@ -8,6 +8,8 @@ use nlink::netlink::nftables::{
     NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_ELEM_TIMEOUT, RawMessage,
     Set, SetKeyType, Transaction,
 };
+use sixgate_engine::firewall::METER_SIZE;
+use sixgate_engine::firewall::ruleset::Ruleset;
 
 use super::lower::create;
 use super::{NftError, connect};
@@ -56,13 +58,15 @@ pub async fn held(table: &str, sets: &[String]) -> Vec<Reached> {
 }
 
 /// Makes the sets, with what is known of them.
-pub(super) fn make(mut transaction: Transaction, table: &str, sets: &[String], reached: &[Reached]) -> Transaction {
-    for set in sets {
-        let held = Set::new(table, set).family(Family::Inet).key_type(SetKeyType::Ipv6Addr);
-        transaction = transaction.add_set(held.timeout(Duration::from_secs(86_400)));
+pub(super) fn make(mut transaction: Transaction, ruleset: &Ruleset, reached: &[Reached]) -> Transaction {
+    for set in &ruleset.timed {
+        let held = Set::new(&ruleset.table, set).family(Family::Inet).key_type(SetKeyType::Ipv6Addr);
+        let held = held.timeout(Duration::from_secs(86_400));
+        let held = if ruleset.remembers(set) { held.dynamic().size(METER_SIZE) } else { held };
+        transaction = transaction.add_set(held);
     }
-    for one in reached.iter().filter(|one| sets.contains(&one.set)) {
-        transaction = transaction.raw(message(NFT_MSG_NEWSETELEM, table, one));
+    for one in reached.iter().filter(|one| ruleset.timed.contains(&one.set)) {
+        transaction = transaction.raw(message(NFT_MSG_NEWSETELEM, &ruleset.table, one));
     }
     transaction
 }

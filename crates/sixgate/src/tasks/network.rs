@@ -2,8 +2,8 @@
 //!
 //! Firewall and network share this task so that nothing can come between them: forwarding is switched on by the code
 //! that has just loaded the ruleset.
-use std::collections::HashMap;
-use std::net::Ipv6Addr;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use sixgate_engine::finding::{Finding, Severity};
 use sixgate_engine::firewall::admission::Admission;
 use sixgate_engine::firewall::shortcut::Shortcut;
-use sixgate_engine::firewall::{self, TABLE, ruleset::Ruleset};
+use sixgate_engine::firewall::{self, NEIGHBOURS, TABLE, ruleset::Ruleset};
 use sixgate_engine::plan::{Plan, Stage};
 use sixgate_engine::savi::Sources;
 use sixgate_engine::status;
@@ -24,6 +24,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
 use crate::wiring::{Desired, KernelChange, Reach, Withdraw};
+
+/// How long a host counts as heard of, as in the set that rules fill.
+const REMEMBERED: Duration = Duration::from_secs(86_400);
 
 mod flows;
 mod npt;
@@ -393,7 +396,8 @@ impl Kernel {
     /// What a former daemon has learnt of names is in its ruleset still.
     async fn recall(&mut self, ruleset: &Ruleset) {
         let now = Instant::now();
-        for one in nft::held(&ruleset.table, &ruleset.timed).await {
+        let names: Vec<String> = ruleset.timed.iter().filter(|set| !ruleset.remembers(set)).cloned().collect();
+        for one in nft::held(&ruleset.table, &names).await {
             self.reached.entry((one.set, one.address)).or_insert(now + one.lasts);
         }
     }
@@ -406,6 +410,25 @@ impl Kernel {
             .collect()
     }
 
+    /// Whom the rules remember, and who is in the kernel's neighbour cache.
+    async fn heard_of(ruleset: &Ruleset) -> Vec<Reached> {
+        let of = |address, lasts| Reached { set: NEIGHBOURS.to_owned(), address, lasts };
+        let mut heard: BTreeMap<Ipv6Addr, Duration> = BTreeMap::new();
+        let neighbours = match Netlink::connect() {
+            Ok(netlink) => netlink.neighbours().await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        };
+        for known in neighbours {
+            if let (IpAddr::V6(address), true) = (known.address, known.seen) {
+                heard.insert(address, REMEMBERED);
+            }
+        }
+        for one in nft::held(&ruleset.table, &[NEIGHBOURS.to_owned()]).await {
+            heard.insert(one.address, one.lasts);
+        }
+        heard.into_iter().map(|(address, lasts)| of(address, lasts)).collect()
+    }
+
     /// By as little as possible, so that counters go on; else as a whole.
     async fn replace(&self, ruleset: &Ruleset) -> Result<(), NftError> {
         if let Some(held) = &self.ruleset {
@@ -415,7 +438,9 @@ impl Kernel {
                 Err(error) => tracing::warn!("the ruleset is loaded as a whole: {error}"),
             }
         }
-        nft::load(ruleset, &self.known()).await
+        let mut known = self.known();
+        known.extend(Self::heard_of(ruleset).await);
+        nft::load(ruleset, &known).await
     }
 
     /// Loads the ruleset unless it is in force already.

@@ -156,6 +156,7 @@ table! {
     nobody_takes_all_connections_for_himself:                     NAMESPACE, Slaac, ByBody => connections::are_limited;
     a_full_table_of_connections_is_told_and_cuts_nobody_off:       MACHINE, Slaac, Running => connections::are_full;
     a_scan_during_reloads_finds_nothing_that_is_not_listed:        NAMESPACE, Slaac, ByBody => scan::finds_nothing;
+    a_scan_of_a_lan_has_few_asked_for_and_hides_nobody:            NAMESPACE, Slaac, ByBody => scan::asks_for_few;
 
     // Changes of the configuration.
     a_change_that_locks_its_maker_out_reverts_by_itself:           NAMESPACE, Slaac, ByBody => change::reverts;
