@@ -11,7 +11,7 @@ const MODULES: &[&str] = &["veth", "sch_ingress", "cls_bpf", "dummy", "tun"];
 const SCRIPT: &str = "
 uname -r
 export LAB_REQUIRED=1 SIXGATE_FUZZ_CASES=2000
-tests --test-threads=1 fastpath clat::
+tests --test-threads=1 fastpath clat:: dns_answers
 result $?
 ";
 const SECONDS: u32 = 600;

@@ -193,6 +193,9 @@ fn resolver(sheet: &mut Sheet, dns64: &Dns64) {
     sheet.counter("dns64_queries", "Questions received", counter(dns64.queries));
     sheet.counter("dns64_synthesized", "Answers with synthesized records", counter(dns64.synthesized));
     sheet.counter("dns64_failures", "Questions that ended in SERVFAIL", counter(dns64.failures));
+    if let Some(fast) = &dns64.fast_path {
+        sheet.counter("dns64_fast_path_answers", "Questions answered in the kernel", counter(fast.answered));
+    }
     sheet.counter("dns64_dropped", "Messages dropped or refused, by reason", labelled("reason", &dns64.dropped));
     let upstream = |value: fn(&sixgate_engine::status::Upstream) -> u64| {
         let upstreams = dns64.upstreams.iter().take(MOST_SERIES);
@@ -285,7 +288,7 @@ fn float(value: u64) -> f64 {
 mod tests {
     use std::collections::BTreeSet;
 
-    use sixgate_engine::status::{Advertised, Connections, FastPath, FlowOffload, Upstream};
+    use sixgate_engine::status::{Advertised, Answering, Connections, FastPath, FlowOffload, Upstream};
 
     use super::*;
 
@@ -365,7 +368,8 @@ mod tests {
         status.firewall.flow_offload = Some(offload);
         let left = FastPath { reasons: dropped.clone(), ..FastPath::default() };
         status.nat64 = status.nat64.map(|nat64| Nat64 { fast_path: Some(left), ..nat64 });
-        status.dns64 = Some(Dns64 { dropped, upstreams, ..Dns64::default() });
+        let fast_path = Some(Answering::default());
+        status.dns64 = Some(Dns64 { dropped, upstreams, fast_path, ..Dns64::default() });
         status.firewall.allowed = status.firewall.dropped.clone();
         status.firewall.connections = Some(Connections::default());
         status.findings = vec![Finding::new(Severity::Note, "metrics-not-listening", "it", "is so", "leave it")];
