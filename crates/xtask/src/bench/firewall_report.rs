@@ -208,8 +208,8 @@ pub(super) fn document(surroundings: &Surroundings, tables: &str) -> String {
          entries; conntrack is emptied in between, three times over. ufw with 1,000 and 10,000 entries, whose rules are looked at one after the other, gets as \
          many as it can take, in one round.\n\
          - TCP is what iperf3's receiver got of one connection from another LAN, both ends kept to a processor each.\n\
-         - Apply and change count from the start of `sixgate apply`, `nft -f` or `ufw` to its end; sixgate's goes on until \
-         `nft get element` finds the new entry.\n\n\
+         - Apply and change count from the start of `sixgate apply`, `nft -f` or `ufw` to its end. `nft get element` has to find \
+         sixgate's new entry right after that; where it does not, the time goes on until it does.\n\n\
          {tables}"
     )
 }
