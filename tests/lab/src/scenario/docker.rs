@@ -288,6 +288,8 @@ pub(super) fn outlive_a_new_prefix(lab: &mut Lab) -> Result<()> {
     ensure!(two.await_fetch(&site)? == global.to_string() && is_in(global, "2001:db8:1:2:31::"), "{global}");
     for address in [outside, global] {
         await_connection(&lab.internet, address, 8080)?;
+        let seen_as = fetch(&lab.internet, &format!("http://[{address}]:8080/{PEER}"))?;
+        ensure!(seen_as.contains(&SITE_V6.to_string()), "a stranger is seen as {seen_as}");
         ensure_refused(&lab.internet, address, 8081)?;
     }
 

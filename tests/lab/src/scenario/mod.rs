@@ -267,7 +267,7 @@ table! {
     docker_containers_of_two_vms_follow_the_policy:                BOTH, Slaac, ByBody => docker::follow_the_policy;
     docker_containers_with_unique_local_addresses_are_published:   BOTH, Slaac, ByBody => docker::leave_and_are_published;
     docker_containers_without_ipv6_go_through_a_clat_and_nat64:    BOTH, Slaac, ByBody => docker::reach_ipv4_through_a_clat;
-    docker_containers_outlive_a_new_prefix:                        NAMESPACE, Slaac, ByBody => docker::outlive_a_new_prefix;
+    docker_containers_outlive_a_new_prefix:                        BOTH, Slaac, ByBody => docker::outlive_a_new_prefix;
 }
 
 #[cfg(test)]
