@@ -8,6 +8,7 @@ mod firewall;
 mod firewall_report;
 mod firewall_track;
 mod generator;
+mod guest;
 mod host;
 mod nat64;
 mod report;
@@ -47,6 +48,8 @@ enum Subject {
     /// How long the image takes from the kernel's first moment to the first advertisement, beside an init that does nothing;
     /// writes docs/benchmarks/start.md.
     Start(start::Options),
+    /// The fast path beside Jool and a flowtable, in instructions, in a machine under emulation; writes docs/benchmarks/guest.md.
+    Guest(guest::Options),
     /// Sends datagrams as fast as it can, inside a namespace of the benchmark.
     #[command(hide = true)]
     Generate(generator::Options),
@@ -80,6 +83,7 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
         Subject::Dns64(options) => dns64::run(options),
         Subject::Firewall(options) => firewall::run(options),
         Subject::Start(options) => start::run(options),
+        Subject::Guest(options) => guest::run_in_guest(options),
         Subject::Generate(options) => generator::run(options),
         Subject::Respond(options) => responder::respond(options),
         Subject::AskBack(options) => responder::ask_back(options),

@@ -9,7 +9,7 @@ use sixgate_qemu::cpio::{Archive, Entry};
 use crate::command::{output, target};
 use crate::image::apt;
 use crate::image::kernel::{self, Kernel};
-use crate::image::{base, initramfs, modules};
+use crate::image::{base, modules};
 
 /// What scripts say last.
 const RESULT: &str = "RESULT ";
@@ -62,21 +62,22 @@ impl Guest {
         self.modules += 1;
     }
 
-    /// Puts a program into /bin, and the libraries that it needs to where they are here, or in a folder of their own.
-    pub(crate) fn program(&mut self, name: &str, path: &Path, libraries: Option<&Path>) -> Result<()> {
+    /// Puts a program into /bin, and the libraries that it needs to where they are here, or out of an unpacked tree.
+    pub(crate) fn program(&mut self, name: &str, path: &Path, tree: Option<&Path>) -> Result<()> {
         // Debugging information would take more memory than the machine has.
         let stripped = self.folder.join("stripped");
         output(Command::new("strip").arg("-o").arg(&stripped).arg(path))?;
         self.archive.add(&format!("bin/{name}"), Entry::Executable(fs::read(&stripped)?));
         let mut ldd = Command::new("ldd");
-        if let Some(libraries) = libraries {
-            ldd.env("LD_LIBRARY_PATH", libraries);
+        if let Some(tree) = tree {
+            let folders = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"].map(|folder| tree.join(folder));
+            ldd.env("LD_LIBRARY_PATH", std::env::join_paths(folders)?);
         }
         // A program without libraries is an error to ldd.
         let text = String::from_utf8_lossy(&ldd.arg(path).output()?.stdout).into_owned();
         for line in text.lines() {
             let Some(library) = line.split_whitespace().find(|word| word.starts_with('/')) else { continue };
-            let place = match libraries {
+            let place = match tree {
                 Some(folder) if library.starts_with(&*folder.to_string_lossy()) => {
                     format!("lib/{}", library.rsplit('/').next().unwrap_or_default())
                 }
@@ -85,6 +86,13 @@ impl Guest {
             self.archive.add(&place, Entry::Executable(fs::read(library).with_context(|| library.to_owned())?));
         }
         Ok(())
+    }
+
+    /// Puts this program into /bin, also where another build has taken its file's place meanwhile.
+    pub(crate) fn myself(&mut self) -> Result<()> {
+        let copy = self.folder.join("xtask");
+        fs::copy("/proc/self/exe", &copy)?;
+        self.program("xtask", &copy, None)
     }
 
     /// As [`Self::program`], for one that is on this machine's path.
@@ -111,7 +119,9 @@ impl Guest {
     pub(crate) fn run(mut self, script: &str, options: &[&str], seconds: u32) -> Result<String> {
         let script = format!("{BEGIN}\nresult() {{ echo \"{RESULT}$1\"; poweroff -f; }}\n{script}\n");
         self.archive.add("init", Entry::Executable(script.into()));
-        let initrd = initramfs::compress(&self.folder.join(format!("{}.cpio", self.name)), &self.archive)?;
+        // It is read once: compressing it would take longer.
+        let initrd = self.folder.join(format!("{}.cpio", self.name));
+        fs::write(&initrd, self.archive.emit())?;
         let boot = self.kernel.tree.join("boot").join(format!("vmlinuz-{}", self.kernel.release));
         eprintln!("{} in a machine with {}", self.name, self.kernel.package);
         let mut command = Command::new("setpriv");

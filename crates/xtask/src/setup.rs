@@ -21,6 +21,8 @@ pub(crate) enum Purpose {
     BenchDns,
     /// Measuring the firewall beside others.
     BenchFirewall,
+    /// Measuring in a machine with another kernel.
+    BenchGuest,
 }
 
 /// A Debian package, the program that shows whether it is there, and from which purpose on it is needed.
@@ -30,12 +32,21 @@ struct Need {
     purposes: &'static [Purpose],
 }
 
-const EVERYTHING: &[Purpose] = &[Purpose::Image, Purpose::Run, Purpose::Test];
-const BUILDS: &[Purpose] =
-    &[Purpose::Image, Purpose::Run, Purpose::Test, Purpose::Bench, Purpose::BenchDns, Purpose::BenchFirewall];
-const MACHINES: &[Purpose] = &[Purpose::Run, Purpose::Test];
+const EVERYTHING: &[Purpose] = &[Purpose::Image, Purpose::Run, Purpose::Test, Purpose::BenchGuest];
+const BUILDS: &[Purpose] = &[
+    Purpose::Image,
+    Purpose::Run,
+    Purpose::Test,
+    Purpose::Bench,
+    Purpose::BenchDns,
+    Purpose::BenchFirewall,
+    Purpose::BenchGuest,
+];
+const MACHINES: &[Purpose] = &[Purpose::Run, Purpose::Test, Purpose::BenchGuest];
+const MODULES: &[Purpose] = &[Purpose::BenchGuest];
 const TESTS: &[Purpose] = &[Purpose::Test];
-const LABS: &[Purpose] = &[Purpose::Test, Purpose::Bench, Purpose::BenchDns, Purpose::BenchFirewall];
+const LABS: &[Purpose] =
+    &[Purpose::Test, Purpose::Bench, Purpose::BenchDns, Purpose::BenchFirewall, Purpose::BenchGuest];
 const RESOLVERS: &[Purpose] = &[Purpose::BenchDns];
 /// Takes signed updates in the lab, and is a peer of the resolver.
 const SIGNED: &[Purpose] = &[Purpose::Test, Purpose::BenchDns];
@@ -52,6 +63,7 @@ const NEEDS: &[Need] = &[
     Need { program: "zstd", package: "zstd", purposes: EVERYTHING },
     Need { program: "mke2fs", package: "e2fsprogs", purposes: EVERYTHING },
     Need { program: "qemu-system-x86_64", package: "qemu-system-x86", purposes: MACHINES },
+    Need { program: "make", package: "make", purposes: MODULES },
     Need { program: "ip", package: "iproute2", purposes: LABS },
     Need { program: "nft", package: "nftables", purposes: LABS },
     Need { program: "dig", package: "bind9-dnsutils", purposes: LABS },

@@ -22,6 +22,9 @@ pub(crate) struct Respond {
 pub(crate) struct AskBack {
     target: IpAddr,
     seconds: f64,
+    /// From which port; 0 for any.
+    #[arg(long, default_value_t = 0)]
+    from: u16,
 }
 
 /// What the client prints, in nanoseconds.
@@ -54,7 +57,7 @@ pub(crate) fn respond(options: &Respond) -> Result<()> {
 
 /// Asks one question after the other.
 pub(crate) fn ask_back(options: &AskBack) -> Result<()> {
-    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, options.from))?;
     let target = match options.target {
         IpAddr::V4(address) => address.to_ipv6_mapped(),
         IpAddr::V6(address) => address,
