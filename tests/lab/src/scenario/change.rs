@@ -60,7 +60,7 @@ pub(super) fn reverts(lab: &mut Lab) -> Result<()> {
     let written = fs::read_to_string(lab.router.in_namespace()?.config())?;
     ensure!(written == lab.config(""), "the file is not what was confirmed:\n{written}");
     let history = sixgate(lab, "history")?.text()?;
-    ensure!(history.lines().count() == 2 && history.contains("in force"), "{history}");
+    ensure!(history.lines().count() == 3 && history.contains("in force"), "{history}");
     let difference = sixgate(lab, "history 2")?.text()?;
     ensure!(difference.contains("- tcp = [2222]"), "{difference}");
     sixgate(lab, "revert 1")?.text()?;

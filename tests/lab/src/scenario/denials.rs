@@ -37,7 +37,7 @@ pub(super) fn are_told(lab: &mut Lab) -> Result<()> {
     let (router, control) = (lab.router.in_namespace()?, "--control");
     let line = format!("{} denials {control} {}", router.binary().display(), router.control().display());
     let shown = router.namespace().run(&line)?.text()?;
-    ensure!(shown.contains("to vm1/containers::5 tcp/8080: inbound, no allow entry"), "{shown}");
+    ensure!(shown.contains("vm1/containers::5  tcp/8080  inbound, no allow entry"), "{shown}");
 
     // What is not admitted cannot be proposed, and what can is admitted once it is applied.
     let wrong = lab.router.request(&json!({ "propose": { "denial": 999_999 } }).to_string())?;
