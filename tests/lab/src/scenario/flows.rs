@@ -12,14 +12,13 @@ use super::fast_path::transfer_by;
 use crate::lab::{Lab, SOON, UDP_PORT, await_connection, fetch};
 use crate::namespace::Namespace;
 use crate::network::SITE_V6;
-use crate::router::Router;
 use crate::server::udp::Udp;
 use crate::wait;
 use crate::world::Segment;
 
-/// What a connection carries through the binary, and through a machine under emulation.
-const NAMESPACE_SIZE: usize = 24_000_000;
-const MACHINE_SIZE: usize = 4_000_000;
+/// What a connection carries, and what one of several by an entry does.
+const SIZE: usize = 24_000_000;
+const EACH: usize = 4_000_000;
 /// More than is read in all.
 const MUCH: usize = 60_000_000;
 const FORGED: u64 = 5;
@@ -48,11 +47,10 @@ fn admitted(status: &Value) -> u64 {
 
 /// Bulk both ways: most of it passes no rule, and every byte arrives as it was sent.
 pub(super) fn go_past_the_rules(lab: &mut Lab) -> Result<()> {
-    let size = if matches!(lab.router, Router::Namespace(_)) { NAMESPACE_SIZE } else { MACHINE_SIZE };
     let before = lab.router.status()?;
     ensure!(offload(&before)["hook"] == "tcx", "{}", offload(&before));
-    transfer(lab, size)?;
-    let most = size as u64 * 3 / 2;
+    transfer(lab, SIZE)?;
+    let most = SIZE as u64 * 3 / 2;
     let status = lab.await_status("bytes past the rules", |status| {
         past(status, "bytes") > past(&before, "bytes") + most && left(status, "tcp-flags") > left(&before, "tcp-flags")
     })?;
@@ -70,11 +68,11 @@ pub(super) fn end_with_their_entry(lab: &mut Lab) -> Result<()> {
     let site = format!("http://[{address}]:8080");
     for _ in 0..CONNECTIONS {
         let answer =
-            lab.internet.run(&format!("curl --silent --fail --max-time 18 --noproxy * {site}/noise/{MACHINE_SIZE}"))?;
+            lab.internet.run(&format!("curl --silent --fail --max-time 18 --noproxy * {site}/noise/{EACH}"))?;
         ensure!(answer.success, "the download fails");
     }
     let status = lab.await_status("the counters", |status| {
-        admitted(status) >= CONNECTIONS && past(status, "bytes") > MACHINE_SIZE as u64 * CONNECTIONS / 2
+        admitted(status) >= CONNECTIONS && past(status, "bytes") > EACH as u64 * CONNECTIONS / 2
     })?;
     ensure!(admitted(&status) == CONNECTIONS, "{}", status["firewall"]["allowed"]);
     let tracked = lab.router.in_namespace()?.namespace().run("cat /proc/net/nf_conntrack")?.text()?;
@@ -216,11 +214,11 @@ pub(super) fn follow_routes(lab: &mut Lab) -> Result<()> {
     lab.router.in_namespace()?.namespace().ip(&format!("route delete {SITE_V6}/128 via 2001:db8:1:1::77"))?;
     flow.go_past(lab)?;
 
-    transfer(lab, NAMESPACE_SIZE)?;
+    transfer(lab, SIZE)?;
     lab.router.in_namespace()?.namespace().ip("link set eth1 mtu 1400")?;
     let before = past(&lab.router.status()?, "bytes");
-    transfer(lab, NAMESPACE_SIZE)?;
-    let most = NAMESPACE_SIZE as u64 * 3 / 2;
+    transfer(lab, SIZE)?;
+    let most = SIZE as u64 * 3 / 2;
     lab.await_status("bytes past the rules", |status| past(status, "bytes") > before + most)?;
     Ok(())
 }

@@ -212,7 +212,7 @@ table! {
     busy_small_packets_go_past_the_kernel_unless_others_look:      NAMESPACE, Slaac, Running => shortcut::taken_unless_others_look;
 
     // The fast path.
-    most_of_an_established_flow_goes_past_the_rules:               BOTH, Slaac, Running => flows::go_past_the_rules;
+    most_of_an_established_flow_goes_past_the_rules:               NAMESPACE, Slaac, Running => flows::go_past_the_rules;
     flows_past_the_rules_are_counted_and_end_with_their_entry:     NAMESPACE, Slaac, ByBody => flows::end_with_their_entry;
     a_forged_address_gets_nothing_out_of_a_flow_past_the_rules:    NAMESPACE, Slaac, Running => flows::are_their_senders_alone;
     a_new_route_counts_for_the_next_packet_past_the_rules:         NAMESPACE, Slaac, Running => flows::follow_routes;
