@@ -4,6 +4,7 @@ use std::fmt::Write;
 use proptest::prelude::*;
 use sixgate_engine::config::{self, Config};
 use sixgate_engine::facts::{Address, AddressState, Facts};
+use sixgate_engine::firewall::NEIGHBOURS;
 use sixgate_engine::firewall::ruleset::{Match, Policy, Rule, Statement};
 use sixgate_engine::plan::{NextHop, Plan, plan, preview, preview_facts};
 
@@ -149,8 +150,11 @@ proptest! {
             prop_assert!(end.statements == [Statement::Counter, Statement::Drop]);
         }
         for rule in rules(&plan) {
-            // A chain's name or the log's words say it otherwise.
-            let silent = matches!(rule.statements.last(), Some(Statement::Goto(_) | Statement::Log(_)));
+            // A chain's name or the log's words say it otherwise; the chain of neighbours is where all that is admitted goes.
+            let silent = match rule.statements.last() {
+                Some(Statement::Goto(chain)) => chain != NEIGHBOURS,
+                last => matches!(last, Some(Statement::Log(_))),
+            };
             prop_assert!(rule.comment.is_ascii() && rule.comment.len() <= 127, "{}", rule);
             prop_assert_eq!(silent, rule.comment.is_empty(), "{}", rule);
             let refusals = [Statement::Drop, Statement::Reject, Statement::Reset];

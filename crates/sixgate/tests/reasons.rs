@@ -42,7 +42,7 @@ fn ensure_same(section: &str, named: &BTreeSet<String>) {
 
 #[test]
 fn every_drop_of_the_firewall_is_explained() {
-    let files = ["bogon", "connections", "forward", "input", "outbound", "output", "prerouting"];
+    let files = ["bogon", "connections", "forward", "input", "neighbours", "outbound", "output", "prerouting"];
     let named = files.iter().flat_map(|file| literals(&format!("engine/src/firewall/{file}.rs"), "\"drop: ")).collect();
     ensure_same("Firewall", &named);
 }
