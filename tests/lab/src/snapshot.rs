@@ -39,10 +39,14 @@ impl Snapshot {
         }
         let ruleset = host.run("nft -j list table inet sixgate")?.text()?;
         let ruleset: Value = serde_json::from_str(&ruleset)?;
-        for entry in ruleset["nftables"].as_array().into_iter().flatten() {
+        for mut entry in ruleset["nftables"].as_array().cloned().unwrap_or_default() {
+            // Who was heard of is learnt from packets, and what was learnt before a start comes from the neighbour cache.
+            if entry["set"]["name"] == "neighbours" {
+                entry["set"]["elem"].take();
+            }
             // The order of rules matters, so they are numbered.
             let number = lines.iter().filter(|line| line.starts_with("nft ")).count();
-            lines.push(format!("nft {number:04} {}", without_volatile(entry.clone())));
+            lines.push(format!("nft {number:04} {}", without_volatile(entry)));
         }
         for path in ["net/ipv4/conf/all/forwarding", "net/ipv6/conf/all/forwarding"] {
             lines.push(format!("{path} {}", host.sysctl(path)?));

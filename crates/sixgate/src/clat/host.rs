@@ -132,8 +132,10 @@ struct Host {
     fast_path: FastPath,
     applied: Applied,
     started: Instant,
-    /// When what could not be had is tried again.
+    /// When the kernel is looked at, and what could not be had is tried again.
     again: Option<Instant>,
+    /// Somebody has changed the kernel's ruleset since.
+    rules_changed: bool,
     findings: Vec<Finding>,
 }
 
@@ -157,33 +159,41 @@ impl Host {
             applied: Applied::Leftover,
             started,
             again: None,
+            rules_changed: false,
             findings: Vec::new(),
         })
     }
 
-    /// Waits for whatever comes first, and takes it in.
+    /// The kernel is looked at then, unless that is due before.
+    fn look_within(&mut self, time: Duration) {
+        let at = now() + time;
+        self.again = Some(self.again.map_or(at, |again| again.min(at)));
+    }
+
+    /// Waits for whatever comes first, and takes it in. Whoever asks for the status ends the wait, so that nothing that
+    /// takes time is done in here.
     async fn hear(&mut self) {
         let mut buffers = [[0; LONGEST]; 3];
         let [routers, solicitations, advertisements] = &mut buffers;
         let due = self.clat.poll_timeout().into_iter().chain(self.again).chain(self.adopt_until()).min();
         tokio::select! {
-            changed = self.events.changed() => {
-                match changed {
-                    Ok(_) => sleep(SETTLE).await,
-                    Err(_) => match Events::connect() {
-                        Ok(events) => self.events = events,
-                        Err(error) => {
-                            tracing::warn!("rtnetlink: {error}");
-                            sleep(AGAIN).await;
-                        }
-                    },
-                }
-                self.observe().await;
-            }
+            changed = self.events.changed() => match changed {
+                Ok(_) => self.look_within(SETTLE),
+                Err(_) => match Events::connect() {
+                    Ok(events) => {
+                        self.events = events;
+                        self.look_within(SETTLE);
+                    }
+                    Err(error) => {
+                        tracing::warn!("rtnetlink: {error}");
+                        self.look_within(AGAIN);
+                        sleep(AGAIN).await;
+                    }
+                },
+            },
             () = ruleset_changed(self.rules.as_ref()) => {
-                sleep(SETTLE).await;
-                self.restore_table().await;
-                self.observe().await;
+                self.rules_changed = true;
+                self.look_within(SETTLE);
             }
             received = message(self.sockets.routers.as_ref(), routers) => match received {
                 Ok((length, source, hop_limit)) => {
@@ -211,18 +221,22 @@ impl Host {
                 if let Some(cause) = failure {
                     tracing::error!("the device {DEVICE} was lost: {cause}");
                     self.worker = None;
-                    self.observe().await;
+                    self.look_within(Duration::ZERO);
                 }
             }
-            () = sleep_until(due) => if self.again.is_some_and(|again| again <= now()) {
-                self.again = None;
-                self.observe().await;
-            },
+            () = sleep_until(due) => {}
         }
     }
 
     /// Does what is due, sends what is to be sent, and makes the host what it has to be.
     async fn act(&mut self) {
+        if self.again.is_some_and(|again| again <= now()) {
+            self.again = None;
+            if std::mem::take(&mut self.rules_changed) {
+                self.restore_table().await;
+            }
+            self.observe().await;
+        }
         self.clat.handle_traffic(self.translated());
         self.clat.handle_timeout(now());
         if self.clat.take_lookup(now()) {
@@ -270,7 +284,7 @@ impl Host {
             }
             Err(error) => {
                 tracing::warn!("the kernel cannot be asked: {error:#}");
-                self.again = Some(now() + AGAIN);
+                self.look_within(AGAIN);
             }
         }
     }
@@ -292,7 +306,7 @@ impl Host {
             }
             Err(cause) => {
                 tracing::warn!("{cause}");
-                self.again = Some(now() + AGAIN);
+                self.look_within(AGAIN);
             }
         }
     }
@@ -348,7 +362,7 @@ impl Host {
     fn lost(&mut self, error: &io::Error) {
         tracing::debug!("uplink: {error}");
         self.sockets = Sockets::default();
-        self.again = Some(now() + AGAIN);
+        self.look_within(AGAIN);
     }
 
     /// When what an earlier process left is removed.
@@ -425,7 +439,7 @@ impl Host {
             tracing::error!("{}: {}", finding.text, finding.mend);
         }
         if !findings.is_empty() {
-            self.again = Some(now() + AGAIN);
+            self.look_within(AGAIN);
         }
         self.findings = findings;
     }
