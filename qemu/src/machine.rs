@@ -62,8 +62,7 @@ impl Machine {
             loaded: None,
             model: Model::default(),
             files: Vec::new(),
-            // An emulator that is kept waiting misses ticks, and the kernel panics for a timer that it thinks does not work.
-            append: ["console=ttyS0,115200", "panic=-1", "no_timer_check"].map(str::to_owned).to_vec(),
+            append: vec!["console=ttyS0,115200".into(), "panic=-1".into()],
             memory: 128,
             nics: Vec::new(),
             ports: Vec::new(),
