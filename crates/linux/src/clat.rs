@@ -1,9 +1,9 @@
 //! The CLAT's fast path in the kernel: a program where IPv4 leaves by the TUN device, and one where the uplink's packets come in.
 //!
 //! Nothing of it outlives the process where the kernel has TCX. Where it has not, [`discard`] removes what a killed one left.
+use aya::Ebpf;
 use aya::maps::{Array, MapData, PerCpuArray};
 use aya::programs::{SchedClassifier, TcAttachType};
-use aya::{Ebpf, EbpfLoader};
 use sixgate_engine::clat::address::HOST_V4;
 use sixgate_engine::clat::plan::{ClatPlan, DEVICE, SHARE};
 use sixgate_engine::status::Traffic;
@@ -12,7 +12,8 @@ use sixgate_engine::xlat::{Mtus, Policy};
 use sixgate_fastpath::clat::{self, COUNTER_WORDS, Counters, OBJECT, SETTINGS_LENGTH, Settings};
 
 use crate::fastpath::hook::{Hook, Hooks, Order, Point, detach_classic};
-use crate::fastpath::{FastPathError, fib_flags, missing, refused, refused_map, refused_program};
+use crate::fastpath::load::load;
+use crate::fastpath::{FastPathError, fib_flags, missing, refused_map, refused_program};
 
 #[cfg(test)]
 mod tests;
@@ -45,10 +46,7 @@ impl ClatPath {
     /// # Errors
     /// The kernel refused.
     pub fn open() -> Result<Self, FastPathError> {
-        let mut loader = EbpfLoader::new();
-        // Nothing in the programs depends on the kernel's own types.
-        loader.btf(None);
-        let mut programs = loader.load(&OBJECT.0).map_err(|error| refused("maps cannot be made", &error))?;
+        let mut programs = load(&OBJECT.0, |_| {})?;
         for point in POINTS {
             let loaded = classifier(&mut programs, point)?.load();
             loaded.map_err(|error| refused_program("a program is not accepted", &error))?;

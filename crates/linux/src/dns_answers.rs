@@ -5,15 +5,16 @@
 use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 
+use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use aya::programs::SchedClassifier;
-use aya::{Ebpf, EbpfLoader};
 use sixgate_engine::dns64::Finished;
 use sixgate_fastpath::dns::{self, ANSWER, CLIENT, COUNTED, OBJECT, PLACE, QUESTION};
 pub use sixgate_fastpath::dns::{Client, Counters, Settings, name_of};
 
 use crate::fastpath::hook::{Hook, Hooks, Order, Point, detach_classic};
-use crate::fastpath::{FastPathError, missing, refused, refused_map, refused_program};
+use crate::fastpath::load::load;
+use crate::fastpath::{FastPathError, missing, refused_map, refused_program};
 
 #[cfg(test)]
 mod tests;
@@ -56,11 +57,9 @@ impl DnsAnswers {
     /// # Errors
     /// The kernel refused.
     pub fn open(answers: u32, clients: u32) -> Result<Self, FastPathError> {
-        let mut loader = EbpfLoader::new();
-        // Nothing in the program depends on the kernel's own types.
-        loader.btf(None);
-        loader.map_max_entries(dns::ANSWERS, answers).map_max_entries(dns::CLIENTS, clients);
-        let mut program = loader.load(&OBJECT.0).map_err(|error| refused("maps cannot be made", &error))?;
+        let mut program = load(&OBJECT.0, |loader| {
+            loader.map_max_entries(dns::ANSWERS, answers).map_max_entries(dns::CLIENTS, clients);
+        })?;
         let loaded = classifier(&mut program)?.load();
         loaded.map_err(|error| refused_program("the program is not accepted", &error))?;
         let mut map = |name| program.take_map(name).ok_or_else(|| missing(name));

@@ -1,15 +1,16 @@
 //! Established flows past rules and routing: the programs at tc on the uplink and the LANs.
 //!
 //! Nothing of it outlives the process: without it, every packet goes by rules and routing.
+use aya::Ebpf;
 use aya::maps::{Array, MapData, PerCpuArray};
 use aya::programs::{SchedClassifier, TcAttachType};
-use aya::{Ebpf, EbpfLoader};
 use sixgate_fastpath::flow::{self, OBJECT, WORDS};
 pub use sixgate_fastpath::flow::{Counters, Reason};
 
 use crate::fastpath::hook::{Hook, Hooks, Order, Point, detach_classic};
+use crate::fastpath::load::load;
 use crate::fastpath::watch::{Names, Watch};
-use crate::fastpath::{FastPathError, missing, refused, refused_map, refused_program};
+use crate::fastpath::{FastPathError, missing, refused_map, refused_program};
 
 #[cfg(test)]
 mod tests;
@@ -51,10 +52,9 @@ impl Flows {
     /// # Errors
     /// The kernel refused.
     pub fn open(capacity: u32) -> Result<Self, FastPathError> {
-        let mut loader = EbpfLoader::new();
-        // Nothing in the programs depends on the kernel's own types.
-        loader.btf(None).map_max_entries(flow::FLOWS, capacity);
-        let mut programs = loader.load(&OBJECT.0).map_err(|error| refused("maps cannot be made", &error))?;
+        let mut programs = load(&OBJECT.0, |loader| {
+            loader.map_max_entries(flow::FLOWS, capacity);
+        })?;
         for point in POINTS {
             let program = classifier(&mut programs, point.program)?;
             program.load().map_err(|error| refused_program("a program is not accepted", &error))?;

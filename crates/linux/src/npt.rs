@@ -5,17 +5,18 @@ use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::path::Path;
 
+use aya::Ebpf;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{LpmTrie, MapData, PerCpuArray};
 use aya::programs::{SchedClassifier, TcAttachType};
-use aya::{Ebpf, EbpfLoader};
 use ipnet::Ipv6Net;
 use sixgate_engine::npt::{Mapping, NptPlan, Verdict};
 use sixgate_fastpath::npt::{self, OBJECT, Target, VALUE, VERDICTS, value};
 
 use crate::fastpath::hook::{Hook, Hooks, Order, Point, detach_classic};
+use crate::fastpath::load::load;
 use crate::fastpath::pins::{Owner, Pins};
-use crate::fastpath::{FastPathError, missing, refused, refused_map, refused_program};
+use crate::fastpath::{FastPathError, missing, refused_map, refused_program};
 
 #[cfg(test)]
 mod tests;
@@ -66,15 +67,13 @@ impl Npt {
     }
 
     fn load(pins: Option<Pins>) -> Result<Self, FastPathError> {
-        let mut loader = EbpfLoader::new();
-        // Nothing in the programs depends on the kernel's own types.
-        loader.btf(None);
-        for map in npt::MAPS {
-            if let Some(pins) = &pins {
-                loader.map_pin_path(map, pins.map(map));
+        let mut programs = load(&OBJECT.0, |loader| {
+            for map in npt::MAPS {
+                if let Some(pins) = &pins {
+                    loader.map_pin_path(map, pins.map(map));
+                }
             }
-        }
-        let mut programs = loader.load(&OBJECT.0).map_err(|error| refused("maps cannot be made", &error))?;
+        })?;
         for point in POINTS {
             let loaded = classifier(&mut programs, point).and_then(|program| {
                 program.load().map_err(|error| refused_program("a program is not accepted", &error))

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use aya::maps::{Array, HashMap, IterableMap as _, MapData, MapError, PerCpuArray};
 use aya::programs::{ProgramError, SchedClassifier};
-use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya::{Ebpf, EbpfError};
 pub use sixgate_fastpath::layout::{self, Counters, Session, Settings, Usage};
 pub use sixgate_fastpath::reason::Reason;
 use sixgate_fastpath::{
@@ -15,6 +15,7 @@ use sixgate_fastpath::{
 };
 
 pub(crate) mod hook;
+pub(crate) mod load;
 pub(crate) mod pins;
 mod settings;
 #[cfg(test)]
@@ -114,18 +115,16 @@ impl FastPath {
     }
 
     fn load(pins: Option<Pins>, capacity: u32) -> Result<Self, FastPathError> {
-        let mut loader = EbpfLoader::new();
-        // Nothing in the program depends on the kernel's own types.
-        loader.btf(None);
-        for map in [SESSIONS_V6, SESSIONS_V4] {
-            loader.map_max_entries(map, capacity.max(1));
-        }
-        for map in MAPS {
-            if let Some(pins) = &pins {
-                loader.map_pin_path(map, pins.map(map));
+        let mut program = load::load(&OBJECT.0, |loader| {
+            for map in [SESSIONS_V6, SESSIONS_V4] {
+                loader.map_max_entries(map, capacity.max(1));
             }
-        }
-        let mut program = loader.load(&OBJECT.0).map_err(|error| refused("maps cannot be made", &error))?;
+            for map in MAPS {
+                if let Some(pins) = &pins {
+                    loader.map_pin_path(map, pins.map(map));
+                }
+            }
+        })?;
         let loaded = classifier(&mut program).and_then(SchedClassifier::load);
         loaded.map_err(|error| refused_program("the program is not accepted", &error))?;
         let watch = Watch::begin(&mut program, NAMES)
