@@ -21,6 +21,8 @@ const MOUNTS: &[Mount] = &[
     Mount { kind: "tmpfs", target: "/run", options: c"mode=0755,size=16m", executables: false },
     Mount { kind: "tmpfs", target: "/tmp", options: c"mode=1777,size=16m", executables: false },
     Mount { kind: "bpf", target: "/sys/fs/bpf", options: c"mode=0700", executables: false },
+    // The types of the whole kernel: the loader of programs would unpack them to 20 MB each time, and ours need none of them.
+    Mount { kind: "tmpfs", target: "/sys/kernel/btf", options: c"mode=0555,size=4k", executables: false },
 ];
 
 /// Mounts them all; what is mounted already stays. Returns what failed, so that one missing file system does not keep the others away.
