@@ -310,10 +310,10 @@ impl Office {
         let mut name = Name::from_ascii(name.unwrap_or(".")).map_err(|error| error.to_string())?.to_lowercase();
         name.set_fqdn(true);
         let name: Arc<[u8]> = name.to_bytes().map_err(|error| error.to_string())?.into();
-        let count = self.answers.flush(&name);
+        let (count, era) = self.answers.flush(&name);
         let (done, mut ends) = mpsc::channel(1);
         for worker in &*self.workers {
-            worker.order(Order::Flush(name.clone(), done.clone()));
+            worker.order(Order::Flush(name.clone(), era, done.clone()));
         }
         drop(done);
         // Nothing is ever sent: this is the end of the last sender.

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::answer::{Client, Reply, answer};
-use super::answers::{Answers, Found, Rules};
+use super::answers::{Answers, Era, Found, Rules};
 use super::asked::Asked;
 use super::dialogue::Ways;
 use super::encrypted::Encryption;
@@ -176,17 +176,17 @@ impl Front {
         }
         let query = client.query.clone();
         match self.answers.find(&key, client, now()) {
-            Found::Answer(answer, client) => {
+            Found::Answer(answer, client, era) => {
                 if client.is_of_the_network() {
                     self.slice.send_modify(|slice| slice.counters.found(1, u64::from(answer.is_synthesized())));
                 }
-                self.share(self.rules.borrow().generation, &answer, &[&client]);
+                self.share(era, &answer, &[&client]);
                 client.deliver(&answer, now());
             }
             Found::Waiting => {}
-            Found::Ask { former, generation } => {
+            Found::Ask { former, era } => {
                 let front = self.clone();
-                tokio::spawn(async move { front.ask(&key, query, former, generation).await });
+                tokio::spawn(async move { front.ask(&key, query, former, era).await });
             }
         }
     }
@@ -197,7 +197,7 @@ impl Front {
     }
 
     /// Finds out the answer to a question for all who wait for it.
-    async fn ask(&self, key: &Key, query: Vec<u8>, former: Option<Answer>, generation: u64) {
+    async fn ask(&self, key: &Key, query: Vec<u8>, former: Option<Answer>, era: Era) {
         let (plan, stale) = (self.arranged_plan(), self.rules.borrow().plan.serve_stale);
         let outcome =
             dialogue::resolve(&query, Transport::Udp, (plan, key.view()), self.ways(), |event| self.count(event));
@@ -207,7 +207,7 @@ impl Front {
             () = sleep(CLIENT_RESPONSE_TIMER), if former.is_some() => {
                 // RFC 8767 section 5: who waits is told what was true before; whoever comes later waits anew.
                 if let Some(stale) = former.as_ref().and_then(|former| former.stale(now())) {
-                    for client in self.answers.take_waiting(key, generation) {
+                    for client in self.answers.take_waiting(key, era) {
                         self.slice.send_modify(|slice| slice.counters.stale());
                         client.deliver(&stale, now());
                     }
@@ -228,23 +228,23 @@ impl Front {
                 None => failure,
             },
         };
-        let waiting = self.answers.settle(key, answer.clone(), generation, now());
+        let waiting = self.answers.settle(key, answer.clone(), era, now());
         let holding = self.answers.holding();
         self.slice.send_modify(|slice| {
             slice.holdings.insert(0, holding);
         });
         let Some(answer) = answer else { return };
-        self.share(generation, &answer, &waiting.iter().collect::<Vec<_>>());
+        self.share(era, &answer, &waiting.iter().collect::<Vec<_>>());
         for client in waiting {
             client.deliver(&answer, now());
         }
     }
 
     /// Tells the workers that were asked.
-    fn share(&self, generation: u64, answer: &Answer, clients: &[&Client]) {
+    fn share(&self, era: Era, answer: &Answer, clients: &[&Client]) {
         for (number, worker) in self.workers.iter().enumerate() {
             if clients.iter().any(|client| client.worker == Some(number)) {
-                worker.keep(generation, answer.clone());
+                worker.keep(era, answer.clone());
             }
         }
     }

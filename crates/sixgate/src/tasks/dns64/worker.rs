@@ -16,7 +16,7 @@ use sixgate_linux::poll::{Poll, Waker};
 use tokio::sync::{mpsc, watch};
 
 use super::Slice;
-use super::answers::Rules;
+use super::answers::{Era, Rules};
 use super::asked::Asked;
 use super::fast_path::Offers;
 use super::listener::Place;
@@ -63,8 +63,8 @@ pub(super) enum Order {
     Open(Place, UdpSocket, mpsc::Sender<io::Error>),
     /// No longer answer there.
     Close(Place),
-    /// Forget a name and all names below it; the sender is dropped when that is done.
-    Flush(Arc<[u8]>, mpsc::Sender<Infallible>),
+    /// Forget a name and all names below it, for another era; the sender is dropped when that is done.
+    Flush(Arc<[u8]>, Era, mpsc::Sender<Infallible>),
     /// End.
     End,
 }
@@ -74,7 +74,7 @@ pub(super) enum Order {
 pub(super) struct Worker {
     thread: Option<JoinHandle<()>>,
     orders: std_mpsc::Sender<Order>,
-    answers: std_mpsc::SyncSender<(u64, Answer)>,
+    answers: std_mpsc::SyncSender<(Era, Answer)>,
     waker: Waker,
 }
 
@@ -95,6 +95,7 @@ impl Worker {
             number,
             cache: Cache::new(capacity, (seed(), seed())),
             rules: Rules::default(),
+            forgotten: 0,
             seats: BTreeMap::new(),
             free: 0,
             poll,
@@ -124,8 +125,8 @@ impl Worker {
     }
 
     /// Has an answer kept, if there is room to tell of it. The worker sees it with its next query.
-    pub(super) fn keep(&self, generation: u64, answer: Answer) {
-        match self.answers.try_send((generation, answer)) {
+    pub(super) fn keep(&self, era: Era, answer: Answer) {
+        match self.answers.try_send((era, answer)) {
             Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
         }
     }
@@ -175,11 +176,13 @@ struct Desk {
     number: usize,
     cache: Cache,
     rules: Rules,
+    /// How often answers were forgotten by order.
+    forgotten: u64,
     seats: BTreeMap<u32, Seat>,
     /// The next seat's number.
     free: u32,
     poll: Poll,
-    answered: std_mpsc::Receiver<(u64, Answer)>,
+    answered: std_mpsc::Receiver<(Era, Answer)>,
     missed: mpsc::Sender<Missed>,
     counts: Counts,
     offers: Offers,
@@ -299,7 +302,8 @@ impl Desk {
                     stays
                 });
             }
-            Order::Flush(name, done) => {
+            Order::Flush(name, era, done) => {
+                self.forgotten = era.forgotten;
                 self.cache.flush(&name);
                 drop(done);
             }
@@ -312,8 +316,9 @@ impl Desk {
         let Some(seat) = self.seats.get(&token) else { return true };
         for _ in 0..ROUNDS {
             let now = now();
-            while let Ok((generation, answer)) = self.answered.try_recv() {
-                if generation == self.rules.generation {
+            let present = Era { rules: self.rules.generation, forgotten: self.forgotten };
+            while let Ok((era, answer)) = self.answered.try_recv() {
+                if era == present {
                     self.cache.insert(answer, now);
                 }
             }
@@ -468,11 +473,11 @@ mod tests {
         client.send(&query).unwrap();
         let first = missed_seen.recv().await.unwrap();
         assert_eq!((first.query.as_slice(), first.worker, first.place), (query.as_slice(), 3, PLACE));
-        worker.keep(7, answer(&query));
+        worker.keep(Era { rules: 7, ..Era::default() }, answer(&query));
         client.send(&query).unwrap();
         assert!(missed_seen.recv().await.is_some(), "an answer by other rules is not kept");
 
-        worker.keep(0, answer(&query));
+        worker.keep(Era::default(), answer(&query));
         client.send(&query).unwrap();
         let mut buffer = [0; 512];
         let length = client.recv(&mut buffer).unwrap();
@@ -481,10 +486,14 @@ mod tests {
 
         let name = b"\x07example\x03com\0";
         let (done, mut ends) = mpsc::channel(1);
-        worker.order(Order::Flush(name[..].into(), done));
+        worker.keep(Era::default(), answer(&query));
+        worker.order(Order::Flush(name[..].into(), Era { forgotten: 1, ..Era::default() }, done));
         assert!(ends.recv().await.is_none(), "the worker says when it is done");
         client.send(&query).unwrap();
-        assert!(missed_seen.recv().await.is_some(), "a flushed name is asked for again");
+        assert!(
+            missed_seen.recv().await.is_some(),
+            "a flushed name is asked for again, also where its answer had come and was not yet seen"
+        );
         worker.order(Order::Close(PLACE));
         drop(worker);
         assert!(first.socket.unwrap().upgrade().is_none(), "the socket is closed");
