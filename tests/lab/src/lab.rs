@@ -282,16 +282,22 @@ impl Host {
     }
 }
 
-/// Connects from a namespace, once.
-pub fn connect(from: &Namespace, to: impl Into<IpAddr>, port: u16) -> io::Result<TcpStream> {
+/// Connects from a namespace, once, and gives up where [`UNREACHABLE`] has passed.
+pub fn try_to_connect(from: &Namespace, to: impl Into<IpAddr>, port: u16) -> io::Result<TcpStream> {
     let to = SocketAddr::new(to.into(), port);
     from.inside(|| TcpStream::connect_timeout(&to, UNREACHABLE))
+}
+
+/// Connects from a namespace, by one connection that has as long as it needs: a SYN may be lost on a busy machine.
+pub fn connect(from: &Namespace, to: impl Into<IpAddr>, port: u16) -> io::Result<TcpStream> {
+    let to = SocketAddr::new(to.into(), port);
+    from.inside(|| TcpStream::connect_timeout(&to, SOON))
 }
 
 /// Fails when a connection comes about.
 pub fn ensure_refused(from: &Namespace, to: impl Into<IpAddr>, port: u16) -> Result<()> {
     let to = to.into();
-    let outcome = connect(from, to, port);
+    let outcome = try_to_connect(from, to, port);
     ensure!(outcome.is_err(), "{} reaches [{to}]:{port}", from.name());
     Ok(())
 }
@@ -299,7 +305,7 @@ pub fn ensure_refused(from: &Namespace, to: impl Into<IpAddr>, port: u16) -> Res
 /// Connects from a namespace, again and again until it succeeds or the deadline passes.
 pub fn await_connection(from: &Namespace, to: impl Into<IpAddr>, port: u16) -> Result<TcpStream> {
     let to = to.into();
-    wait::until_ok(&format!("{} to reach [{to}]:{port}", from.name()), SOON, || Ok(connect(from, to, port)?))
+    wait::until_ok(&format!("{} to reach [{to}]:{port}", from.name()), SOON, || Ok(try_to_connect(from, to, port)?))
 }
 
 /// Sends a datagram from a namespace until an answer comes, and returns it.

@@ -5,7 +5,7 @@ use std::net::{Ipv6Addr, TcpListener};
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
-use crate::lab::{Lab, SOON, await_connection, connect, ensure_refused};
+use crate::lab::{Lab, SOON, await_connection, connect, ensure_refused, try_to_connect};
 use crate::program::Outcome;
 use crate::wait;
 
@@ -100,7 +100,7 @@ fn sixgate(lab: &mut Lab, arguments: &str) -> Result<Outcome> {
 }
 
 fn refused(lab: &Lab) -> Result<()> {
-    wait::until("the door to be closed", SOON, || connect(&lab.internet, ROUTER, PORT).err()).map(drop)
+    wait::until("the door to be closed", SOON, || try_to_connect(&lab.internet, ROUTER, PORT).err()).map(drop)
 }
 
 fn kill_and_start(lab: &mut Lab) -> Result<()> {

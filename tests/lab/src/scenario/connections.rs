@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::container::serve;
-use crate::lab::{Lab, SOON, await_connection, connect, finding};
+use crate::lab::{Lab, SOON, await_connection, connect, finding, try_to_connect};
 use crate::namespace::Namespace;
 use crate::network::SITE_V6;
 use crate::wait;
@@ -32,7 +32,7 @@ connections = 3
 /// Opens connections until one fails.
 fn open_all(from: &Namespace, to: impl Into<IpAddr>, port: u16, most: usize) -> Vec<TcpStream> {
     let to = to.into();
-    (0..most).map_while(|_| connect(from, to, port).ok()).collect()
+    (0..most).map_while(|_| try_to_connect(from, to, port).ok()).collect()
 }
 
 /// A VM, and a source outside, have as many as they may have, and others are not concerned.
@@ -50,7 +50,7 @@ pub(super) fn are_limited(lab: &mut Lab) -> Result<()> {
     let by_entry = open_all(&lab.internet, container, 8081, 30);
     ensure!(by_entry.is_empty(), "the source has {} more", by_entry.len());
     drop(from_outside);
-    wait::until("room for the source", SOON, || connect(&lab.internet, container, 8080).ok())?;
+    wait::until("room for the source", SOON, || try_to_connect(&lab.internet, container, 8080).ok())?;
     let by_entry = wait::until("connections by the entry", SOON, || {
         Some(open_all(&lab.internet, container, 8081, 7)).filter(|held| !held.is_empty())
     })?;
@@ -122,7 +122,8 @@ pub(super) fn are_full(lab: &mut Lab) -> Result<()> {
         fetch(&mut first)
     })();
     apply(lab, &larger)?;
-    let again = wait::until_ok("room for another one", SOON, || Ok(connect(&lab.client.namespace, SITE_V6, SINK)?));
+    let again =
+        wait::until_ok("room for another one", SOON, || Ok(try_to_connect(&lab.client.namespace, SITE_V6, SINK)?));
     drop((held, stop));
     // The keeper looks after the next one.
     connect(&lab.internet, SITE_V6, SINK)?;

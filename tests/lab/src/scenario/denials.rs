@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::container::serve;
-use crate::lab::{Lab, SOON, await_connection, connect, ensure_refused};
+use crate::lab::{Lab, SOON, await_connection, ensure_refused, try_to_connect};
 use crate::network::{SITE_V4, SITE_V6};
 use crate::wait;
 
@@ -48,7 +48,7 @@ pub(super) fn are_told(lab: &mut Lab) -> Result<()> {
     let applied = lab.router.request(&json!({ "apply": { "text": proposal["text"] } }).to_string())?;
     ensure!(applied["reply"] == "accepted", "{applied}");
     await_connection(&lab.internet, address, 8080)?;
-    ensure!(connect(&lab.internet, address, 8082).is_err(), "its neighbour is admitted too");
+    ensure!(try_to_connect(&lab.internet, address, 8082).is_err(), "its neighbour is admitted too");
 
     // Both kinds of lines reach the server.
     await_connection(&lab.internet, address, 8081)?;

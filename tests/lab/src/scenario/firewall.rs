@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::client::dig;
 use super::container::serve;
-use crate::lab::{Lab, SOON, UDP_PORT, ask, await_connection, connect, ensure_refused};
+use crate::lab::{Lab, SOON, UDP_PORT, ask, await_connection, ensure_refused, try_to_connect};
 use crate::namespace::Namespace;
 use crate::network::{ROUTER_LAN_MAC, ROUTER_V4, SITE_V4, UPSTREAM, synthesized};
 use crate::server::udp::Udp;
@@ -160,5 +160,5 @@ pub(super) fn admits(lab: &mut Lab) -> Result<()> {
     let router = lab.router.in_namespace()?;
     router.write_config(&config)?;
     router.signal(Signal::HUP)?;
-    wait::until("a removed entry to be refused", SOON, || connect(&lab.internet, one, 8080).err()).map(drop)
+    wait::until("a removed entry to be refused", SOON, || try_to_connect(&lab.internet, one, 8080).err()).map(drop)
 }

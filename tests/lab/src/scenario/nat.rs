@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context, Result, ensure};
 
 use super::client::ping;
-use crate::lab::{Lab, SOON, UDP_PORT, ask, await_connection, connect, ensure_refused, fetch};
+use crate::lab::{Lab, SOON, UDP_PORT, ask, await_connection, ensure_refused, fetch, try_to_connect};
 use crate::network::{ROUTER_V4, SITE_V4, SITE_V6, synthesized};
 use crate::server::udp::Udp;
 use crate::server::web::Web;
@@ -108,7 +108,7 @@ pub(super) fn leave_and_are_published(lab: &mut Lab) -> Result<()> {
     let changed = config(lab, &PUBLISHED.replace("\"wan:tcp/8080\", ", ""));
     apply(lab, &changed)?;
     lab.await_status("the connection to end", |status| status["firewall"]["ended"].as_u64() >= Some(1))?;
-    ensure!(connect(&lab.internet, ROUTER_V4, 8080).is_err(), "what is not published any more is reached");
+    ensure!(try_to_connect(&lab.internet, ROUTER_V4, 8080).is_err(), "what is not published any more is reached");
     held.set_read_timeout(Some(SOON))?;
     let told = std::io::Write::write_all(&mut held, b"GET / HTTP/1.0\r\n\r\n");
     let read = told.and_then(|()| std::io::Read::read(&mut held, &mut [0; 16]));

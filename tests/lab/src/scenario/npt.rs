@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::delegation::{self, FIRST, LONG, ROUTER, SECOND};
-use crate::lab::{Host, Lab, SOON, await_connection, connect, ensure_refused, fetch};
+use crate::lab::{Host, Lab, SOON, await_connection, connect, ensure_refused, fetch, try_to_connect};
 use crate::namespace::Namespace;
 use crate::network::SITE_V6;
 use crate::server::web::Web;
@@ -91,7 +91,7 @@ pub(super) fn follows(lab: &mut Lab) -> Result<()> {
     }
     // Errors find their way: of a router outside, and of hosts inside about what came from outside.
     lab.internet.ip("route add unreachable 2001:db8:ffff:dead::/64")?;
-    let refused = connect(container, "2001:db8:ffff:dead::1".parse::<Ipv6Addr>()?, 80).err();
+    let refused = try_to_connect(container, "2001:db8:ffff:dead::1".parse::<Ipv6Addr>()?, 80).err();
     ensure!(
         refused.as_ref().and_then(std::io::Error::raw_os_error) == Some(Errno::NETUNREACH.raw_os_error()),
         "{refused:?}"

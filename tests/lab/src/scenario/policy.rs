@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::container::serve;
-use crate::lab::{Lab, SOON, UDP_PORT, ask, await_connection, connect, ensure_refused};
+use crate::lab::{Lab, SOON, UDP_PORT, ask, await_connection, connect, ensure_refused, try_to_connect};
 use crate::network::SITE_V6;
 use crate::server::udp::Udp;
 use crate::wait;
@@ -93,7 +93,7 @@ pub(super) fn groups(lab: &mut Lab) -> Result<()> {
 
     // A time limit that has passed admits nobody, one that has not everybody.
     reconfigure(lab, &format!("{GROUPS}until = \"2020-01-01\"\n"))?;
-    wait::until("the entry to have ended", SOON, || connect(&lab.internet, one, 8080).err())?;
+    wait::until("the entry to have ended", SOON, || try_to_connect(&lab.internet, one, 8080).err())?;
     reconfigure(lab, &format!("{GROUPS}until = \"2099-01-01\"\n"))?;
     await_connection(&lab.internet, one, 8080)?;
     // So few connections in a second, and no more.
@@ -133,18 +133,18 @@ pub(super) fn between(lab: &mut Lab) -> Result<()> {
     ensure!(ask(&lab.vm2.containers()?.namespace, one, b"hello")? == b"hello", "an echo");
 
     reconfigure(lab, BY_ALLOW)?;
-    let refused = |lab: &Lab| connect(&lab.vm2.containers().ok()?.namespace, one, 8081).err();
+    let refused = |lab: &Lab| try_to_connect(&lab.vm2.containers().ok()?.namespace, one, 8081).err();
     let error = wait::until("what no entry names to be refused", SOON, || refused(lab))?;
     // An ICMP error, administratively prohibited, is EACCES to the kernel that asked.
     let kind = error.raw_os_error();
     ensure!(kind.is_some() && kind != Some(110), "refused silently: {error}");
     await_connection(&lab.vm2.containers()?.namespace, one, 8080)?;
-    ensure!(connect(&lab.vm1.containers()?.namespace, two, 8080).is_err(), "the other direction is admitted");
+    ensure!(try_to_connect(&lab.vm1.containers()?.namespace, two, 8080).is_err(), "the other direction is admitted");
     await_connection(&lab.vm1.containers()?.namespace, SITE_V6, 80)?;
 
     reconfigure(lab, &BY_ALLOW.replace("by-allow", "denied"))?;
     wait::until("everything between VMs to be refused", SOON, || {
-        connect(&lab.vm2.containers().ok()?.namespace, one, 8080).err()
+        try_to_connect(&lab.vm2.containers().ok()?.namespace, one, 8080).err()
     })?;
     await_connection(&lab.vm1.containers()?.namespace, SITE_V6, 80).map(drop)
 }

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use super::client::ping;
 use super::container::serve;
-use crate::lab::{Lab, SOON, UDP_PORT, ask, await_connection, connect, ensure_refused, fetch};
+use crate::lab::{Lab, SOON, UDP_PORT, ask, await_connection, ensure_refused, fetch, try_to_connect};
 use crate::namespace::Namespace;
 use crate::network::{Network, ROUTER_V4, SITE_V4, synthesized};
 use crate::server::udp::Udp;
@@ -103,7 +103,7 @@ pub(super) fn leads_inside(lab: &mut Lab) -> Result<()> {
     let router = lab.router.in_namespace()?;
     router.write_config(&config)?;
     router.signal(Signal::HUP)?;
-    wait::until("a removed entry to be refused", SOON, || connect(&lab.internet, ROUTER_V4, 8443).err())?;
+    wait::until("a removed entry to be refused", SOON, || try_to_connect(&lab.internet, ROUTER_V4, 8443).err())?;
     ensure!(answers(&mut kept)?, "a connection of another entry ended");
     ensure!(!answers(&mut ended)?, "a connection of the removed entry goes on");
     Ok(())

@@ -80,8 +80,7 @@ pub(super) fn follows(lab: &mut Lab) -> Result<()> {
     for container in ["2001:db8:1:2:21::/80 via", "2001:db8:9:2:21::/80 via"] {
         ensure!(routes.contains(container), "{routes}");
     }
-    let mut connection =
-        lab.client.namespace.run("true").and_then(|_| Ok(connect(&lab.client.namespace, SITE_V6, 80)?))?;
+    let mut connection = connect(&lab.client.namespace, SITE_V6, 80)?;
     connection.set_read_timeout(Some(Duration::from_secs(10)))?;
     let source = connection.local_addr()?.ip();
 

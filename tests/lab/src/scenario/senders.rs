@@ -144,7 +144,7 @@ pub(super) fn end_with_their_entry(lab: &mut Lab) -> Result<()> {
             ensure_refused(&lab.vm1.containers()?.namespace, synthesized(SITE_V4), 80)?;
             apply(lab, &format!("{RESTRICTED}{ENTRY}"))?;
             wait::until_ok("the entry to count again", SOON, || {
-                Ok(crate::lab::connect(&lab.vm1.containers()?.namespace, synthesized(SITE_V4), 80)?)
+                Ok(crate::lab::try_to_connect(&lab.vm1.containers()?.namespace, synthesized(SITE_V4), 80)?)
             })?;
         }
     }

@@ -12,10 +12,15 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use super::Thread;
 use super::signed::SignedRoot;
+use crate::lab::SOON;
 use crate::namespace::Namespace;
+use crate::wait;
 
 /// TTL of every record but those of `brief.*`, which hold for a second.
 pub(super) const TTL: u32 = 300;
+
+/// Nobody asks again after so long.
+const QUIET: Duration = Duration::from_millis(700);
 
 /// A resolver that knows a list of names and denies all others.
 #[derive(Debug)]
@@ -66,6 +71,16 @@ impl Dns {
     /// Questions received so far.
     pub fn questions(&self) -> u64 {
         self.questions.load(Ordering::Relaxed)
+    }
+
+    /// Questions received by the time that no more come: one that was asked twice on a busy machine has come twice.
+    pub fn settled_questions(&self) -> Result<u64> {
+        let mut last = self.questions();
+        wait::until("an upstream that is not asked anything", SOON, || {
+            std::thread::sleep(QUIET);
+            let before = std::mem::replace(&mut last, self.questions());
+            (before == last).then_some(last)
+        })
     }
 }
 

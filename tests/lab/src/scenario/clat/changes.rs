@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
 use super::{Clat, ensure_untouched, ipv4_client, traces};
-use crate::lab::{Lab, SOON, await_connection, connect, fetch, finding};
+use crate::lab::{Lab, SOON, await_connection, fetch, finding, try_to_connect};
 use crate::namespace::Namespace;
 use crate::network::{ROUTER_V4, SITE_V4};
 use crate::packet::Tap;
@@ -120,7 +120,7 @@ pub(in crate::scenario) fn leaves_nothing(lab: &mut Lab) -> Result<()> {
     let mut held = await_connection(host, SITE_V4, 80)?;
     clat.end(Signal::KILL)?;
     await_no_route(host)?;
-    ensure!(connect(host, SITE_V4, 80).is_err(), "there is a way left");
+    ensure!(try_to_connect(host, SITE_V4, 80).is_err(), "there is a way left");
     let clat = Clat::start(lab, host, &check)?;
     let status = clat.await_translating()?;
     ensure!(status["address"] == address, "{status:#}");
