@@ -19,7 +19,7 @@ use crate::wait;
 /// TTL of every record but those of `brief.*`, which hold for a second.
 pub(super) const TTL: u32 = 300;
 
-/// Nobody asks again after so long.
+/// What was on its way has come after so long.
 const QUIET: Duration = Duration::from_millis(700);
 
 /// A resolver that knows a list of names and denies all others.

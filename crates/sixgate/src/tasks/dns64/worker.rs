@@ -433,6 +433,7 @@ mod tests {
     use hickory_proto::rr::rdata::AAAA;
     use hickory_proto::rr::{Name, RData, Record, RecordType};
     use sixgate_engine::dns64::{Reason, View};
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -490,8 +491,9 @@ mod tests {
         worker.order(Order::Flush(name[..].into(), Era { forgotten: 1, ..Era::default() }, done));
         assert!(ends.recv().await.is_none(), "the worker says when it is done");
         client.send(&query).unwrap();
+        let missed = timeout(Duration::from_secs(20), missed_seen.recv()).await;
         assert!(
-            missed_seen.recv().await.is_some(),
+            missed.is_ok(),
             "a flushed name is asked for again, also where its answer had come and was not yet seen"
         );
         worker.order(Order::Close(PLACE));

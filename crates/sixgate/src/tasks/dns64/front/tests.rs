@@ -102,15 +102,14 @@ async fn equal_questions_are_asked_once_and_remembered() {
     assert_eq!((status.queries, status.cached), (6, 1));
 }
 
-#[tokio::test]
-async fn new_rules_forget_and_what_was_asked_under_the_old_ones_is_not_kept() {
+/// Has everything forgotten while a question is under way: whoever asked is answered, and whoever asks next has the upstream
+/// asked anew.
+async fn forget_meanwhile(forget: impl FnOnce(&Bench)) {
     let (upstream, address) = upstream().await;
     let bench = bench(vec![address]);
     let early = bench.ask(1);
     let (asked, from) = question(&upstream).await;
-    let rules = Rules { generation: 1, ..bench.rules.borrow().clone() };
-    bench.front.answers.follow(&rules);
-    bench.rules.send_replace(rules);
+    forget(&bench);
     upstream.send_to(&answered(&asked, 60), from).await.unwrap();
     timeout(DEADLINE, early).await.unwrap().unwrap();
 
@@ -118,6 +117,25 @@ async fn new_rules_forget_and_what_was_asked_under_the_old_ones_is_not_kept() {
     let (asked, from) = question(&upstream).await;
     upstream.send_to(&answered(&asked, 60), from).await.unwrap();
     timeout(DEADLINE, late).await.unwrap().unwrap();
+    assert_eq!(bench.response(3).await.answers.len(), 1, "that answer is kept");
+}
+
+#[tokio::test]
+async fn new_rules_forget_and_what_was_asked_under_the_old_ones_is_not_kept() {
+    forget_meanwhile(|bench| {
+        let rules = Rules { generation: 1, ..bench.rules.borrow().clone() };
+        bench.front.answers.follow(&rules);
+        bench.rules.send_replace(rules);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_asked_while_its_name_is_forgotten_is_not_kept() {
+    forget_meanwhile(|bench| {
+        bench.front.answers.flush(b"\x07example\x03com\0");
+    })
+    .await;
 }
 
 #[tokio::test]
